@@ -1,0 +1,18 @@
+//! The shared nouns: a [`Constraint`] and the [`ConstraintSet`] it is kept in, the machine payload ([`Rule`])
+//! it carries, and the [`ConstraintIr`] that a set is compiled to.
+//!
+//! Everything here is a plain value with serde: no IO, no clock, no tokenizer.
+//! What a constraint *means* for a vocabulary is `guide`'s business; how a set becomes an IR is `braid`'s.
+
+mod digest;
+mod ir;
+mod rule;
+mod set;
+
+pub use digest::Digest;
+pub use ir::{
+    ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, IR_VERSION, IrError, JsonWhitespace, Limits, MatchMode,
+    NotApplied, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
+};
+pub use rule::{DeclarationKind, Granularity, Language, NamingConvention, Rule};
+pub use set::{Constraint, ConstraintSet, Diagnostic, Kind, Origin, Priority, Severity, Source, Strength};
