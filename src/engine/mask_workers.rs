@@ -77,9 +77,9 @@ impl MaskWorkers {
         collected
     }
 
-    /// Keeps a used row for the next mask.
-    pub(super) fn recycle(&mut self, row: MaskRow) {
-        self.spare_rows.push(row);
+    /// Keeps used rows for the next masks.
+    pub(super) fn recycle(&mut self, rows: Vec<MaskRow>) {
+        self.spare_rows.extend(rows);
     }
 
     /// A receiver that becomes ready when a mask does; for waiting on masks and submissions at once.
@@ -87,9 +87,10 @@ impl MaskWorkers {
         &self.masks
     }
 
-    /// Takes a mask that was received directly.
-    pub(super) fn came_home(&mut self) {
+    /// Counts a mask that was received directly.
+    pub(super) fn came_home(&mut self, mask: Mask) -> Vec<Mask> {
         self.num_away -= 1;
+        vec![mask]
     }
 }
 

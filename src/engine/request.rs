@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -87,6 +88,11 @@ impl TokenStream {
         self.events.recv().await
     }
 
+    /// Polls for the next event; for readers of several streams.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TokenEvent>> {
+        self.events.poll_recv(context)
+    }
+
     /// The next event, for callers outside an async runtime.
     pub fn blocking_next(&mut self) -> Option<TokenEvent> {
         self.events.blocking_recv()
@@ -104,7 +110,7 @@ pub(super) struct Submission {
     pub(super) request: SequenceRequest,
     pub(super) events: mpsc::Sender<TokenEvent>,
     pub(super) cancelled: Arc<AtomicBool>,
-    pub(super) _place: QueuePlace,
+    pub(super) place: QueuePlace,
 }
 
 /// A place in the bounded queue, given back when the sequence is first scheduled or gone.
@@ -180,5 +186,5 @@ fn submission((request, place): (SequenceRequest, QueuePlace)) -> (Submission, T
     let (events, receiver) = mpsc::channel(request.max_tokens as usize + 1);
     let cancelled = Arc::new(AtomicBool::new(false));
     let stream = TokenStream { events: receiver, cancelled: cancelled.clone() };
-    (Submission { request, events, cancelled, _place: place }, stream)
+    (Submission { request, events, cancelled, place }, stream)
 }

@@ -24,6 +24,8 @@ pub(super) enum MatcherPlace {
     Ready(Matcher, MaskRow),
     /// With a mask worker.
     Away,
+    /// Used up: the sequence ends in this step.
+    Gone,
 }
 
 /// One mask row: `[num_words]` u32.
@@ -39,7 +41,7 @@ pub(super) struct Sequence {
     pub(super) block_table: Vec<u32>,
     /// Identity of each published block in the table's front.
     pub(super) prefixes: Vec<PrefixId>,
-    pub(super) matcher: MatcherPlace,
+    matcher: MatcherPlace,
     num_masks: u32,
     mask_time: Duration,
     max_tokens: u32,
@@ -56,7 +58,7 @@ pub(super) struct Sequence {
 
 impl Sequence {
     pub(super) fn new(submission: Submission) -> Self {
-        let Submission { request, events, cancelled, _place } = submission;
+        let Submission { request, events, cancelled, place } = submission;
         let prompt_ids = if request.sampling.repetition_penalty == 1.0 { Vec::new() } else { distinct(&request.prompt) };
         Self {
             prompt_len: request.prompt.len(),
@@ -76,7 +78,7 @@ impl Sequence {
             num_logprobs: request.num_logprobs,
             events,
             cancelled,
-            queue_place: Some(_place),
+            queue_place: Some(place),
         }
     }
 
@@ -161,12 +163,27 @@ impl Sequence {
 
     /// Accepts a sampled token: the matcher first, then the output. Returns the end of the sequence, if this is it.
     ///
+    /// The used mask row comes back too.
+    ///
     /// # Errors
     /// When the matcher refuses a token that its mask allowed; such a token is never sent.
-    pub(super) fn accept(&mut self, sampled: SampledToken, end_tokens: &[u32]) -> Result<Option<Finished>, EngineError> {
-        let MatcherPlace::Ready(mut matcher, _) = std::mem::replace(&mut self.matcher, MatcherPlace::Away) else {
+    pub(super) fn accept(
+        &mut self,
+        sampled: SampledToken,
+        end_tokens: &[u32],
+    ) -> (Result<Option<Finished>, EngineError>, MaskRow) {
+        let MatcherPlace::Ready(matcher, row) = std::mem::replace(&mut self.matcher, MatcherPlace::Gone) else {
             unreachable!("only rows with a mask are sampled");
         };
+        (self.accept_with(matcher, sampled, end_tokens), row)
+    }
+
+    fn accept_with(
+        &mut self,
+        mut matcher: Matcher,
+        sampled: SampledToken,
+        end_tokens: &[u32],
+    ) -> Result<Option<Finished>, EngineError> {
         if end_tokens.contains(&sampled.id) {
             return Ok(Some(self.finished(FinishReason::EndToken, true)));
         }
@@ -182,8 +199,9 @@ impl Sequence {
         Ok(None)
     }
 
-    /// How a sequence ends whose mask could not be computed.
-    pub(super) fn end_without_mask(&self, error: GuideError) -> TokenEvent {
+    /// How a sequence ends whose mask could not be computed; its matcher did not come home.
+    pub(super) fn lose_matcher(&mut self, error: GuideError) -> TokenEvent {
+        self.matcher = MatcherPlace::Gone;
         match error {
             GuideError::DeadEnd { parts, byte_offset } => {
                 TokenEvent::Finished(self.finished(FinishReason::DeadEnd { parts, byte_offset }, false))
@@ -192,7 +210,7 @@ impl Sequence {
         }
     }
 
-    pub(super) fn finished(&self, reason: FinishReason, is_complete: bool) -> Finished {
+    fn finished(&self, reason: FinishReason, is_complete: bool) -> Finished {
         Finished { reason, is_complete, num_masks: self.num_masks, mask_time: self.mask_time }
     }
 

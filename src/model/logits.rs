@@ -1,6 +1,7 @@
 use candle_core::{DType, Tensor};
 
 use super::ModelError;
+use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
 
 /// Unnormalized scores of the next token: one f32 row per entry of [`super::Batch::logit_rows`], on the model's
 /// device.
@@ -41,6 +42,24 @@ impl Logits {
     /// When the device fails.
     pub fn to_cpu(&self) -> Result<Vec<f32>, ModelError> {
         Ok(self.rows.flatten_all()?.to_vec1()?)
+    }
+
+    /// Samples one token for each `(row, how)`; the outcome of a row is that row's alone.
+    ///
+    /// Cost: one copy of the rows off the device, then one pass over each row asked for.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn sample<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
+    ) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        let mut scores = self.to_cpu()?;
+        let vocab_len = self.vocab_len();
+        Ok(rows
+            .into_iter()
+            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row))
+            .collect())
     }
 
     /// The scores, for kernels that work where they lie.

@@ -10,12 +10,14 @@ mod batch;
 mod error;
 mod kv_cache;
 mod logits;
+mod scripted;
 
 pub use batch::{Batch, BatchSequence};
 pub use candle_core::{DType, Device};
 pub use error::ModelError;
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
 pub use logits::Logits;
+pub use scripted::{Script, ScriptedModel};
 
 /// A loaded model. One thread drives it.
 pub trait LanguageModel: Send {
