@@ -80,6 +80,15 @@ pub enum Error {
     /// A model that could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// Neither a path nor the name of a repository.
+    #[error(
+        "there is no file or folder `{name}`, and it is no repository name; \
+         give the path of a model folder or .gguf file, or OWNER/REPOSITORY"
+    )]
+    NoSuchModel {
+        /// What was given.
+        name: String,
+    },
     /// A file of a model that could not be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -226,3 +226,56 @@ fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, info: &ModelInfo) -
     Ok(Tokenizer::from_json(json, config)?)
 }
 
+/// The tokenizer that a GGUF carries in its metadata.
+fn gguf_tokenizer(path: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
+    let found = model::gguf_tokenizer(path)?;
+    Ok(Tokenizer::from_gguf(GgufVocab {
+        model: found.model,
+        pre: found.pre,
+        tokens: found.tokens,
+        token_types: found.token_types,
+        merges: found.merges,
+        bos: found.bos,
+        eos: found.eos,
+        eot: found.eot,
+        eom: found.eom,
+        add_bos: found.add_bos,
+        chat_template: found.chat_template,
+        num_rows: Some(info.vocab_len),
+    })?)
+}
+
+/// Where the model runs. A device that was asked for and is not there is an error, never a silent CPU.
+fn device(gpu: Option<usize>) -> Result<model::Device, Error> {
+    match gpu {
+        None => Ok(model::Device::Cpu),
+        Some(index) => Ok(model::cuda_device(index)?),
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    stem.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.display().to_string(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_a_path_or_a_repository() {
+        assert!(matches!(ModelSource::parse("src"), Ok(ModelSource::Path(_))));
+        assert!(matches!(ModelSource::parse("deepseek-ai/deepseek-coder-1.3b-instruct"), Ok(ModelSource::Repository(_))));
+        for name in ["", "no-such-file.gguf", "models/smollm3", "a/b/c", "../weights", "owner/"] {
+            assert!(matches!(ModelSource::parse(name), Err(Error::NoSuchModel { .. })), "{name}");
+        }
+    }
+}
