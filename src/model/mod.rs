@@ -11,8 +11,10 @@ mod error;
 mod kv_cache;
 mod logits;
 
-pub use batch::{Batch, BatchSequence};
+pub use batch::Batch;
 pub use candle_core::{DType, Device};
+
+pub use crate::kernels::BatchSequence;
 pub use error::ModelError;
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
 pub use logits::Logits;
