@@ -16,6 +16,7 @@
 
 pub mod braid;
 pub mod clew;
+pub mod cli;
 pub mod config;
 pub mod constraint;
 pub mod engine;
