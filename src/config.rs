@@ -1,3 +1,6 @@
+<<<<<<< HEAD
+//! config
+=======
 //! What a person may set, from flags, environment and file, checked into typed options.
 
 use std::path::PathBuf;
@@ -97,3 +100,4 @@ mod tests {
         }
     }
 }
+>>>>>>> main

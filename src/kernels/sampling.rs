@@ -110,8 +110,7 @@ pub fn sample(logits: &mut [f32], row: &SamplingRow<'_>) -> Result<SampledToken,
         }
     }
     let id = if row.params.temperature == 0.0 { best(logits, row.mask)? } else { draw(logits, row)? };
-    let logprobs =
-        raw.zip(top).map(|((raw, norm), top)| TokenLogprobs { logprob: raw[id as usize] - norm, top });
+    let logprobs = raw.zip(top).map(|((raw, norm), top)| TokenLogprobs { logprob: raw[id as usize] - norm, top });
     Ok(SampledToken { id, logprobs })
 }
 
@@ -150,7 +149,8 @@ fn penalize(logits: &mut [f32], row: &SamplingRow<'_>) {
             .filter(|id| row.output_counts.binary_search_by_key(id, |&(other, _)| other).is_err());
         for id in in_output.chain(only_in_prompt) {
             if let Some(logit) = logits.get_mut(id as usize) {
-                *logit = if *logit > 0.0 { *logit / params.repetition_penalty } else { *logit * params.repetition_penalty };
+                *logit =
+                    if *logit > 0.0 { *logit / params.repetition_penalty } else { *logit * params.repetition_penalty };
             }
         }
     }
