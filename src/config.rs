@@ -28,9 +28,6 @@ pub struct ModelArgs {
     /// Memory of the KV cache, such as 512MiB or 2GiB; by default enough for the sequences, at most 2 GiB.
     #[arg(long, env = "ANANKE_KV_MEMORY", value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<u64>,
-    /// Threads of the model; by default one per core.
-    #[arg(long, env = "ANANKE_THREADS", value_name = "N")]
-    pub threads: Option<usize>,
 }
 
 impl ModelArgs {
@@ -49,7 +46,6 @@ impl ModelArgs {
             offline: self.offline,
             context_len_max: self.max_model_len,
             kv_bytes: self.kv_memory,
-            num_threads: self.threads,
             ..OpenOptions::new(source)
         })
     }
