@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! config
-=======
 //! What a person may set, from flags, environment and file, checked into typed options.
 
 use std::path::PathBuf;
@@ -96,4 +93,3 @@ mod tests {
         }
     }
 }
->>>>>>> main
