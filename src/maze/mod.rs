@@ -21,9 +21,9 @@ pub use error::{Error, ErrorClass};
 pub use generation::{Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
 pub use open::{EmbeddedModel, ModelSource, OpenOptions, open};
 pub use provenance::{ChoiceStats, Provenance, Validation};
-pub use request::{GenerateRequest, Message, Prompt, SamplingParams, SourceContext};
+pub use request::*;
 
-use crate::constraint::{ConstraintIr, Digest};
+use crate::constraint::Digest;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
 use crate::text::Tokenizer;
