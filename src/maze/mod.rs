@@ -55,7 +55,7 @@ pub struct ModelCard {
     /// Positions a sequence may have: the model's own, or fewer where the server was told so.
     pub context_len: usize,
     /// Numbers in the weights.
-    pub num_parameters: usize,
+    pub num_parameters: u64,
     /// Bytes of the weights in memory.
     pub weight_bytes: usize,
     /// Rows of the logits.
@@ -121,7 +121,7 @@ impl Maze {
 
     /// The bounds on requests.
     #[must_use]
-    pub fn config(&self) -> &MazeConfig {
+    pub fn limits(&self) -> &MazeConfig {
         &self.inner.config
     }
 

@@ -105,7 +105,7 @@ pub(crate) fn join(prefix: &str, path: &str) -> String {
     match (prefix, path) {
         (prefix, "" | ".") => prefix.into(),
         ("" | ".", path) => path.into(),
-        (prefix, path) if path.starts_with(['[', '.']) => format!("{prefix}{path}"),
+        (prefix, path) if path.starts_with(['[', '.', '#']) => format!("{prefix}{path}"),
         (prefix, path) => format!("{prefix}.{path}"),
     }
 }

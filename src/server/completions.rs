@@ -3,7 +3,7 @@
 //! Each prompt is a request of its own to the maze, answered as if it had been sent alone; choices are numbered
 //! `prompt * n + choice`.
 
-use std::pin::Pin;
+use std::{collections::BTreeMap, pin::Pin};
 
 use axum::{
     Json,
@@ -22,8 +22,7 @@ use super::{
     body::Body,
     constraints::{Constraints, Origins},
     error::HttpError,
-    openai::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StreamOptions, Usage},
-    sampling,
+    openai::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions, Usage},
     sse::{self, Chunks},
 };
 use crate::maze::{self, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, SamplingParams, TokenInfo};
@@ -68,27 +67,14 @@ enum Delivery {
 impl Plan {
     fn new(mut request: CompletionRequest, maze: &Maze) -> Result<Self, HttpError> {
         refuse_unsupported(&request)?;
-        let limits = maze.limits();
-        let prompts = prompts(std::mem::replace(&mut request.prompt, PromptField::Text(String::new())))?;
-        let num_choices = sampling::count("n", request.n, limits.max_choices, 1)?;
-        if prompts.len() > (limits.max_choices / num_choices) as usize {
-            let reason = format!(
-                "{} prompts with n = {num_choices} make more than {} choices",
-                prompts.len(),
-                limits.max_choices
-            );
-            return Err(HttpError::invalid_value("prompt", reason));
-        }
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
+        let sampling = sampling_params(&mut request, maze.model().vocab_len)?;
+        let num_choices = request.n.unwrap_or(1);
+        let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
         };
-        let num_logprobs = request.logprobs;
-        if num_logprobs.is_some_and(|wanted| wanted > limits.max_logprobs) {
-            return Err(HttpError::invalid_value("logprobs", format!("at most {}", limits.max_logprobs)));
-        }
-        let sampling = sampling_params(&mut request, maze)?;
         let constraints = Constraints::from_openai(
             request.response_format,
             request.structured_outputs,
@@ -97,8 +83,7 @@ impl Plan {
         )?;
         let max_tokens = match request.max_tokens {
             None if constraints.is_empty() => Some(OPENAI_MAX_TOKENS),
-            None => None,
-            Some(wanted) => Some(sampling::count("max_tokens", Some(wanted), u32::MAX, 1)?),
+            asked => asked,
         };
         let template = GenerateRequest {
             prompt: Prompt::default(),
@@ -106,13 +91,12 @@ impl Plan {
             context: constraints.context,
             sampling,
             max_tokens,
-            stop: request.stop.map(|stop| stop.into_vec()).unwrap_or_default(),
+            stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices,
             seed: request.seed,
-            num_logprobs,
+            num_logprobs: request.logprobs,
         };
-        let requests =
-            prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect::<Vec<_>>();
+        let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
         Ok(Self { requests, echoes, num_choices, origins: constraints.origins, delivery })
     }
 
@@ -146,7 +130,7 @@ fn delivery(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<Del
     }
 }
 
-fn prompts(field: PromptField) -> Result<Vec<Prompt>, HttpError> {
+fn prompts(field: PromptField, num_choices: u32, num_choices_max: u32) -> Result<Vec<Prompt>, HttpError> {
     let prompts: Vec<Prompt> = match field {
         PromptField::Text(text) => vec![Prompt::Text(text)],
         PromptField::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
@@ -155,6 +139,10 @@ fn prompts(field: PromptField) -> Result<Vec<Prompt>, HttpError> {
     };
     if prompts.is_empty() {
         return Err(HttpError::invalid_value("prompt", "the list of prompts is empty"));
+    }
+    if prompts.len() > 1 && prompts.len().saturating_mul(num_choices as usize) > num_choices_max as usize {
+        let reason = format!("{} prompts with n = {num_choices}: at most {num_choices_max} choices", prompts.len());
+        return Err(HttpError::invalid_value("prompt", reason));
     }
     Ok(prompts)
 }
@@ -167,23 +155,31 @@ fn text_of(prompt: &Prompt, maze: &Maze) -> String {
     }
 }
 
-fn sampling_params(request: &mut CompletionRequest, maze: &Maze) -> Result<SamplingParams, HttpError> {
+/// The numbers as they stand: the maze holds each to its range, and names the one that is outside.
+fn sampling_params(request: &mut CompletionRequest, vocab_len: usize) -> Result<SamplingParams, HttpError> {
     let default = SamplingParams::default();
     Ok(SamplingParams {
-        temperature: sampling::in_range("temperature", request.temperature, 0.0..=2.0, default.temperature)?,
+        temperature: request.temperature.unwrap_or(default.temperature),
         top_k: request.top_k.unwrap_or(default.top_k),
-        top_p: sampling::positive("top_p", request.top_p, 1.0, default.top_p)?,
-        min_p: sampling::in_range("min_p", request.min_p, 0.0..=1.0, default.min_p)?,
-        repetition_penalty: sampling::positive(
-            "repetition_penalty",
-            request.repetition_penalty,
-            10.0,
-            default.repetition_penalty,
-        )?,
-        frequency_penalty: sampling::in_range("frequency_penalty", request.frequency_penalty, -2.0..=2.0, 0.0)?,
-        presence_penalty: sampling::in_range("presence_penalty", request.presence_penalty, -2.0..=2.0, 0.0)?,
-        logit_bias: sampling::logit_bias(request.logit_bias.take(), maze.model().vocab_len)?,
+        top_p: request.top_p.unwrap_or(default.top_p),
+        min_p: request.min_p.unwrap_or(default.min_p),
+        repetition_penalty: request.repetition_penalty.unwrap_or(default.repetition_penalty),
+        frequency_penalty: request.frequency_penalty.unwrap_or(default.frequency_penalty),
+        presence_penalty: request.presence_penalty.unwrap_or(default.presence_penalty),
+        logit_bias: logit_bias(request.logit_bias.take(), vocab_len)?,
     })
+}
+
+/// OpenAI's map of token ids, as strings, to biases.
+fn logit_bias(map: Option<BTreeMap<String, f32>>, vocab_len: usize) -> Result<Vec<(u32, f32)>, HttpError> {
+    let entries = map.unwrap_or_default().into_iter().map(|(id, bias)| {
+        let token = id.parse::<u32>().ok().filter(|&token| (token as usize) < vocab_len).ok_or_else(|| {
+            let reason = format!("not a token id of this model, which has {vocab_len}");
+            HttpError::invalid_value(format!("logit_bias.{id}"), reason)
+        })?;
+        Ok((token, bias))
+    });
+    entries.collect()
 }
 
 /// What all chunks of an answer share, and how far each choice has got.
@@ -340,7 +336,7 @@ impl OffsetCounter {
         for token in tokens {
             all.text_offset.push(self.0);
             self.0 += token.text.chars().count();
-            let mut top = std::collections::BTreeMap::from([(token.text.clone(), token.logprob)]);
+            let mut top = BTreeMap::from([(token.text.clone(), token.logprob)]);
             for (text, logprob) in token.top {
                 top.entry(text).and_modify(|best| *best = best.max(logprob)).or_insert(logprob);
             }

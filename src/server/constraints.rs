@@ -163,18 +163,37 @@ impl Origins {
     }
 
     /// `constraints[1].grammar.source` as the client wrote it; `None` for a path that is not about a constraint.
+    ///
+    /// Where there is only one IR, the maze names its parts without an index.
     fn path(&self, param: &str) -> Option<String> {
-        let (index, rest) = param.strip_prefix("constraints[")?.split_once(']')?;
-        match self.0.get(index.parse::<usize>().ok()?)? {
+        let (index, rest) = match param.strip_prefix("constraints[").and_then(|rest| rest.split_once(']')) {
+            Some((index, rest)) => (index.parse::<usize>().ok()?, rest.strip_prefix('.').unwrap_or(rest)),
+            None if IR_PARTS.contains(&part_of(param)) => (0, param),
+            None => return None,
+        };
+        match self.0.get(index)? {
             Origin::Ir(path) => Some(join(path, rest)),
-            Origin::Part(path) => Some(join(path, inside_json_schema(rest))),
+            Origin::Part(path) => Some(join(path, rest.strip_prefix("json_schema").unwrap_or_default())),
         }
     }
 }
 
-/// What remains of `.json_schema.properties.a` below the schema; other parts are named by their field alone.
-fn inside_json_schema(rest: &str) -> &str {
-    rest.strip_prefix(".json_schema").unwrap_or_default()
+/// The fields of an IR that an error may be about.
+const IR_PARTS: [&str; 9] = [
+    "version",
+    "json_schema",
+    "grammar",
+    "regex_patterns",
+    "token_masks",
+    "forbidden_text",
+    "soft",
+    "limits",
+    "digest",
+];
+
+/// `regex_patterns` of `regex_patterns[0].any_of`.
+fn part_of(path: &str) -> &str {
+    path.split(['[', '.', '#']).next().unwrap_or_default()
 }
 
 fn source_context(field: ContextField) -> SourceContext {

@@ -8,7 +8,6 @@ use super::{
     constraints::Constraints,
     error::HttpError,
     openai::{GenerateBody, GenerateReply, StopField},
-    sampling,
 };
 use crate::maze::{GenerateRequest, Prompt, SamplingParams};
 
@@ -18,19 +17,17 @@ pub(crate) async fn create(
 ) -> Result<Json<GenerateReply>, HttpError> {
     let default = SamplingParams::default();
     let sampling = SamplingParams {
-        temperature: sampling::in_range("temperature", body.temperature, 0.0..=2.0, default.temperature)?,
-        top_p: sampling::positive("top_p", body.top_p, 1.0, default.top_p)?,
+        temperature: body.temperature.unwrap_or(default.temperature),
+        top_p: body.top_p.unwrap_or(default.top_p),
         ..default
     };
-    let max_tokens =
-        body.max_tokens.map(|wanted| sampling::count("max_tokens", Some(wanted), u32::MAX, 1)).transpose()?;
     let constraints = Constraints::from_generate(body.constraints, body.context)?;
     let request = GenerateRequest {
         prompt: Prompt::Text(body.prompt),
         constraints: constraints.irs,
         context: constraints.context,
         sampling,
-        max_tokens,
+        max_tokens: body.max_tokens,
         stop: body.stop.map(StopField::into_vec).unwrap_or_default(),
         num_choices: 1,
         seed: body.seed,

@@ -12,7 +12,6 @@ mod generate;
 mod health;
 mod models;
 mod openai;
-mod sampling;
 mod sse;
 
 use std::{
