@@ -45,7 +45,7 @@ impl Digest {
 
     /// A digest that was computed elsewhere.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

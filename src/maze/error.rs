@@ -115,12 +115,111 @@ fn asked_for(max_tokens: Option<u32>) -> String {
 pub enum ErrorClass {
     /// The request is wrong.
     Invalid,
-    /// The request is well-formed and nothing can satisfy it.
+    /// The request is larger than this server or model takes.
+    TooLarge,
+    /// The request is well-formed, and a constraint in it cannot be read or enforced.
+    Unprocessable,
+    /// The request is well-formed, and nothing can satisfy it.
     Unsatisfiable,
+    /// The client has gone.
+    Cancelled,
     /// No room now.
     Overloaded,
     /// Something the request needs is not there.
     Unavailable,
     /// A defect of the server.
     Internal,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
+                ErrorClass::Invalid
+            }
+            Self::PromptTooLarge { .. } | Self::ContextLength { .. } => ErrorClass::TooLarge,
+            Self::Ir { .. } | Self::Clew(_) | Self::Braid(_) => ErrorClass::Unprocessable,
+            Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
+            Self::Engine(error) => engine_class(error),
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } => ErrorClass::Unavailable,
+            Self::Internal { .. } => ErrorClass::Internal,
+        }
+    }
+
+    /// The failure as replies and metrics name it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::PromptTooLarge { .. } => "prompt_too_large",
+            Self::ContextLength { .. } => "context_length_exceeded",
+            Self::PromptToken { .. } => "invalid_prompt_token",
+            Self::Ir { .. } => "invalid_constraint_ir",
+            Self::Clew(_) => "extraction_failed",
+            Self::Braid(_) => "compilation_failed",
+            Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
+            Self::Text(_) => "invalid_text",
+            Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
+            Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
+            Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
+            Self::Engine(_) => "engine_failed",
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } => "model_unavailable",
+            Self::Internal { .. } => "internal_error",
+        }
+    }
+
+    /// The parameter or part that the failure speaks of.
+    #[must_use]
+    pub fn param(&self) -> Option<String> {
+        match self {
+            Self::OutOfRange { param, .. } => Some((*param).to_owned()),
+            Self::PromptTooLarge { .. } | Self::PromptToken { .. } | Self::ContextLength { .. } => Some("prompt".into()),
+            Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
+            Self::Clew(_) | Self::Braid(_) => Some("context".into()),
+            Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+fn guide_class(error: &GuideError) -> ErrorClass {
+    match error {
+        GuideError::Unsatisfiable { .. } | GuideError::DeadEnd { .. } => ErrorClass::Unsatisfiable,
+        GuideError::NotAllowed { .. }
+        | GuideError::Ended
+        | GuideError::Rollback { .. }
+        | GuideError::RowLength { .. }
+        | GuideError::Internal { .. } => ErrorClass::Internal,
+        _ => ErrorClass::Unprocessable,
+    }
+}
+
+fn guide_code(error: &GuideError) -> &'static str {
+    match error {
+        GuideError::InvalidIr { .. } => "invalid_constraint_ir",
+        GuideError::InvalidGrammar { .. } => "invalid_grammar",
+        GuideError::InvalidRegex { .. } => "invalid_regex",
+        GuideError::InvalidSchema { .. } => "invalid_schema",
+        GuideError::UnsupportedSchema { .. } => "unsupported_schema",
+        GuideError::UnsupportedPart { .. } => "unsupported_part",
+        GuideError::TooLarge { .. } => "constraint_too_large",
+        GuideError::UnknownToken { .. } => "unknown_token",
+        GuideError::OtherVocabulary { .. } => "other_vocabulary",
+        GuideError::Unsatisfiable { .. } => "unsatisfiable",
+        GuideError::DeadEnd { .. } => "dead_end",
+        GuideError::LimitExceeded { .. } => "constraint_limit_exceeded",
+        _ => "internal_error",
+    }
+}
+
+fn engine_class(error: &EngineError) -> ErrorClass {
+    match error {
+        EngineError::QueueFull { .. } => ErrorClass::Overloaded,
+        EngineError::TooLong { .. } => ErrorClass::TooLarge,
+        EngineError::EmptyPrompt => ErrorClass::Invalid,
+        EngineError::Stopped => ErrorClass::Unavailable,
+        _ => ErrorClass::Internal,
+    }
 }

@@ -8,7 +8,7 @@ use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
-use crate::model::{self, LanguageModel, LoadOptions, ModelInfo};
+use crate::model::{self, GgufFile, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
 /// KV memory when nothing else is said: 2 GiB.
@@ -61,8 +61,6 @@ pub struct OpenOptions {
     pub context_len_max: Option<usize>,
     /// Bytes of the KV cache; by default enough for all sequences at full length, at most 2 GiB.
     pub kv_bytes: Option<u64>,
-    /// Threads of the model; by default one per core.
-    pub num_threads: Option<usize>,
     /// The engine's bounds; `num_blocks` follows from `kv_bytes`.
     pub engine: EngineConfig,
     /// The guide's bounds.
@@ -81,7 +79,6 @@ impl OpenOptions {
             offline: false,
             context_len_max: None,
             kv_bytes: None,
-            num_threads: None,
             engine: EngineConfig::default(),
             guide: GuideConfig::default(),
             maze: MazeConfig::default(),
@@ -120,9 +117,6 @@ impl ModelSource {
 pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu)?;
     let load = LoadOptions { device, ..LoadOptions::default() };
-    if let Some(num_threads) = options.num_threads {
-        model::set_num_threads(num_threads);
-    }
     let Opened { name, model, tokenizer, embedded } = match &options.source {
         ModelSource::Embedded(files) => open_embedded(files, &load)?,
         ModelSource::Path(path) => open_path(path, name_of(path), &load)?,
@@ -185,7 +179,8 @@ fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usiz
 }
 
 fn open_embedded(files: &EmbeddedModel, load: &LoadOptions) -> Result<Opened, Error> {
-    let model = model::load_from_bytes(files.config, files.weights, load)?;
+    let source = WeightSource::Bytes { config_json: files.config, safetensors: files.weights };
+    let model = model::load(source, load)?;
     let config_files = ConfigFiles {
         config: Some(files.config),
         tokenizer_config: Some(files.tokenizer_config),
@@ -197,16 +192,17 @@ fn open_embedded(files: &EmbeddedModel, load: &LoadOptions) -> Result<Opened, Er
 }
 
 fn open_path(path: &Path, name: String, load: &LoadOptions) -> Result<Opened, Error> {
-    let model = model::load(path, load)?;
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
-    let tokenizer = match read_optional(&folder.join("tokenizer.json"))? {
-        Some(json) if path.is_dir() => folder_tokenizer(folder, &json, model.info())?,
-        _ => gguf_tokenizer(path, model.info())?,
+    let model = model::load(WeightSource::Path(path), load)?;
+    let tokenizer = match ModelFiles::locate(path)? {
+        ModelFiles::Gguf(file) => gguf_tokenizer(&file, model.info())?,
+        ModelFiles::Safetensors { folder, .. } => folder_tokenizer(&folder, model.info())?,
     };
     Ok(Opened { name, model, tokenizer, embedded: false })
 }
 
-fn folder_tokenizer(folder: &Path, json: &[u8], info: &ModelInfo) -> Result<Tokenizer, Error> {
+fn folder_tokenizer(folder: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
+    let path = folder.join("tokenizer.json");
+    let json = std::fs::read(&path).map_err(|source| Error::Read { path: path.display().to_string(), source })?;
     let config = read_optional(&folder.join("config.json"))?;
     let tokenizer_config = read_optional(&folder.join("tokenizer_config.json"))?;
     let generation_config = read_optional(&folder.join("generation_config.json"))?;
@@ -218,7 +214,7 @@ fn folder_tokenizer(folder: &Path, json: &[u8], info: &ModelInfo) -> Result<Toke
         generation_config: generation_config.as_deref(),
         chat_template: template.as_deref(),
     };
-    tokenizer_from_json(json, &files, info)
+    tokenizer_from_json(&json, &files, info)
 }
 
 fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, info: &ModelInfo) -> Result<Tokenizer, Error> {
@@ -228,10 +224,10 @@ fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, info: &ModelInfo) -
 
 /// The tokenizer that a GGUF carries in its metadata.
 fn gguf_tokenizer(path: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
-    let found = model::gguf_tokenizer(path)?;
+    let found = GgufFile::open(path)?.tokenizer()?;
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: found.model,
-        pre: found.pre,
+        pre: found.pre.unwrap_or_else(|| "default".into()),
         tokens: found.tokens,
         token_types: found.token_types,
         merges: found.merges,

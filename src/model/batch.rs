@@ -1,4 +1,4 @@
-use super::{KvCache, ModelError};
+use super::{BatchSequence, KvCache, ModelError};
 
 /// The device's view of one step: every scheduled token of every sequence, concatenated.
 ///
@@ -15,19 +15,6 @@ pub struct Batch {
     pub sequences: Vec<BatchSequence>,
     /// Indices into `token_ids` whose logits are wanted, in the order of the rows of [`super::Logits`].
     pub logit_rows: Vec<u32>,
-}
-
-/// One sequence's share of a [`Batch`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchSequence {
-    /// Index of its first token in the batch.
-    pub query_start: usize,
-    /// How many tokens it runs in this step: one in decode, a chunk in prefill.
-    pub query_len: usize,
-    /// Tokens it may attend to, those of this step included: the last query sees all of them.
-    pub context_len: usize,
-    /// Its blocks, in order of position; enough of them to hold `context_len` tokens.
-    pub block_table: Vec<u32>,
 }
 
 impl Batch {

@@ -12,8 +12,10 @@ mod kv_cache;
 mod logits;
 mod scripted;
 
-pub use batch::{Batch, BatchSequence};
+pub use batch::Batch;
 pub use candle_core::{DType, Device};
+
+pub use crate::kernels::BatchSequence;
 pub use error::ModelError;
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
 pub use logits::Logits;
