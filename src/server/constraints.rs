@@ -52,7 +52,7 @@ impl Constraints {
             constraints.add_structured_outputs(outputs)?;
         }
         constraints.add_irs(constraint_ir, "constraint_ir")?;
-        constraints.context = context.map(source_context);
+        constraints.add_context(context);
         Ok(constraints)
     }
 
@@ -61,8 +61,9 @@ impl Constraints {
     /// # Errors
     /// A value that is not an IR.
     pub(crate) fn from_generate(constraints: Option<Value>, context: Option<ContextField>) -> Result<Self, HttpError> {
-        let mut all = Self { context: context.map(source_context), ..Self::default() };
+        let mut all = Self::default();
         all.add_irs(constraints, "constraints")?;
+        all.add_context(context);
         Ok(all)
     }
 
@@ -135,6 +136,14 @@ impl Constraints {
         Ok(())
     }
 
+    /// The maze mines the context and adds its IR behind those that are here.
+    fn add_context(&mut self, field: Option<ContextField>) {
+        let Some(ContextField { source, language, file, type_name }) = field else { return };
+        let file = file.unwrap_or_else(|| "context".into());
+        self.context = Some(SourceContext { source, language, file, type_name });
+        self.origins.0.push(Origin::Part("context".into()));
+    }
+
     fn add_schema(&mut self, path: &str, schema: Value) {
         self.add_part(path, ConstraintIr::from_json_schema(schema));
     }
@@ -194,11 +203,6 @@ const IR_PARTS: [&str; 9] = [
 /// `regex_patterns` of `regex_patterns[0].any_of`.
 fn part_of(path: &str) -> &str {
     path.split(['[', '.', '#']).next().unwrap_or_default()
-}
-
-fn source_context(field: ContextField) -> SourceContext {
-    let ContextField { source, language, file, type_name } = field;
-    SourceContext { source, language, file: file.unwrap_or_else(|| "context".into()), type_name }
 }
 
 fn refuse_unsupported(outputs: &StructuredOutputs) -> Result<(), HttpError> {
