@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 package=llama-cpp-python
 version=0.3.36
 sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
-names="deepseek-coder deepseek-llm llama-bpe qwen2"
+names="deepseek-coder deepseek-llm llama-bpe qwen2 starcoder"
 dest=models/tokenizers
 
 complete() {

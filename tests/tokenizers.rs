@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ananke::text::{Detokenizer, GgufVocab, TextError, Tokenizer, TokenizerConfig};
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -132,6 +133,12 @@ fn qwen_2_passes_its_vectors_through_the_gguf() {
 }
 
 #[test]
+fn smollms_rules_pass_the_vectors_of_starcoder_which_shares_them() {
+    let vocab = GgufVocab { pre: "smollm".into(), ..gguf_vocab("starcoder") };
+    check_vectors(&Tokenizer::from_gguf(vocab).expect("a valid tokenizer"), "starcoder");
+}
+
+#[test]
 fn both_files_of_deepseek_coder_give_one_vocabulary() {
     let (json, gguf) = (deepseek(), gguf("deepseek-coder"));
     assert_eq!(json.vocabulary().num_tokens(), 32022);
@@ -194,6 +201,24 @@ fn beginnings_and_ends_are_those_of_the_models() {
     assert_eq!(facts("deepseek-llm"), (Some(100_000), vec![100_001]));
     assert_eq!(facts("llama-bpe"), (Some(128_000), vec![128_001, 128_009]));
     assert_eq!(facts("qwen2"), (None, vec![151_643, 151_645]));
+}
+
+/// A hundred kilobytes that invite backtracking; where an expression did, each would take a minute.
+#[test]
+fn no_text_takes_long_to_encode() -> Result<(), TextError> {
+    for name in ["deepseek-coder", "deepseek-llm", "llama-bpe", "qwen2"] {
+        let tokenizer = gguf(name);
+        for (unit, tail) in
+            [(" ", "█"), (" ", "7"), ("\t\n ", "x"), ("a", ""), ("<", ""), ("<|EO", ""), ("é\u{301}", "")]
+        {
+            let text = unit.repeat(100_000 / unit.len()) + tail;
+            let start = Instant::now();
+            tokenizer.encode(&text, false)?;
+            tokenizer.encode_with_control(&text, false)?;
+            assert!(start.elapsed().as_secs() < 15, "{name}: {unit:?} took {:?}", start.elapsed());
+        }
+    }
+    Ok(())
 }
 
 #[test]
