@@ -16,6 +16,8 @@
 
 pub mod braid;
 pub mod clew;
+pub mod cli;
+pub mod config;
 pub mod constraint;
 pub mod engine;
 pub mod guide;

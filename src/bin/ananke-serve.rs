@@ -1,1 +1,138 @@
-fn main() {}
+//! The server: configuration to maze to HTTP, until it is told to stop.
+//!
+//! Standard output says what runs, where, and how to try it; the log goes to standard error.
+//! Exit status: 0 stopped, 1 failed, 2 told to do what cannot be done.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use ananke::{
+    config::{Config, LogFormat, ServeArgs},
+    maze::{self, ModelCard},
+    server,
+};
+use clap::Parser;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+#[path = "embedded.rs"]
+mod embedded;
+
+fn main() -> ExitCode {
+    let config = match ServeArgs::parse().into_config(embedded::model()) {
+        Ok(config) => config,
+        Err(error) => return fail(2, &error, error.hint()),
+    };
+    init_log(config.log_format);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Open { error, gpu: true }) => {
+            fail(2, &error, "`nvidia-smi -L` lists the devices; leave --gpu out to run on the CPU")
+        }
+        Err(Failure::Open { error, gpu: false }) => {
+            fail(1, &error, "`scripts/fetch_model.sh smollm2` brings a small model into models/")
+        }
+        Err(Failure::Listen { address, error }) => {
+            fail(1, &format!("cannot listen on {address}: {error}"), "--port 0 picks a free port")
+        }
+        Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
+    }
+}
+
+/// Why the server stopped before it was told to.
+enum Failure {
+    /// The model could not be opened; `gpu` where a device was asked for.
+    Open { error: maze::Error, gpu: bool },
+    /// The address is taken or not ours.
+    Listen { address: SocketAddr, error: io::Error },
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn run(config: Config) -> Result<(), Failure> {
+    let gpu = config.open.gpu.is_some();
+    let maze = maze::open(config.open).map_err(|error| Failure::Open { error, gpu })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let address = SocketAddr::new(config.host, config.port);
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
+        // Before anyone is told the address: whoever reads it may send a signal.
+        let stop = stop_signal()?;
+        announce(maze.model(), listener.local_addr()?)?;
+        if !config.host.is_loopback() {
+            tracing::warn!("listening beyond this machine without keys or TLS: anyone who reaches it can use it");
+        }
+        let router = server::router(maze, config.server);
+        Ok(server::serve(listener, router, config.server, stop).await?)
+    })
+}
+
+/// Ready when the process is asked to end: by the terminal, or by whoever supervises it.
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: open replies may finish");
+    })
+}
+
+fn announce(model: &ModelCard, address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if model.embedded {
+        writeln!(out, "no --model given: running the embedded {}", model.id)?;
+    }
+    let millions = model.num_parameters as f64 / 1e6;
+    let ModelCard { id, architecture, context_len, .. } = model;
+    writeln!(out, "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)")?;
+    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "try it:")?;
+    writeln!(out, "{}", curl_line(address))?;
+    out.flush()
+}
+
+/// A request that works when pasted into a shell: JSON under a schema.
+fn curl_line(address: SocketAddr) -> String {
+    let body = concat!(
+        r#"{"prompt": "user = ", "max_tokens": 128, "response_format": {"type": "json_schema", "#,
+        r#""json_schema": {"name": "user", "schema": {"type": "object", "properties": {"#,
+        r#""name": {"type": "string", "pattern": "^[A-Z][a-z]{2,9}$"}, "age": {"type": "integer", "minimum": 0, "#,
+        r#""maximum": 120}}, "required": ["name", "age"], "additionalProperties": false}}}}"#
+    );
+    // A server on all addresses is reached on loopback.
+    let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
+    let authority = if host.contains(':') { format!("[{host}]") } else { host };
+    let url = format!("http://{authority}:{}/v1/completions", address.port());
+    format!("curl -s {url} -H 'content-type: application/json' -d '{body}'")
+}
+
+fn init_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("ANANKE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn fail(status: u8, error: &impl Display, hint: &str) -> ExitCode {
+    eprintln!("error: {error}");
+    eprintln!("hint: {hint}");
+    ExitCode::from(status)
+}

@@ -1,1 +1,31 @@
-//! kernels
+//! One safe function per kernel: it checks shapes, types and indices, then runs the CPU body (or, on a GPU build, its
+//! twin). The CPU body is the kernel's specification.
+//!
+//! Every output row is reduced in an order that depends on the row alone, never on how many rows run beside it or on
+//! which thread runs them: that is what makes a sequence's bytes the same under any batching and any chunking.
+//! Loops are written once over [`lanes::Lanes`] and compiled for AVX-512, AVX2 and portable code; which one runs is
+//! found at run time. All of them share one pool of threads with candle's own products ([`parallel`]), so that a
+//! step never has two pools fighting for the same cores.
+
+mod lanes;
+mod operand;
+mod parallel;
+mod tile;
+
+mod add;
+mod kv_write;
+mod matmul;
+mod paged_attention;
+mod rms_norm;
+mod rope;
+mod silu_mul;
+
+pub mod sampling;
+
+pub use add::add_assign;
+pub use kv_write::kv_write;
+pub use matmul::matmul;
+pub use paged_attention::{BatchSequence, PagedAttention, paged_attention};
+pub use rms_norm::rms_norm;
+pub use rope::rope;
+pub use silu_mul::silu_mul;

@@ -1,1 +1,253 @@
-//! maze
+//! One request, from text to text: validate, tokenize, extract, compile, submit, detokenize, verify, record.
+//!
+//! The maze is the only layer that sees both text and tokens, and both a request and what became of it.
+//! It knows no wire format: `server` and the command line turn their own shapes into a [`GenerateRequest`].
+
+mod config;
+mod constraint_cache;
+mod error;
+mod generation;
+mod open;
+mod provenance;
+mod request;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+pub use config::MazeConfig;
+pub use error::{Error, ErrorClass};
+pub use generation::{Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
+pub use open::{EmbeddedModel, ModelSource, OpenOptions, open};
+pub use provenance::{ChoiceStats, Provenance, Validation};
+pub use request::*;
+
+use crate::constraint::Digest;
+use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
+use crate::guide::{CompiledConstraint, Guide};
+use crate::text::Tokenizer;
+use constraint_cache::ConstraintCache;
+
+/// The service: one loaded model, its tokenizer, its guide and its engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Maze {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: EngineHandle,
+    guide: Arc<Guide>,
+    tokenizer: Tokenizer,
+    card: ModelCard,
+    config: MazeConfig,
+    constraints: ConstraintCache,
+    started: Instant,
+}
+
+/// What is known of the loaded model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelCard {
+    /// The name clients use.
+    pub id: String,
+    /// The architecture as the checkpoint spells it.
+    pub architecture: String,
+    /// Positions a sequence may have: the model's own, or fewer where the server was told so.
+    pub context_len: usize,
+    /// Numbers in the weights.
+    pub num_parameters: u64,
+    /// Bytes of the weights in memory.
+    pub weight_bytes: usize,
+    /// Rows of the logits.
+    pub vocab_len: usize,
+    /// Identity of the vocabulary that masks and token ids refer to.
+    pub tokenizer_digest: Digest,
+    /// When the model was loaded, in seconds since 1970.
+    pub created: u64,
+    /// Whether it is the model compiled into the binary.
+    pub embedded: bool,
+    /// Whether it brought a chat template.
+    pub has_chat_template: bool,
+}
+
+/// How the service is doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// Always `ok` while the engine answers.
+    pub status: &'static str,
+    /// The loaded model.
+    pub model: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// The engine's counters.
+    #[serde(flatten)]
+    pub engine: StatsSnapshot,
+}
+
+impl Maze {
+    /// Puts the pieces together; [`open`] is the usual way to get them.
+    #[must_use]
+    pub fn new(engine: EngineHandle, guide: Guide, tokenizer: Tokenizer, card: ModelCard, config: MazeConfig) -> Self {
+        let constraints = ConstraintCache::new(config.num_cached_constraints_max);
+        let started = Instant::now();
+        let guide = Arc::new(guide);
+        Self { inner: Arc::new(Inner { engine, guide, tokenizer, card, config, constraints, started }) }
+    }
+
+    /// Admits a request: everything about it is checked and compiled before the engine sees it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request, or [`Error::Engine`] when there is no room for it now.
+    pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, Error> {
+        self.inner.config.check(&request)?;
+        let maze = self.clone();
+        // Tokenizing, mining and compiling may take milliseconds: they run beside the async workers.
+        let admitted = tokio::task::spawn_blocking(move || maze.prepare(request)).await;
+        let prepared = admitted.map_err(|panic| Error::Internal { message: panic.to_string() })??;
+        self.submit(prepared)
+    }
+
+    /// The loaded model.
+    #[must_use]
+    pub fn model(&self) -> &ModelCard {
+        &self.inner.card
+    }
+
+    /// The tokenizer of the loaded model.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// The bounds on requests.
+    #[must_use]
+    pub fn config(&self) -> &MazeConfig {
+        &self.inner.config
+    }
+
+    /// How the service is doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health {
+            status: "ok",
+            model: self.inner.card.id.clone(),
+            uptime_s: self.inner.started.elapsed().as_secs(),
+            engine: self.inner.engine.stats().snapshot(),
+        }
+    }
+
+    fn prepare(&self, mut request: GenerateRequest) -> Result<Prepared, Error> {
+        let prompt = self.tokenize(&request.prompt)?;
+        if let Some(context) = &request.context {
+            request.constraints.push(mine(context)?);
+        }
+        let compiled = self.compile(&request.constraints)?;
+        let max_tokens = self.budget(prompt.ids.len(), request.max_tokens, compiled.max_tokens())?;
+        let seed = request.seed.unwrap_or_else(random_seed);
+        let sequences = (0..request.num_choices)
+            .map(|choice| {
+                Ok(SequenceRequest {
+                    prompt: prompt.ids.clone(),
+                    max_tokens,
+                    sampling: request.sampling.clone(),
+                    seed,
+                    choice,
+                    num_logprobs: request.num_logprobs,
+                    matcher: compiled.matcher(prompt.text.as_bytes())?,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Prepared { request, prompt, compiled, max_tokens, seed, sequences })
+    }
+
+    fn submit(&self, prepared: Prepared) -> Result<Generation, Error> {
+        let Prepared { request, prompt, compiled, max_tokens, seed, sequences } = prepared;
+        let provenance = Provenance::new(&self.inner.card, &request, max_tokens, seed);
+        let streams = self.inner.engine.submit(sequences)?;
+        Generation::new(self.clone(), request, prompt, compiled, provenance, streams)
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<TokenizedPrompt, Error> {
+        let tokenizer = &self.inner.tokenizer;
+        let limit = self.inner.config.prompt_bytes_max;
+        let check = |size: usize| if size > limit { Err(Error::PromptTooLarge { size, limit }) } else { Ok(()) };
+        match prompt {
+            Prompt::Text(text) => {
+                check(text.len())?;
+                Ok(TokenizedPrompt { ids: tokenizer.encode(text, tokenizer.adds_bos())?, text: text.clone() })
+            }
+            Prompt::Tokens(ids) => {
+                check(ids.len())?;
+                self.check_prompt_ids(ids)?;
+                let text = String::from_utf8_lossy(&tokenizer.decode(ids)).into_owned();
+                Ok(TokenizedPrompt { ids: ids.clone(), text })
+            }
+            Prompt::Chat(messages) => {
+                check(messages.iter().map(|message| message.content.len()).sum())?;
+                let ids = tokenizer.encode_chat(messages, true)?;
+                let text = String::from_utf8_lossy(&tokenizer.decode(&ids)).into_owned();
+                Ok(TokenizedPrompt { ids, text })
+            }
+        }
+    }
+
+    /// Ids from a client: known, and no control id but the leading BOS.
+    fn check_prompt_ids(&self, ids: &[u32]) -> Result<(), Error> {
+        let vocabulary = self.inner.tokenizer.vocabulary();
+        for (position, &id) in ids.iter().enumerate() {
+            let is_bos = position == 0 && self.inner.tokenizer.bos() == Some(id);
+            if id as usize >= vocabulary.num_tokens() || (vocabulary.is_control(id) && !is_bos) {
+                return Err(Error::PromptToken { position, id });
+            }
+        }
+        Ok(())
+    }
+
+    fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, Error> {
+        for (index, ir) in irs.iter().enumerate() {
+            ir.validate().map_err(|source| Error::Ir { index, source })?;
+        }
+        let key = Digest::of_value(irs);
+        self.inner.constraints.get_or_compile(key, || Ok(self.inner.guide.compile(irs)?))
+    }
+
+    /// How many tokens a sequence may sample.
+    fn budget(&self, prompt_len: usize, asked: Option<u32>, by_constraint: Option<u32>) -> Result<u32, Error> {
+        let window = self.inner.card.context_len.min(self.inner.engine.config().num_tokens_max());
+        let room = window.saturating_sub(prompt_len);
+        if room == 0 || asked.is_some_and(|asked| asked as usize > room) {
+            return Err(Error::ContextLength { prompt_len, max_tokens: asked, limit: window });
+        }
+        let wanted = asked.unwrap_or(self.inner.config.max_tokens_default).min(by_constraint.unwrap_or(u32::MAX));
+        Ok(wanted.min(room as u32))
+    }
+}
+
+/// A request with nothing left to go wrong but the engine.
+struct Prepared {
+    request: GenerateRequest,
+    prompt: TokenizedPrompt,
+    compiled: Arc<CompiledConstraint>,
+    max_tokens: u32,
+    seed: u64,
+    sequences: Vec<SequenceRequest>,
+}
+
+/// A prompt as the model reads it.
+struct TokenizedPrompt {
+    ids: Vec<u32>,
+    text: String,
+}
+
+/// Source code to IR: extract, then compile with the chosen type as root.
+fn mine(context: &SourceContext) -> Result<ConstraintIr, Error> {
+    let set = crate::clew::extract(&context.source, context.language, &context.file)?;
+    let options = crate::braid::CompileOptions { root_type: context.type_name.clone() };
+    Ok(crate::braid::compile(&set, &options)?)
+}
+
+/// A seed nobody chose, below 2^53 so that it survives JSON readers with doubles.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() >> 11
+}

@@ -1,1 +1,54 @@
-//! model
+//! Token ids to logits: the models, their weights and the planes of their KV cache.
+//!
+//! A model is loaded once ([`load`]) and then driven one [`Batch`] at a time ([`LanguageModel::forward`]). It knows
+//! nothing of requests, masks or sampling: the engine decides which tokens run and where their keys and values lie,
+//! the model fills those slots of the [`KvCache`] and answers with [`Logits`], which stay on the device.
+//! On CPU a row of logits is the same, to the bit, whatever else is in the batch and however the prompt is cut into
+//! chunks.
+
+mod batch;
+mod error;
+mod kv_cache;
+mod logits;
+mod scripted;
+
+pub use batch::Batch;
+pub use candle_core::{DType, Device};
+
+pub use crate::kernels::BatchSequence;
+pub use error::ModelError;
+pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
+pub use logits::Logits;
+pub use scripted::{Script, ScriptedModel};
+
+/// A loaded model. One thread drives it.
+pub trait LanguageModel: Send {
+    /// What it is and what it needs.
+    fn info(&self) -> &ModelInfo;
+
+    /// Runs one step: writes the keys and values of all tokens of `batch` into `cache`, and returns a row of logits
+    /// for every entry of `batch.logit_rows`.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidBatch`] before anything is computed; otherwise the device's own failure.
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError>;
+}
+
+/// What a model is: fixed once it is loaded.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// The architecture's name as checkpoints spell it: `llama`, `qwen2`.
+    pub architecture: String,
+    /// Rows of the logits, those past the tokenizer's end included.
+    pub vocab_len: usize,
+    /// Positions the model was made for.
+    pub context_len: usize,
+    /// What a token leaves in the KV cache.
+    pub kv: KvSpec,
+    /// Where it runs.
+    pub device: Device,
+    /// Bytes its weights take on the device.
+    pub weight_bytes: usize,
+    /// Numbers it was trained to hold; a tied head counts once.
+    pub num_parameters: usize,
+}

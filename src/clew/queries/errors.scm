@@ -1,0 +1,3 @@
+; What the parser could not read, and what it had to imagine.
+(ERROR) @error
+(MISSING) @missing

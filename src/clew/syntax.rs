@@ -1,0 +1,163 @@
+//! Source text to a syntax tree, and query files to the nodes they name: all that Clew knows of tree-sitter.
+//!
+//! Parsing is error-tolerant and bounded by effort, counted in steps of the parser and not in time, so that the
+//! same source gives the same tree everywhere.
+
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+
+use tree_sitter::{Node, ParseOptions, Parser, Query, QueryCursor, StreamingIterator, Tree};
+
+use crate::constraint::{Diagnostic, Origin};
+
+/// Steps of the parser (in hundreds) granted to every source, however small.
+const PARSE_EFFORT_BASE: usize = 10_000;
+/// Steps of the parser (in hundreds) granted per byte of source.
+///
+/// Ordinary code needs about 0.01; only error recovery over hostile input comes near, and is then cut off.
+const PARSE_EFFORT_PER_BYTE: usize = 1;
+/// Syntax errors reported per file; further ones are only counted.
+const SYNTAX_ERRORS_MAX: usize = 100;
+
+/// A grammar with its compiled query, built once per process (compiling a query takes milliseconds).
+pub(super) struct Dialect {
+    language: fn() -> tree_sitter::Language,
+    query: &'static str,
+    compiled: OnceLock<(tree_sitter::Language, Query)>,
+}
+
+impl Dialect {
+    /// A dialect from a grammar and the text of its query files.
+    pub(super) const fn new(language: fn() -> tree_sitter::Language, query: &'static str) -> Self {
+        Self { language, query, compiled: OnceLock::new() }
+    }
+
+    fn compiled(&self) -> &(tree_sitter::Language, Query) {
+        self.compiled.get_or_init(|| {
+            let language = (self.language)();
+            let query = Query::new(&language, self.query).expect("the query files fit the pinned grammar");
+            (language, query)
+        })
+    }
+
+    /// Parses `source`; `None` when the effort granted to a source of this size is used up.
+    pub(super) fn parse(&'static self, source: &str) -> Option<Tree> {
+        let mut parser = Parser::new();
+        parser.set_language(&self.compiled().0).expect("the pinned grammar has an ABI this tree-sitter reads");
+        let mut effort = PARSE_EFFORT_BASE + PARSE_EFFORT_PER_BYTE * source.len();
+        let mut spend = |_: &_| {
+            effort = effort.saturating_sub(1);
+            if effort == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let options = ParseOptions::new().progress_callback(&mut spend);
+        parser.parse_with_options(&mut |offset, _| &source.as_bytes()[offset.min(source.len())..], None, Some(options))
+    }
+
+    /// Every match of the query, in source order, as (capture name, node) pairs.
+    pub(super) fn matches<'t>(&'static self, tree: &'t Tree, source: &str) -> Vec<Vec<(&'static str, Node<'t>)>> {
+        let query = &self.compiled().1;
+        let names = query.capture_names();
+        let mut cursor = QueryCursor::new();
+        let mut matches = cursor.matches(query, tree.root_node(), source.as_bytes());
+        let mut found = Vec::new();
+        while let Some(one) = matches.next() {
+            found.push(one.captures().iter().map(|capture| (names[capture.index as usize], capture.node)).collect());
+        }
+        found
+    }
+}
+
+/// A source file, and how places in it are named.
+#[derive(Clone, Copy)]
+pub(super) struct SourceFile<'a> {
+    /// The text.
+    pub(super) text: &'a str,
+    /// The name the caller gave it.
+    pub(super) name: &'a str,
+}
+
+impl<'a> SourceFile<'a> {
+    /// The text of a node.
+    pub(super) fn text_of(&self, node: Node<'_>) -> &'a str {
+        self.text.get(node.byte_range()).unwrap_or_default()
+    }
+
+    /// Where a node begins.
+    pub(super) fn origin(&self, node: Node<'_>) -> Origin {
+        let start = node.start_position();
+        Origin { file: self.name.to_owned(), line: place(start.row), column: place(start.column) }
+    }
+
+    /// A remark about a node.
+    pub(super) fn diagnostic(&self, node: Node<'_>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { origin: self.origin(node), message: message.into() }
+    }
+
+    /// The remark that a file as a whole could not be read.
+    pub(super) fn whole(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { origin: Origin { file: self.name.to_owned(), line: 1, column: 1 }, message: message.into() }
+    }
+}
+
+/// Rows and columns from 0 to numbers from 1.
+fn place(from_zero: usize) -> u32 {
+    u32::try_from(from_zero).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Collects the outermost syntax errors.
+pub(super) struct SyntaxErrors {
+    reported_to: usize,
+    num_errors: usize,
+}
+
+impl SyntaxErrors {
+    pub(super) fn new() -> Self {
+        Self { reported_to: 0, num_errors: 0 }
+    }
+
+    /// Reports an `ERROR` or `MISSING` node, unless an outer one was reported already or there are too many.
+    pub(super) fn report(&mut self, file: SourceFile<'_>, node: Node<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        if node.end_byte() <= self.reported_to && !node.is_missing() {
+            return;
+        }
+        self.reported_to = self.reported_to.max(node.end_byte());
+        self.num_errors += 1;
+        if self.num_errors > SYNTAX_ERRORS_MAX {
+            return;
+        }
+        let message = if node.is_missing() {
+            format!("syntax error: `{}` is missing", node.kind())
+        } else {
+            format!("syntax error at `{}`", excerpt(file.text_of(node)))
+        };
+        diagnostics.push(file.diagnostic(node, message));
+    }
+
+    /// Says how many errors were not reported one by one.
+    pub(super) fn finish(self, file: SourceFile<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        if let Some(more @ 1..) = self.num_errors.checked_sub(SYNTAX_ERRORS_MAX) {
+            diagnostics.push(file.whole(format!("{more} further syntax errors")));
+        }
+    }
+}
+
+/// The first line of `text`, shortened to something a message can quote.
+pub(super) fn excerpt(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim();
+    match line.char_indices().nth(40) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// The named children of a node, comments left out.
+pub(super) fn children<'t>(node: Node<'t>) -> Vec<Node<'t>> {
+    let mut cursor = node.walk();
+    node.named_children(&mut cursor).filter(|child| child.kind() != "comment").collect()
+}
+
+/// Whether a node has a direct child that is this token.
+pub(super) fn has_token(node: Node<'_>, token: &str) -> bool {
+    let mut cursor = node.walk();
+    node.children(&mut cursor).any(|child| child.kind() == token)
+}

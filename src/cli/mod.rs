@@ -1,0 +1,66 @@
+//! The `ananke` command: its arguments, and one file per subcommand.
+//!
+//! Results go to standard output, everything else to standard error, so that every command can stand in a pipe.
+//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated but not satisfied.
+
+mod compile;
+mod extract;
+mod generate;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::constraint::ConstraintIr;
+use crate::maze::EmbeddedModel;
+
+/// Code generation bound, token by token, by constraints mined from your own code.
+#[derive(Debug, Parser)]
+#[command(name = "ananke", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mine constraints from source files.
+    Extract(extract::ExtractArgs),
+    /// Compile a constraint set to a constraint IR.
+    Compile(compile::CompileArgs),
+    /// Generate text under constraints.
+    Generate(generate::GenerateArgs),
+    /// Print the JSON Schema of the constraint IR.
+    Schema,
+}
+
+impl Cli {
+    /// Runs the command, writing results to `out`.
+    ///
+    /// # Errors
+    /// Whatever the command could not do; the message is for people.
+    pub fn run(self, embedded: Option<EmbeddedModel>, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Extract(args) => extract::run(&args, out),
+            Command::Compile(args) => compile::run(&args, out),
+            Command::Generate(args) => generate::run(args, embedded, out),
+            Command::Schema => write_json(&ConstraintIr::schema(), out),
+        }
+    }
+}
+
+fn write_json<T: serde::Serialize>(value: &T, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a file, or standard input for `-`.
+fn read_text(path: &str) -> anyhow::Result<String> {
+    if path == "-" {
+        return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+}

@@ -1,0 +1,484 @@
+//! What the programs are told on the command line, in the environment and in a file, as one checked value.
+//!
+//! A flag wins over its environment variable (`ANANKE_` and the flag's name), that over the file of `--config`, and
+//! that over the default. The file is TOML with the tables `[server]`, `[model]` and `[limits]`; a key it does not
+//! know is an error.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::{Args, Parser, ValueEnum};
+use serde::Deserialize;
+
+use crate::{
+    maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions},
+    server::ServerConfig,
+};
+
+/// Serves a code model whose output is bound, token by token, by constraints.
+#[derive(Debug, Default, Parser)]
+#[command(name = "ananke-serve", version)]
+pub struct ServeArgs {
+    /// A TOML file with the tables [server], [model] and [limits].
+    #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where and how to serve.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// What to run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Where and how to serve: flags, and the keys of `[server]`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerArgs {
+    /// The address to listen on [default: 127.0.0.1].
+    #[arg(long, env = "ANANKE_HOST", value_name = "ADDRESS")]
+    pub host: Option<Host>,
+    /// The port to listen on; 0 picks a free one [default: 8000].
+    #[arg(long, env = "ANANKE_PORT")]
+    pub port: Option<u16>,
+    /// How to write the log to standard error [default: text].
+    #[arg(long, env = "ANANKE_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// The largest request body [default: 4MiB].
+    #[arg(long, env = "ANANKE_MAX_BODY", value_name = "BYTES")]
+    pub max_body: Option<ByteSize>,
+    /// Seconds after which a silent stream sends a comment [default: 15].
+    #[arg(long, env = "ANANKE_KEEP_ALIVE", value_name = "SECONDS")]
+    pub keep_alive: Option<u64>,
+    /// Seconds that open replies get to finish on shutdown [default: 30].
+    #[arg(long, env = "ANANKE_DRAIN", value_name = "SECONDS")]
+    pub drain: Option<u64>,
+}
+
+/// What to run and with how much: flags of both programs, and the keys of `[model]`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelArgs {
+    /// A model folder, a .gguf file, or OWNER/REPOSITORY [default: the model in this binary].
+    #[arg(long, env = "ANANKE_MODEL", value_name = "PATH|REPO")]
+    pub model: Option<String>,
+    /// The CUDA device to run on [default: the CPU].
+    #[arg(long, env = "ANANKE_GPU", value_name = "N")]
+    pub gpu: Option<usize>,
+    /// Never open a connection, not even for a model that is missing.
+    #[arg(long, env = "ANANKE_OFFLINE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub offline: Option<bool>,
+    /// Positions of a sequence, prompt and answer together [default: the model's own].
+    #[arg(long, env = "ANANKE_MAX_MODEL_LEN", value_name = "TOKENS")]
+    pub max_model_len: Option<usize>,
+    /// Sequences that run at once [default: 32].
+    #[arg(long, env = "ANANKE_MAX_NUM_SEQS", value_name = "COUNT")]
+    pub max_num_seqs: Option<usize>,
+    /// Memory of the KV cache, such as 2GiB [default: what all sequences can use, at most 2GiB].
+    #[arg(long, env = "ANANKE_KV_MEMORY", value_name = "BYTES")]
+    pub kv_memory: Option<ByteSize>,
+}
+
+/// The keys of `[limits]`: what one request may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    prompt_bytes: Option<ByteSize>,
+    choices: Option<u32>,
+    constraints: Option<usize>,
+    default_max_tokens: Option<u32>,
+    queue_len: Option<usize>,
+}
+
+/// The file of `--config`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    #[serde(default)]
+    server: ServerArgs,
+    #[serde(default)]
+    model: ModelArgs,
+    #[serde(default)]
+    limits: LimitsTable,
+}
+
+/// What `ananke-serve` runs on; every value is in its range.
+#[derive(Debug)]
+pub struct Config {
+    /// The address to listen on.
+    pub host: IpAddr,
+    /// The port to listen on; 0 picks a free one.
+    pub port: u16,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// The bounds and times of the HTTP layer.
+    pub server: ServerConfig,
+    /// The model, and the bounds of everything below.
+    pub open: OpenOptions,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why the programs cannot run as they were told.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file of `--config` could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of `--config` is not what it should be.
+    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// A number outside its range.
+    #[error("{name} is {value}, outside {min}..={max}")]
+    OutOfRange {
+        /// The flag, or the key of the file.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// `--gpu` on a build that has none.
+    #[error("--gpu {index} was given, but this build has no GPU support")]
+    NoGpuSupport {
+        /// The device asked for.
+        index: usize,
+    },
+    /// No model was named and none is compiled in.
+    #[error("no --model was given, and this build has no model in it")]
+    NoModel,
+    /// The model's name means nothing.
+    #[error(transparent)]
+    Model(#[from] maze::Error),
+}
+
+impl ConfigError {
+    /// What the reader can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "give the path of a TOML file to --config",
+            Self::File { .. } => "the tables are [server], [model] and [limits]; --help names the keys of the first two",
+            Self::OutOfRange { .. } => "--help lists the defaults",
+            Self::NoGpuSupport { .. } => {
+                "build with `cargo build --release --features cuda` on a machine with CUDA, or leave --gpu out"
+            }
+            Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
+            Self::Model(_) => "`scripts/fetch_model.sh smollm2` brings a small model into models/",
+        }
+    }
+}
+
+impl ServeArgs {
+    /// Reads the file, fills in the defaults, and checks every value.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the first value that cannot be.
+    pub fn into_config(self, embedded: Option<EmbeddedModel>) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+        let server = self.server.or(file.server);
+        let mut open = self.model.or(file.model).open_options(embedded)?;
+        file.limits.apply(&mut open)?;
+        let host = server.host.unwrap_or_default().0;
+        Ok(Config {
+            host,
+            port: server.port.unwrap_or(8000),
+            log_format: server.log_format.unwrap_or_default(),
+            server: server.http()?,
+            open,
+        })
+    }
+}
+
+impl ConfigFile {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::File { path: path.into(), source })
+    }
+}
+
+impl ServerArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self {
+            host: self.host.or(others.host),
+            port: self.port.or(others.port),
+            log_format: self.log_format.or(others.log_format),
+            max_body: self.max_body.or(others.max_body),
+            keep_alive: self.keep_alive.or(others.keep_alive),
+            drain: self.drain.or(others.drain),
+        }
+    }
+
+    fn http(&self) -> Result<ServerConfig, ConfigError> {
+        let default = ServerConfig::default();
+        let max_body_bytes = self.max_body.map_or(default.max_body_bytes as u64, |size| size.0);
+        Ok(ServerConfig {
+            max_body_bytes: within("--max-body", max_body_bytes, 1 << 10, 1 << 30)? as usize,
+            keep_alive_s: within("--keep-alive", self.keep_alive.unwrap_or(default.keep_alive_s), 1, 3600)?,
+            drain_s: within("--drain", self.drain.unwrap_or(default.drain_s), 0, 3600)?,
+        })
+    }
+}
+
+impl ModelArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self {
+            model: self.model.or(others.model),
+            gpu: self.gpu.or(others.gpu),
+            offline: self.offline.or(others.offline),
+            max_model_len: self.max_model_len.or(others.max_model_len),
+            max_num_seqs: self.max_num_seqs.or(others.max_num_seqs),
+            kv_memory: self.kv_memory.or(others.kv_memory),
+        }
+    }
+
+    /// What [`maze::open`] needs, with defaults for what was not said.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the first value that cannot be.
+    pub fn open_options(&self, embedded: Option<EmbeddedModel>) -> Result<OpenOptions, ConfigError> {
+        if let Some(index) = self.gpu
+            && !cfg!(feature = "cuda")
+        {
+            return Err(ConfigError::NoGpuSupport { index });
+        }
+        let source = match (&self.model, embedded) {
+            (Some(name), _) => ModelSource::parse(name)?,
+            (None, Some(embedded)) => ModelSource::Embedded(embedded),
+            (None, None) => return Err(ConfigError::NoModel),
+        };
+        let mut options = OpenOptions::new(source);
+        options.gpu = self.gpu;
+        options.offline = self.offline.unwrap_or(false);
+        options.context_len_max = optional("--max-model-len", self.max_model_len, 1 << 24)?;
+        options.kv_bytes = self.kv_memory.map(|size| within("--kv-memory", size.0, 1 << 10, 1 << 50)).transpose()?;
+        if let Some(num_seqs) = optional("--max-num-seqs", self.max_num_seqs, 4096)? {
+            options.engine.num_seqs_max = num_seqs;
+        }
+        Ok(options)
+    }
+}
+
+impl LimitsTable {
+    fn apply(&self, options: &mut OpenOptions) -> Result<(), ConfigError> {
+        let maze: &mut MazeConfig = &mut options.maze;
+        if let Some(size) = self.prompt_bytes {
+            maze.prompt_bytes_max = within("limits.prompt_bytes", size.0, 1, 1 << 30)? as usize;
+        }
+        if let Some(count) = self.choices {
+            maze.num_choices_max = within("limits.choices", count.into(), 1, 4096)? as u32;
+        }
+        if let Some(count) = optional("limits.constraints", self.constraints, 1024)? {
+            maze.num_irs_max = count;
+        }
+        if let Some(count) = self.default_max_tokens {
+            maze.max_tokens_default = within("limits.default_max_tokens", count.into(), 1, 1 << 24)? as u32;
+        }
+        if let Some(count) = optional("limits.queue_len", self.queue_len, 1 << 20)? {
+            options.engine.queue_len_max = count;
+        }
+        Ok(())
+    }
+}
+
+fn within(name: &'static str, value: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(ConfigError::OutOfRange { name, value, min, max }) }
+}
+
+/// A count that is at least 1 where it is given.
+fn optional(name: &'static str, value: Option<usize>, max: u64) -> Result<Option<usize>, ConfigError> {
+    value.map(|value| within(name, value as u64, 1, max).map(|value| value as usize)).transpose()
+}
+
+/// An address to listen on: never a name, so that no look-up leaves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Host(pub IpAddr);
+
+impl Default for Host {
+    fn default() -> Self {
+        Self(Ipv4Addr::LOCALHOST.into())
+    }
+}
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "localhost" => Ok(Self::default()),
+            _ => text.parse().map(Self).map_err(|_| format!("`{text}` is not an IP address; 0.0.0.0 listens everywhere")),
+        }
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A number of bytes: `1048576`, `"512MiB"`, `"2GiB"`, `"2GB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "WireSize")]
+pub struct ByteSize(pub u64);
+
+/// A size in TOML: a number, or text with a unit.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number of bytes, or text such as \"2GiB\"")]
+enum WireSize {
+    Bytes(u64),
+    Text(String),
+}
+
+impl TryFrom<WireSize> for ByteSize {
+    type Error = String;
+
+    fn try_from(size: WireSize) -> Result<Self, String> {
+        match size {
+            WireSize::Bytes(bytes) => Ok(Self(bytes)),
+            WireSize::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const UNITS: [(&str, u64); 8] = [
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("TiB", 1 << 40),
+            ("KB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("B", 1),
+        ];
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)))
+            .unwrap_or((text, 1));
+        let number = number.trim_end().parse::<u64>().ok();
+        number.and_then(|number| number.checked_mul(unit)).map(Self).ok_or_else(|| {
+            format!("`{text}` is no size; write bytes, or a whole number with KiB, MiB, GiB, KB, MB or GB")
+        })
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMBEDDED: EmbeddedModel = EmbeddedModel {
+        name: "nothing",
+        config: b"",
+        generation_config: b"",
+        tokenizer: b"",
+        tokenizer_config: b"",
+        weights: b"",
+    };
+
+    fn config(flags: &[&str], file: Option<&str>) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut args = ServeArgs::try_parse_from([&["ananke-serve"], flags].concat()).expect("well-formed flags");
+        if let Some(text) = file {
+            let path = folder.path().join("ananke.toml");
+            std::fs::write(&path, text).expect("the temporary folder is writable");
+            args.config = Some(path);
+        }
+        args.into_config(Some(EMBEDDED))
+    }
+
+    #[test]
+    fn defaults_serve_the_embedded_model_on_loopback() {
+        let config = config(&[], None).expect("defaults are in range");
+        assert_eq!((config.host.to_string().as_str(), config.port), ("127.0.0.1", 8000));
+        assert!(matches!(config.open.source, ModelSource::Embedded(_)));
+        assert_eq!(config.server, ServerConfig::default());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = "[server]\nport = 1\nhost = \"0.0.0.0\"\n[model]\nkv_memory = \"2GiB\"\nmax_num_seqs = 3\n\
+                    [limits]\nchoices = 5\n";
+        let config = config(&["--port", "2", "--offline", "--max-body", "1MiB"], Some(file)).expect("in range");
+        assert_eq!((config.host.to_string().as_str(), config.port), ("0.0.0.0", 2));
+        assert_eq!((config.open.kv_bytes, config.open.engine.num_seqs_max), (Some(2 << 30), 3));
+        assert_eq!((config.open.maze.num_choices_max, config.server.max_body_bytes), (5, 1 << 20));
+        assert!(config.open.offline);
+    }
+
+    #[test]
+    fn what_cannot_be_is_an_error_that_names_it() {
+        for (flags, file, named) in [
+            (&["--max-num-seqs", "0"][..], None, "--max-num-seqs"),
+            (&["--max-body", "1"], None, "--max-body"),
+            (&["--model", "no/such/model"], None, "no/such/model"),
+            (&[], Some("[server]\nprot = 1\n"), "prot"),
+            (&[], Some("[sever]\n"), "sever"),
+            (&[], Some("[model]\nkv_memory = \"2 bananas\"\n"), "2 bananas"),
+            (&[], Some("[server]\nhost = \"example.org\"\n"), "example.org"),
+            (&["--config", "/no/such/file.toml"], None, "/no/such/file.toml"),
+        ] {
+            let error = config(flags, file).expect_err(named);
+            assert!(error.to_string().contains(named), "{error}");
+            assert!(!error.hint().is_empty());
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_gpu_without_cuda_is_an_error_that_says_what_to_do() {
+        let error = config(&["--gpu", "0"], None).expect_err("this build has no CUDA");
+        assert!(matches!(error, ConfigError::NoGpuSupport { index: 0 }));
+        assert!(error.hint().contains("--features cuda"));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [("7", 7), ("7B", 7), ("2GiB", 2 << 30), ("3 MB", 3_000_000), ("1KiB", 1024)] {
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "GiB", "-1", "1.5GiB", "2gib", "99999999999TiB"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+}

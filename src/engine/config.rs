@@ -1,0 +1,44 @@
+//! The engine's bounds, each with its default and its price.
+
+use std::time::Duration;
+
+/// How much the engine takes on at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// Sequences in one step. Default 32; each costs one matcher (up to 3 MB under a large grammar).
+    pub num_seqs_max: usize,
+    /// Tokens in one step, over all sequences. Default 512; bounds a step's activations and every other row's wait.
+    pub num_batched_tokens_max: usize,
+    /// Tokens in a KV block. Default 16; a sequence wastes half a block on average.
+    pub block_len: usize,
+    /// KV blocks in the pool. Default 1,024, which is 16,384 tokens.
+    pub num_blocks: usize,
+    /// Requests that may wait for admission. Default 256; past it a request is refused.
+    pub queue_len_max: usize,
+    /// Threads that compute masks. Default 2.
+    pub num_mask_workers: usize,
+    /// How long a step waits for masks after its forward pass; a later row samples in a later step. Default 2 ms.
+    pub mask_late_after: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            num_seqs_max: 32,
+            num_batched_tokens_max: 512,
+            block_len: 16,
+            num_blocks: 1024,
+            queue_len_max: 256,
+            num_mask_workers: 2,
+            mask_late_after: Duration::from_millis(2),
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Tokens that the whole pool holds.
+    #[must_use]
+    pub fn num_tokens_max(&self) -> usize {
+        self.num_blocks * self.block_len
+    }
+}

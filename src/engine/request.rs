@@ -1,0 +1,190 @@
+//! The engine's border: what goes in, what comes out, and the handle that carries both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use tokio::sync::mpsc;
+
+use super::{EngineConfig, EngineError, EngineStats};
+use crate::guide::Matcher;
+use crate::kernels::sampling::{SamplingParams, TokenLogprobs};
+
+/// One sequence to generate.
+pub struct SequenceRequest {
+    /// Token ids of the prompt; at least one.
+    pub prompt: Vec<u32>,
+    /// Most tokens to sample, end token not counted.
+    pub max_tokens: u32,
+    /// How tokens are drawn.
+    pub sampling: SamplingParams,
+    /// Seed of the random stream.
+    pub seed: u64,
+    /// Which choice of its request this is; each has its own random stream.
+    pub choice: u32,
+    /// How many alternatives to report with log-probabilities.
+    pub num_logprobs: Option<u32>,
+    /// What binds the output; it masks every token.
+    pub matcher: Matcher,
+}
+
+/// What a sequence's stream carries, in order: tokens, then one end.
+#[derive(Debug)]
+pub enum TokenEvent {
+    /// A token of the output.
+    Token {
+        /// Its id.
+        id: u32,
+        /// Its log-probabilities, when asked for.
+        logprobs: Option<TokenLogprobs>,
+    },
+    /// The output is complete or cut off.
+    Finished(Finished),
+    /// The sequence failed; nothing follows.
+    Failed(EngineError),
+}
+
+/// How a sequence ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// Why.
+    pub reason: FinishReason,
+    /// Whether every part of the constraint accepts the output as it is.
+    pub is_complete: bool,
+    /// Masks computed for the sequence.
+    pub num_masks: u32,
+    /// Time spent computing them.
+    pub mask_time: Duration,
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// An end token was sampled.
+    EndToken,
+    /// `max_tokens` were sampled.
+    Length,
+    /// No token is allowed by all parts at once.
+    DeadEnd {
+        /// The parts that exclude each other here.
+        parts: Vec<String>,
+        /// How many bytes of output stand before the dead end.
+        byte_offset: usize,
+    },
+}
+
+/// A sequence's tokens as they come. Dropping it cancels the sequence and frees its blocks.
+#[derive(Debug)]
+pub struct TokenStream {
+    events: mpsc::Receiver<TokenEvent>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl TokenStream {
+    /// The next event; `None` after the end, or when the engine has stopped.
+    pub async fn next(&mut self) -> Option<TokenEvent> {
+        self.events.recv().await
+    }
+
+    /// Polls for the next event; for readers of several streams.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TokenEvent>> {
+        self.events.poll_recv(context)
+    }
+
+    /// The next event, for callers outside an async runtime.
+    pub fn blocking_next(&mut self) -> Option<TokenEvent> {
+        self.events.blocking_recv()
+    }
+}
+
+impl Drop for TokenStream {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+}
+
+/// A submitted sequence on its way to the engine thread.
+pub(super) struct Submission {
+    pub(super) request: SequenceRequest,
+    pub(super) events: mpsc::Sender<TokenEvent>,
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) place: QueuePlace,
+}
+
+/// A place in the bounded queue, given back when the sequence is first scheduled or gone.
+pub(super) struct QueuePlace(Arc<AtomicUsize>);
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A cloneable, bounded sender to the engine thread; the thread ends when the last one is dropped.
+#[derive(Clone)]
+pub struct EngineHandle {
+    pub(super) submissions: Sender<Vec<Submission>>,
+    pub(super) num_queued: Arc<AtomicUsize>,
+    pub(super) stats: Arc<EngineStats>,
+    pub(super) config: EngineConfig,
+}
+
+impl EngineHandle {
+    /// Submits the choices of one request; all are admitted to the queue, or none.
+    ///
+    /// # Errors
+    /// [`EngineError::QueueFull`], [`EngineError::TooLong`], [`EngineError::EmptyPrompt`], [`EngineError::Stopped`].
+    pub fn submit(&self, requests: Vec<SequenceRequest>) -> Result<Vec<TokenStream>, EngineError> {
+        for request in &requests {
+            self.check(request)?;
+        }
+        let places = self.take_places(requests.len())?;
+        let (submissions, streams) = requests.into_iter().zip(places).map(submission).unzip();
+        self.submissions.send(submissions).map_err(|_| EngineError::Stopped)?;
+        Ok(streams)
+    }
+
+    /// The engine's counters.
+    #[must_use]
+    pub fn stats(&self) -> &EngineStats {
+        &self.stats
+    }
+
+    /// The engine's bounds.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    fn check(&self, request: &SequenceRequest) -> Result<(), EngineError> {
+        if request.prompt.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let num_tokens = request.prompt.len() + request.max_tokens as usize;
+        let limit = self.config.num_tokens_max();
+        if num_tokens > limit {
+            return Err(EngineError::TooLong { num_tokens, limit });
+        }
+        Ok(())
+    }
+
+    fn take_places(&self, count: usize) -> Result<Vec<QueuePlace>, EngineError> {
+        let limit = self.config.queue_len_max;
+        self.num_queued
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |queued| {
+                (queued + count <= limit).then_some(queued + count)
+            })
+            .map_err(|_| EngineError::QueueFull { limit })?;
+        Ok((0..count).map(|_| QueuePlace(self.num_queued.clone())).collect())
+    }
+}
+
+/// The event channel holds all that the sequence can ever send, so a slow reader never holds up the engine.
+fn submission((request, place): (SequenceRequest, QueuePlace)) -> (Submission, TokenStream) {
+    let (events, receiver) = mpsc::channel(request.max_tokens as usize + 1);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let stream = TokenStream { events: receiver, cancelled: cancelled.clone() };
+    (Submission { request, events, cancelled, place }, stream)
+}

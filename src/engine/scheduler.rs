@@ -1,0 +1,338 @@
+//! Which tokens run in the next step, and what becomes of the sequences after it.
+//!
+//! A sequence runs some of its pending tokens: all of its prompt, a chunk of it, or the one token sampled last.
+//! Decoding sequences come first, so a long prompt never holds up a running stream by more than one chunk.
+//! When the pool is dry, the sequence admitted last gives up its blocks and is computed again later.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::block_pool::{BlockPool, PrefixId};
+use super::mask_workers::Mask;
+use super::request::Submission;
+use super::sequence::{MaskRow, Sequence, SequenceId};
+use super::stats::{add, set};
+use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
+use crate::guide::Matcher;
+use crate::kernels::sampling::{SampledToken, SamplingError, SamplingRow};
+use crate::model::Batch;
+
+/// All sequences, and the blocks they hold.
+pub(super) struct Scheduler {
+    config: EngineConfig,
+    end_tokens: Vec<u32>,
+    pool: BlockPool,
+    sequences: BTreeMap<SequenceId, Sequence>,
+    /// In order of admission; each holds blocks.
+    running: Vec<SequenceId>,
+    waiting: VecDeque<SequenceId>,
+    /// Cancelled sequences whose matcher is still with a mask worker: each keeps its place among the running.
+    num_orphans: usize,
+    last_id: u64,
+    stats: Arc<EngineStats>,
+}
+
+/// One step's work.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) batch: Batch,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: SequenceId,
+    num_tokens: usize,
+    /// Its row of logits, where the sequence's last token is in the step.
+    logit_row: Option<usize>,
+}
+
+/// A row of logits to sample, and whose it is.
+pub(super) struct RowToSample<'a> {
+    pub(super) id: SequenceId,
+    pub(super) logit_row: usize,
+    pub(super) row: SamplingRow<'a>,
+}
+
+impl Scheduler {
+    pub(super) fn new(config: EngineConfig, end_tokens: Vec<u32>, stats: Arc<EngineStats>) -> Self {
+        let pool = BlockPool::new(config.num_blocks);
+        set(&stats.num_blocks, config.num_blocks);
+        let scheduler = Self {
+            config,
+            end_tokens,
+            pool,
+            sequences: BTreeMap::new(),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            num_orphans: 0,
+            last_id: 0,
+            stats,
+        };
+        scheduler.publish_gauges();
+        scheduler
+    }
+
+    pub(super) fn add(&mut self, submission: Submission) {
+        self.last_id += 1;
+        let id = SequenceId(self.last_id);
+        self.sequences.insert(id, Sequence::new(submission));
+        self.waiting.push_back(id);
+    }
+
+    /// Whether there is nothing to do until a submission comes.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sequences.is_empty() && self.num_orphans == 0
+    }
+
+    /// Drops every sequence whose reader has gone; its blocks are free at once.
+    pub(super) fn drop_cancelled(&mut self) {
+        let cancelled: Vec<_> =
+            self.sequences.iter().filter(|(_, sequence)| sequence.is_cancelled()).map(|(&id, _)| id).collect();
+        for id in cancelled {
+            self.remove(id);
+        }
+        self.publish_gauges();
+    }
+
+    /// Chooses the tokens of the next step; `None` when no sequence can run now.
+    pub(super) fn schedule(&mut self) -> Option<Step> {
+        let mut step = Step::default();
+        let num_waiting = self.waiting.len();
+        for decoding in [true, false] {
+            for id in self.running.clone() {
+                self.schedule_running(id, decoding, &mut step);
+            }
+        }
+        let is_dry = self.waiting.len() > num_waiting;
+        while !is_dry && self.running.len() + self.num_orphans < self.config.num_seqs_max {
+            let Some(&id) = self.waiting.front() else { break };
+            if !self.admit(id, &mut step) {
+                break;
+            }
+        }
+        self.publish_gauges();
+        (!step.entries.is_empty()).then_some(step)
+    }
+
+    /// Gives away the matchers of the rows that will be sampled, as far as their masks are not known yet.
+    pub(super) fn lend_matchers(&mut self, step: &Step) -> Vec<(SequenceId, Matcher)> {
+        let sampled = step.entries.iter().filter(|entry| entry.logit_row.is_some());
+        sampled
+            .filter_map(|entry| {
+                let sequence = self.sequences.get_mut(&entry.id)?;
+                sequence.lend_matcher().map(|matcher| (entry.id, matcher))
+            })
+            .collect()
+    }
+
+    /// Matchers come home; a sequence without a mask ends here. Returns the rows that nobody needs any more.
+    pub(super) fn take_back(&mut self, masks: Vec<Mask>) -> Vec<MaskRow> {
+        let mut spare = Vec::new();
+        for mask in masks {
+            add(&self.stats.num_masks, 1);
+            match (self.sequences.get_mut(&mask.id), mask.outcome) {
+                (Some(sequence), Ok((matcher, row))) => sequence.take_back(matcher, row, mask.time),
+                (Some(sequence), Err(error)) => {
+                    let event = sequence.lose_matcher(error);
+                    self.end(mask.id, event);
+                }
+                (None, outcome) => {
+                    self.num_orphans -= 1;
+                    spare.extend(outcome.ok().map(|(_, row)| row));
+                }
+            }
+        }
+        spare
+    }
+
+    /// The rows of the step that can be sampled: their masks are here.
+    pub(super) fn rows_to_sample(&self, step: &Step) -> Vec<RowToSample<'_>> {
+        let rows = step.entries.iter().filter_map(|entry| {
+            let logit_row = entry.logit_row?;
+            let row = self.sequences.get(&entry.id)?.sampling_row()?;
+            Some(RowToSample { id: entry.id, logit_row, row })
+        });
+        rows.collect()
+    }
+
+    /// Records what was computed and sampled. A row whose mask is late keeps its place: its last token runs again.
+    pub(super) fn commit(
+        &mut self,
+        step: &Step,
+        sampled: Vec<(SequenceId, Result<SampledToken, SamplingError>)>,
+    ) -> Vec<MaskRow> {
+        for entry in &step.entries {
+            let Some(sequence) = self.sequences.get_mut(&entry.id) else { continue };
+            let is_late = entry.logit_row.is_some() && sequence.is_away();
+            add(&self.stats.num_masks_late, usize::from(is_late));
+            sequence.advance(entry.num_tokens - usize::from(is_late));
+            self.publish_blocks(entry.id);
+        }
+        let mut spare = Vec::new();
+        for (id, token) in sampled {
+            spare.extend(self.commit_token(id, token));
+        }
+        self.publish_gauges();
+        spare
+    }
+
+    /// Fails every sequence; the pool forgets its content.
+    pub(super) fn fail_all(&mut self, message: &str) {
+        for id in self.sequences.keys().copied().collect::<Vec<_>>() {
+            self.end(id, TokenEvent::Failed(EngineError::Internal { message: message.to_owned() }));
+        }
+        self.pool.reset();
+        self.publish_gauges();
+    }
+
+    fn schedule_running(&mut self, id: SequenceId, decoding: bool, step: &mut Step) {
+        let Some(sequence) = self.sequences.get(&id) else { return };
+        let budget = self.config.num_batched_tokens_max - step.batch.num_tokens();
+        let num_tokens = sequence.num_pending().min(budget);
+        let is_decoding = sequence.num_pending() == 1;
+        if sequence.is_away() || num_tokens == 0 || is_decoding != decoding || sequence.block_table.is_empty() {
+            return;
+        }
+        while !self.grow(id, num_tokens) {
+            if !self.preempt_last(id, step) {
+                return;
+            }
+        }
+        self.push(id, num_tokens, step);
+    }
+
+    /// Takes a waiting sequence in, with whatever prefix of it is cached; false when it does not fit now.
+    fn admit(&mut self, id: SequenceId, step: &mut Step) -> bool {
+        let budget = self.config.num_batched_tokens_max - step.batch.num_tokens();
+        if budget == 0 || self.sequences[&id].is_away() {
+            return false;
+        }
+        self.reuse_prefix(id);
+        let num_tokens = self.sequences[&id].num_pending().min(budget);
+        if !self.grow(id, num_tokens) {
+            self.release_blocks(id);
+            return false;
+        }
+        self.waiting.pop_front();
+        self.running.push(id);
+        self.sequences.get_mut(&id).expect("it is the front of the queue").leave_queue();
+        self.push(id, num_tokens, step);
+        true
+    }
+
+    fn push(&mut self, id: SequenceId, num_tokens: usize, step: &mut Step) {
+        let sequence = &self.sequences[&id];
+        let start = sequence.num_computed();
+        let samples = sequence.samples_after(num_tokens);
+        let tokens = &sequence.tokens()[start..start + num_tokens];
+        if sequence.num_generated() == 0 {
+            add(&self.stats.num_prefill_tokens, num_tokens);
+        }
+        let logit_row = samples.then_some(step.batch.logit_rows.len());
+        step.batch.push(tokens, start, &sequence.block_table, self.config.block_len, usize::from(samples));
+        step.entries.push(Entry { id, num_tokens, logit_row });
+    }
+
+    /// Gives a sequence blocks for `num_tokens` more tokens; false when the pool runs dry.
+    fn grow(&mut self, id: SequenceId, num_tokens: usize) -> bool {
+        let sequence = self.sequences.get_mut(&id).expect("only known sequences are scheduled");
+        let needed = (sequence.num_computed() + num_tokens).div_ceil(self.config.block_len);
+        while sequence.block_table.len() < needed {
+            let Some(block) = self.pool.allocate() else { return false };
+            sequence.block_table.push(block);
+        }
+        true
+    }
+
+    /// Takes the blocks of the sequence admitted last, unless it is in the step already. False when none is left.
+    fn preempt_last(&mut self, for_id: SequenceId, step: &Step) -> bool {
+        let in_step = |id: &SequenceId| step.entries.iter().any(|entry| entry.id == *id);
+        let victim = self.running.iter().rev().copied().find(|id| !in_step(id) && !self.sequences[id].is_away());
+        let Some(victim) = victim else { return false };
+        add(&self.stats.num_preemptions, 1);
+        self.release_blocks(victim);
+        self.running.retain(|&id| id != victim);
+        self.waiting.push_front(victim);
+        victim != for_id
+    }
+
+    fn reuse_prefix(&mut self, id: SequenceId) {
+        let sequence = self.sequences.get_mut(&id).expect("only known sequences are scheduled");
+        let block_len = self.config.block_len;
+        // The last token always runs: its logits are needed.
+        let num_blocks_max = (sequence.tokens().len() - 1) / block_len;
+        let mut before = PrefixId::ROOT;
+        for index in 0..num_blocks_max {
+            let tokens = &sequence.tokens()[index * block_len..(index + 1) * block_len];
+            let Some((block, prefix)) = self.pool.reuse(before, tokens) else { break };
+            sequence.block_table.push(block);
+            sequence.prefixes.push(prefix);
+            sequence.advance(block_len);
+            before = prefix;
+        }
+        add(&self.stats.num_prefix_hit_tokens, self.sequences[&id].num_computed());
+    }
+
+    /// Publishes the blocks that the last step filled.
+    fn publish_blocks(&mut self, id: SequenceId) {
+        let sequence = self.sequences.get_mut(&id).expect("it was in the step");
+        let block_len = self.config.block_len;
+        while (sequence.prefixes.len() + 1) * block_len <= sequence.num_computed() {
+            let index = sequence.prefixes.len();
+            let before = sequence.prefixes.last().copied().unwrap_or(PrefixId::ROOT);
+            let tokens = &sequence.tokens()[index * block_len..(index + 1) * block_len];
+            let prefix = self.pool.publish(sequence.block_table[index], before, tokens);
+            sequence.prefixes.push(prefix);
+        }
+    }
+
+    fn commit_token(&mut self, id: SequenceId, token: Result<SampledToken, SamplingError>) -> Option<MaskRow> {
+        let sequence = self.sequences.get_mut(&id)?;
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => {
+                self.end(id, TokenEvent::Failed(error.into()));
+                return None;
+            }
+        };
+        add(&self.stats.num_generated_tokens, 1);
+        let (outcome, row) = sequence.accept(token, &self.end_tokens);
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(finished)) => self.end(id, TokenEvent::Finished(finished)),
+            Err(error) => self.end(id, TokenEvent::Failed(error)),
+        }
+        Some(row)
+    }
+
+    fn end(&mut self, id: SequenceId, event: TokenEvent) {
+        if let Some(sequence) = self.sequences.get(&id) {
+            sequence.send(event);
+        }
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: SequenceId) {
+        self.release_blocks(id);
+        let Some(sequence) = self.sequences.remove(&id) else { return };
+        self.running.retain(|&other| other != id);
+        self.waiting.retain(|&other| other != id);
+        self.num_orphans += usize::from(sequence.is_away());
+    }
+
+    fn release_blocks(&mut self, id: SequenceId) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        // The last block first: a prefix's front is what later requests share, so it should be evicted last.
+        for block in sequence.rewind().into_iter().rev() {
+            self.pool.free(block);
+        }
+    }
+
+    fn publish_gauges(&self) {
+        set(&self.stats.num_running, self.running.len());
+        set(&self.stats.num_waiting, self.waiting.len());
+        set(&self.stats.num_blocks_free, self.pool.num_free());
+        debug_assert!(self.pool.num_free() <= self.pool.num_blocks());
+    }
+}

@@ -1,0 +1,143 @@
+//! The engine thread and its step.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvError, TryRecvError, bounded, select};
+
+use super::mask_workers::MaskWorkers;
+use super::request::Submission;
+use super::runner::ModelRunner;
+use super::scheduler::Scheduler;
+use super::stats::add;
+use super::{EngineConfig, EngineError, EngineHandle, EngineStats};
+use crate::model::LanguageModel;
+
+/// How often a step that waits for late masks looks for cancelled requests.
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The loop; one thread owns all of it.
+pub struct Engine {
+    config: EngineConfig,
+    scheduler: Scheduler,
+    masks: MaskWorkers,
+    runner: ModelRunner,
+    submissions: Receiver<Vec<Submission>>,
+    stats: Arc<EngineStats>,
+}
+
+impl Engine {
+    /// Starts the engine on a thread of its own, with a KV cache of `config.num_blocks` blocks.
+    ///
+    /// `end_tokens` end a sequence when sampled. The thread ends after the last handle is dropped.
+    ///
+    /// # Errors
+    /// When the KV cache cannot be allocated or a thread not started.
+    pub fn start(
+        model: Box<dyn LanguageModel>,
+        end_tokens: &[u32],
+        config: EngineConfig,
+    ) -> Result<(EngineHandle, JoinHandle<()>), EngineError> {
+        let (sender, submissions) = bounded(config.queue_len_max);
+        let stats = Arc::new(EngineStats::default());
+        let runner = ModelRunner::new(model, &config)?;
+        let engine = Self {
+            scheduler: Scheduler::new(config.clone(), end_tokens.to_vec(), stats.clone()),
+            masks: MaskWorkers::start(
+                config.num_mask_workers,
+                config.num_seqs_max,
+                crate::guide::num_words(runner.vocab_len()),
+            )
+            .map_err(no_thread)?,
+            runner,
+            submissions,
+            stats: stats.clone(),
+            config: config.clone(),
+        };
+        let thread =
+            std::thread::Builder::new().name("engine".into()).spawn(move || engine.run()).map_err(no_thread)?;
+        let handle = EngineHandle { submissions: sender, num_queued: Arc::new(AtomicUsize::new(0)), stats, config };
+        Ok((handle, thread))
+    }
+
+    fn run(mut self) {
+        while self.wait_for_work() {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.step()));
+            let message = match outcome {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic_message(panic.as_ref()),
+            };
+            tracing::error!(%message, "a step failed; its requests fail, the weights stay");
+            add(&self.stats.num_restarts, 1);
+            self.scheduler.fail_all(&message);
+        }
+    }
+
+    /// One step: every running sequence gains a chunk of its prompt or one token.
+    fn step(&mut self) -> Result<(), EngineError> {
+        let Some(step) = self.scheduler.schedule() else { return self.wait_for_masks() };
+        self.masks.compute(self.scheduler.lend_matchers(&step));
+        let logits = self.runner.forward(&step.batch)?;
+        let masks = self.masks.collect(Instant::now() + self.config.mask_late_after);
+        self.masks.recycle(self.scheduler.take_back(masks));
+        let tokens = self.runner.sample(&logits, &self.scheduler.rows_to_sample(&step))?;
+        self.masks.recycle(self.scheduler.commit(&step, tokens));
+        Ok(())
+    }
+
+    /// Takes in submissions and drops what was cancelled; blocks while idle. False when no handle is left.
+    fn wait_for_work(&mut self) -> bool {
+        loop {
+            match self.submissions.try_recv() {
+                Ok(submissions) => self.add(submissions),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) if self.scheduler.is_idle() => return false,
+                Err(TryRecvError::Disconnected) => break,
+            }
+        }
+        self.scheduler.drop_cancelled();
+        if self.scheduler.is_idle() {
+            match self.submissions.recv() {
+                Ok(submissions) => self.add(submissions),
+                Err(RecvError) => return false,
+            }
+        }
+        true
+    }
+
+    /// Every sequence waits for its mask: sleeps until one comes home, or a submission arrives.
+    fn wait_for_masks(&mut self) -> Result<(), EngineError> {
+        select! {
+            recv(self.masks.receiver()) -> mask => {
+                let mask = mask.map_err(|_| EngineError::Internal { message: "the mask workers have ended".into() })?;
+                let spare = self.scheduler.take_back(self.masks.came_home(mask));
+                self.masks.recycle(spare);
+            }
+            recv(self.submissions) -> submissions => match submissions {
+                Ok(submissions) => self.add(submissions),
+                Err(RecvError) => std::thread::sleep(Duration::from_millis(1)),
+            },
+            default(CANCEL_CHECK_INTERVAL) => {}
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, submissions: Vec<Submission>) {
+        for submission in submissions {
+            self.scheduler.add(submission);
+        }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> EngineError {
+    EngineError::Internal { message: format!("cannot start a thread: {error}") }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".into())
+}

@@ -1,0 +1,299 @@
+//! How far one sequence has got through a compiled constraint.
+
+use std::sync::Arc;
+
+use super::compiled::CompiledConstraint;
+use super::structural::Structural;
+use super::{GuideError, mask};
+
+/// The position of one sequence: owned by it, moved to a mask worker and back.
+///
+/// `fill` says what may follow, `accept` moves on, `rollback` takes back. A token is checked against every part before
+/// any part consumes it, so a refused token changes nothing.
+pub struct Matcher {
+    compiled: Arc<CompiledConstraint>,
+    structural: Vec<Structural>,
+    /// States of the automata: `[num_accepted + 1, num_automata]`, the last row is now.
+    states: Vec<u32>,
+    steps: Vec<Step>,
+    num_bytes: usize,
+    planted: Option<u32>,
+}
+
+/// What one accepted token did.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Text of this many bytes.
+    Text(usize),
+    /// The output ended.
+    End,
+    /// A planted fault of this many bytes, which no part has seen.
+    Fault(usize),
+}
+
+impl Matcher {
+    pub(crate) fn new(compiled: Arc<CompiledConstraint>, structural: Vec<Structural>, start: Vec<u32>) -> Self {
+        Self { compiled, structural, states: start, steps: Vec::new(), num_bytes: 0, planted: None }
+    }
+
+    /// Overwrites `row` with what may follow: a set bit is an allowed id.
+    ///
+    /// End tokens are allowed only where every part accepts; control ids and rows past the tokenizer's end never are.
+    /// Costs about 1 us per automaton in a state that was met before, and 10-50 us per JSON Schema at 32k ids.
+    ///
+    /// # Errors
+    /// [`GuideError::DeadEnd`] when nothing may follow, [`GuideError::Ended`] after an end token,
+    /// [`GuideError::LimitExceeded`] when a part runs out of fuel, [`GuideError::RowLength`] for a wrong row.
+    pub fn fill(&mut self, row: &mut [u32]) -> Result<(), GuideError> {
+        let text = &self.compiled.text;
+        if row.len() != text.len() {
+            return Err(GuideError::RowLength { expected: text.len(), actual: row.len() });
+        }
+        if self.has_ended() {
+            return Err(GuideError::Ended);
+        }
+        row.copy_from_slice(&self.compiled.allowed);
+        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
+            automaton.intersect_mask(state, &self.compiled.tokens, row);
+        }
+        for structural in &mut self.structural {
+            structural.intersect_mask(row)?;
+        }
+        if self.is_complete()? {
+            self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(row, token));
+        }
+        if mask::is_empty(row) {
+            return Err(self.dead_end(row)?);
+        }
+        self.planted = mask::plant_fault(row, &self.compiled.text);
+        Ok(())
+    }
+
+    /// Moves on by `token`.
+    ///
+    /// # Errors
+    /// [`GuideError::NotAllowed`] names the first part that refuses it; nothing has changed then.
+    pub fn accept(&mut self, token: u32) -> Result<(), GuideError> {
+        if self.has_ended() {
+            return Err(GuideError::Ended);
+        }
+        if self.planted.take() == Some(token) {
+            return self.accept_fault(token);
+        }
+        if self.compiled.vocabulary.end_tokens().contains(&token) {
+            return self.accept_end(token);
+        }
+        if let Some(part) = self.refusing(token)? {
+            return Err(GuideError::NotAllowed { part, token });
+        }
+        let compiled = Arc::clone(&self.compiled);
+        let bytes = compiled.vocabulary.bytes(token);
+        for structural in &mut self.structural {
+            structural.consume(token)?;
+        }
+        let from = self.states.len() - compiled.automata.len();
+        for (idx, automaton) in compiled.automata.iter().enumerate() {
+            self.states.push(automaton.dfa.run(self.states[from + idx], bytes));
+        }
+        self.push(Step::Text(bytes.len()));
+        Ok(())
+    }
+
+    /// Whether the output may end here, under every part.
+    ///
+    /// # Errors
+    /// [`GuideError::LimitExceeded`] or [`GuideError::Internal`] from a structural part.
+    pub fn is_complete(&mut self) -> Result<bool, GuideError> {
+        Ok(self.has_ended() || self.unfinished()?.is_none())
+    }
+
+    /// Tokens that must follow one after another, because each is the only one allowed; empty where there is a choice.
+    ///
+    /// Appending them changes no output: a sampler could not have chosen otherwise. Costs one mask per token.
+    pub fn forced(&mut self) -> Vec<u32> {
+        let mut forced = Vec::new();
+        if cfg!(feature = "planted-fault") {
+            return forced;
+        }
+        let mut row = vec![0; self.compiled.text.len()];
+        while self.fill(&mut row).is_ok() {
+            let mut allowed = mask::allowed_tokens(&row);
+            let (Some(only), None) = (allowed.next(), allowed.next()) else { break };
+            if self.accept(only).is_err() {
+                break;
+            }
+            forced.push(only);
+        }
+        if self.rollback(forced.len()).is_err() {
+            // The matcher is lost; the next call reports it.
+            forced.clear();
+        }
+        forced
+    }
+
+    /// Takes back the last `num_tokens` accepted tokens, end tokens included.
+    ///
+    /// # Errors
+    /// [`GuideError::Rollback`] when fewer were accepted.
+    pub fn rollback(&mut self, num_tokens: usize) -> Result<(), GuideError> {
+        let Some(kept) = self.steps.len().checked_sub(num_tokens) else {
+            return Err(GuideError::Rollback { asked: num_tokens, accepted: self.steps.len() });
+        };
+        let taken = self.steps.split_off(kept);
+        let num_consumed = taken.iter().filter(|step| matches!(step, Step::Text(_))).count();
+        self.num_bytes -= taken.iter().map(Step::num_bytes).sum::<usize>();
+        self.states.truncate(self.compiled.automata.len() * (kept + 1));
+        self.planted = None;
+        for structural in &mut self.structural {
+            structural.rollback(num_consumed)?;
+        }
+        Ok(())
+    }
+
+    /// Tokens accepted so far, end tokens included.
+    #[must_use]
+    pub fn num_accepted(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Bytes of text accepted so far.
+    #[must_use]
+    pub fn num_bytes(&self) -> usize {
+        self.num_bytes
+    }
+
+    /// Whether an end token was accepted.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.steps.last(), Some(Step::End))
+    }
+
+    /// The constraint that this matcher follows.
+    #[must_use]
+    pub fn compiled(&self) -> &Arc<CompiledConstraint> {
+        &self.compiled
+    }
+
+    fn current(&self) -> &[u32] {
+        &self.states[self.states.len() - self.compiled.automata.len()..]
+    }
+
+    fn push(&mut self, step: Step) {
+        self.num_bytes += step.num_bytes();
+        self.steps.push(step);
+    }
+
+    /// Keeps the automata where they are for a step that they do not see.
+    fn push_standing(&mut self, step: Step) {
+        let from = self.states.len() - self.compiled.automata.len();
+        self.states.extend_from_within(from..);
+        self.push(step);
+    }
+
+    fn accept_end(&mut self, token: u32) -> Result<(), GuideError> {
+        if let Some(part) = self.unfinished()? {
+            return Err(GuideError::NotAllowed { part, token });
+        }
+        self.push_standing(Step::End);
+        Ok(())
+    }
+
+    /// Lets a planted fault through: the parts stay where they were, the text is one token wrong.
+    fn accept_fault(&mut self, token: u32) -> Result<(), GuideError> {
+        let num_bytes = self.compiled.vocabulary.bytes(token).len();
+        self.push_standing(Step::Fault(num_bytes));
+        Ok(())
+    }
+
+    /// The first part that refuses a text token here.
+    fn refusing(&mut self, token: u32) -> Result<Option<String>, GuideError> {
+        let compiled = &self.compiled;
+        if !mask::is_allowed(&compiled.text, token) {
+            return Ok(Some("vocabulary".to_owned()));
+        }
+        if !mask::is_allowed(&compiled.allowed, token) {
+            return Ok(compiled
+                .lists
+                .iter()
+                .find(|list| !mask::is_allowed(&list.row, token))
+                .map(|list| list.part.clone()));
+        }
+        let bytes = compiled.vocabulary.bytes(token);
+        for (automaton, &state) in compiled.automata.iter().zip(self.current()) {
+            if automaton.dfa.run(state, bytes) == super::automaton::DEAD {
+                return Ok(Some(automaton.parts.join(" and ")));
+            }
+        }
+        for structural in &mut self.structural {
+            if !structural.allows(token)? {
+                return Ok(Some(structural.part().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first part that does not accept the output as it is.
+    fn unfinished(&mut self) -> Result<Option<String>, GuideError> {
+        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
+            if !automaton.dfa.is_accepting(state) {
+                return Ok(Some(automaton.parts.join(" and ")));
+            }
+        }
+        for structural in &mut self.structural {
+            if !structural.is_accepting()? {
+                return Ok(Some(structural.part().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Names the parts that contradict each other, by leaving out one after another of all that narrow the mask.
+    fn dead_end(&mut self, scratch: &mut [u32]) -> Result<GuideError, GuideError> {
+        let mut narrowing = Vec::new();
+        for list in &self.compiled.lists {
+            narrowing.push((vec![list.part.clone()], list.row.clone()));
+        }
+        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
+            let mut row = self.compiled.text.to_vec();
+            automaton.intersect_mask(state, &self.compiled.tokens, &mut row);
+            narrowing.push((automaton.parts.clone(), row));
+        }
+        for structural in &mut self.structural {
+            let mut row = self.compiled.text.to_vec();
+            structural.intersect_mask(&mut row)?;
+            narrowing.push((vec![structural.part().to_owned()], row));
+        }
+        let mut idx = 0;
+        while idx < narrowing.len() {
+            scratch.copy_from_slice(&self.compiled.text);
+            let others = narrowing.iter().enumerate().filter(|(other, _)| *other != idx);
+            others.for_each(|(_, (_, row))| mask::intersect(scratch, row));
+            if mask::is_empty(scratch) {
+                narrowing.remove(idx);
+            } else {
+                idx += 1;
+            }
+        }
+        scratch.fill(0);
+        let parts = narrowing.into_iter().flat_map(|(parts, _)| parts).collect();
+        Ok(GuideError::DeadEnd { parts, byte_offset: self.num_bytes })
+    }
+}
+
+impl Step {
+    fn num_bytes(&self) -> usize {
+        match self {
+            Self::Text(num_bytes) | Self::Fault(num_bytes) => *num_bytes,
+            Self::End => 0,
+        }
+    }
+}
+
+impl std::fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Matcher")
+            .field("num_accepted", &self.num_accepted())
+            .field("num_bytes", &self.num_bytes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! `y = x w^T` in f32, for weights stored one output per row.
+//!
+//! Work is split by blocks of weight rows, so that each weight is read from memory once per step, whatever the number
+//! of rows of `x`; a block stays in the first cache levels while the rows of `x` pass by, four at a time.
+#![allow(unsafe_code)]
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::lanes::{Lanes, WithLanes, dispatch};
+use super::operand::{Matrix, elements};
+use super::parallel::{Shared, for_each_range};
+use super::tile::{TILE_COLS, TILE_ROWS_MAX, dots};
+
+const OP: &str = "matmul";
+
+/// Weight rows that pass over all rows of `x` together: 16 rows of 1,024 are 64 KiB.
+const BLOCK_COLS: usize = 16;
+
+/// The product `[rows, outputs]` of `xs` (`[rows, inputs]`) and the transpose of `weight` (`[outputs, inputs]`), f32.
+///
+/// Each element is one dot product, summed in the same order whatever the number of rows.
+///
+/// # Errors
+/// When shapes or types are not these.
+pub fn matmul(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    xs.apply_op2_no_bwd(weight, &Matmul)
+}
+
+struct Matmul;
+
+impl CustomOp2 for Matmul {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        weight: &CpuStorage,
+        w_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (xs_m, w_m) = (Matrix::of(xs_l, OP)?, Matrix::of(w_l, OP)?);
+        let (xs, weight) = (elements::<f32>(xs, &xs_m, OP)?, elements::<f32>(weight, &w_m, OP)?);
+        if xs_m.width != w_m.width {
+            bail!("{OP}: rows of {} times weights of {}", xs_m.width, w_m.width)
+        }
+        let mut ys = vec![0f32; xs_m.rows * w_m.rows];
+        let shared = Shared::new(&mut ys);
+        let ops_per_block = BLOCK_COLS * w_m.width * xs_m.rows;
+        for_each_range(w_m.rows.div_ceil(BLOCK_COLS), ops_per_block, |blocks| {
+            let cols = blocks.start * BLOCK_COLS..w_m.rows.min(blocks.end * BLOCK_COLS);
+            dispatch(Columns { xs, xs_m, weight, w_m, cols, ys: shared });
+        });
+        Ok((CpuStorage::F32(ys), Shape::from((xs_m.rows, w_m.rows))))
+    }
+}
+
+/// The outputs `cols` of all rows. Both matrices lie inside their slices, and have the same width.
+struct Columns<'a> {
+    xs: &'a [f32],
+    xs_m: Matrix,
+    weight: &'a [f32],
+    w_m: Matrix,
+    cols: std::ops::Range<usize>,
+    ys: Shared<'a, f32>,
+}
+
+impl WithLanes for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let rows_at_once = L::TILE_ROWS.min(TILE_ROWS_MAX);
+        for block in self.cols.clone().step_by(BLOCK_COLS) {
+            let block_end = self.cols.end.min(block + BLOCK_COLS);
+            for row in (0..self.xs_m.rows).step_by(rows_at_once) {
+                for col in (block..block_end).step_by(TILE_COLS) {
+                    // SAFETY: the instructions of `L` are the caller's.
+                    unsafe {
+                        match (self.xs_m.rows - row).min(rows_at_once) {
+                            1 => self.tile::<L, 1>(row, col, block_end),
+                            2 => self.tile::<L, 2>(row, col, block_end),
+                            3 => self.tile::<L, 3>(row, col, block_end),
+                            _ => self.tile::<L, 4>(row, col, block_end),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Columns<'_> {
+    /// # Safety
+    /// The machine must have the instructions of `L`.
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const R: usize>(&self, row: usize, col: usize, col_end: usize) {
+        let num_cols = TILE_COLS.min(col_end - col);
+        let x_rows = std::array::from_fn::<_, R, _>(|r| self.xs_m.row(self.xs, row + r).as_ptr());
+        // A tile at the edge repeats its last weight row; the copies are not stored.
+        let w_rows = std::array::from_fn(|c| self.w_m.row(self.weight, col + c.min(num_cols - 1)).as_ptr());
+        // SAFETY: every pointer is a row of the common width; each output belongs to the one thread that got its
+        // column.
+        unsafe {
+            let dots = dots::<L, R>(x_rows, w_rows, self.xs_m.width);
+            for (r, dots) in dots.iter().enumerate() {
+                let ys = self.ys.part((row + r) * self.w_m.rows + col, num_cols);
+                ys.copy_from_slice(&dots[..num_cols]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn ramp(rows: usize, width: usize, step: usize) -> Result<Tensor> {
+        let values: Vec<f32> = (0..rows * width).map(|i| ((i * step) % 97) as f32 / 48.0 - 1.0).collect();
+        Tensor::from_vec(values, (rows, width), &Device::Cpu)
+    }
+
+    #[test]
+    fn every_shape_agrees_with_candles_product() -> Result<()> {
+        for (rows, inputs, outputs) in [(1, 1, 1), (1, 64, 33), (3, 17, 5), (5, 96, 18), (9, 200, 40), (70, 576, 100)] {
+            let (xs, weight) = (ramp(rows, inputs, 31)?, ramp(outputs, inputs, 53)?);
+            let expected = xs.matmul(&weight.t()?)?;
+            let worst = (matmul(&xs, &weight)? - expected)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(worst < 1e-4, "{rows} x {inputs} x {outputs}: off by {worst}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_is_the_same_to_the_bit_alone_and_in_company() -> Result<()> {
+        let (xs, weight) = (ramp(37, 200, 31)?, ramp(50, 200, 53)?);
+        let together = matmul(&xs, &weight)?.to_vec2::<f32>()?;
+        for (row_idx, row) in together.iter().enumerate() {
+            let alone = matmul(&xs.narrow(0, row_idx, 1)?, &weight)?.to_vec2::<f32>()?;
+            assert_eq!(&alone[0], row, "row {row_idx}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,428 @@
+//! Causal attention over a paged KV cache: decode, chunks and whole prompts are one computation.
+//!
+//! A work item is one head of up to four neighbouring queries of one sequence. Its scores go to a buffer, are turned
+//! into weights, and then weigh the values in order of position; nothing of it depends on the other items, on how the
+//! prompt was cut, or on which blocks the sequence got.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+use super::lanes::{Lanes, WithLanes, dispatch};
+use super::operand::{Matrix, elements};
+use super::parallel::{Shared, for_each_range};
+use super::tile::{TILE_COLS, TILE_ROWS_MAX, dots};
+
+const OP: &str = "paged_attention";
+
+/// Vectors of a head's values that are summed at once.
+const VALUE_VECTORS: usize = 4;
+/// Scores are padded to whole vectors of the widest lanes.
+const SCORES_ALIGN: usize = 16;
+
+/// One sequence's share of a batch, and where its keys and values lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchSequence {
+    /// Index of its first token in the batch.
+    pub query_start: usize,
+    /// How many tokens it runs in this step: one in decode, a chunk in prefill.
+    pub query_len: usize,
+    /// Tokens it may attend to, those of this step included: the last query sees all of them.
+    pub context_len: usize,
+    /// Its blocks, in order of position; enough of them to hold `context_len` tokens.
+    pub block_table: Vec<u32>,
+}
+
+/// Who attends to what, and how heads share keys.
+#[derive(Clone, Copy, Debug)]
+pub struct PagedAttention<'a> {
+    /// The sequences, whose queries tile the rows of the batch in order.
+    pub sequences: &'a [BatchSequence],
+    /// Tokens per block.
+    pub block_len: usize,
+    /// Query heads.
+    pub num_heads: usize,
+    /// Key and value heads; each serves `num_heads / num_kv_heads` query heads.
+    pub num_kv_heads: usize,
+    /// Factor on the scores, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+}
+
+/// Attends from `q` (`[rows, num_heads * head_dim]`, f32, rows contiguous, possibly a view) to the keys and values of
+/// each row's own sequence, up to and including its own position. Returns `[rows, num_heads * head_dim]`.
+///
+/// `keys` and `values` are planes of `[num_slots, num_kv_heads * head_dim]`, f32, that hold this step's rows already.
+/// Reads `context_len` rows of both planes per tile of queries and head.
+///
+/// # Errors
+/// When shapes or types are not these, or a block lies outside the planes.
+pub fn paged_attention(q: &Tensor, keys: &Tensor, values: &Tensor, layout: PagedAttention<'_>) -> Result<Tensor> {
+    q.apply_op3_no_bwd(keys, values, &layout)
+}
+
+impl CustomOp3 for PagedAttention<'_> {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_l: &Layout,
+        keys: &CpuStorage,
+        keys_l: &Layout,
+        values: &CpuStorage,
+        values_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (q_m, keys_m, values_m) = (Matrix::of(q_l, OP)?, Matrix::of(keys_l, OP)?, Matrix::of(values_l, OP)?);
+        let operands = Operands {
+            q: elements::<f32>(q, &q_m, OP)?,
+            q_m,
+            keys: elements::<f32>(keys, &keys_m, OP)?,
+            keys_m,
+            values: elements::<f32>(values, &values_m, OP)?,
+            values_m,
+            head_dim: self.check(&q_m, &keys_m, &values_m)?,
+            layout: *self,
+        };
+        let mut ys = vec![0f32; q_m.rows * q_m.width];
+        let shared = Shared::new(&mut ys);
+        let tiles = operands.tiles();
+        let context_max = self.sequences.iter().map(|sequence| sequence.context_len).max().unwrap_or(0);
+        for_each_range(tiles.len() * self.num_heads, 2 * context_max * operands.head_dim, |items| {
+            for item in items {
+                // The heads of one tile are neighbours, so that those that share keys find them in the cache.
+                let (tile, head) = (tiles[item / self.num_heads], item % self.num_heads);
+                dispatch(Item { operands: &operands, tile, head, ys: shared });
+            }
+        });
+        Ok((CpuStorage::F32(ys), Shape::from((q_m.rows, q_m.width))))
+    }
+}
+
+impl PagedAttention<'_> {
+    /// Checks all that the inner loops rely on, and returns the head's width.
+    fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
+        let (num_heads, num_kv_heads) = (self.num_heads, self.num_kv_heads);
+        if num_kv_heads == 0 || num_heads % num_kv_heads != 0 || q.width % num_heads != 0 || self.block_len == 0 {
+            bail!("{OP}: {num_heads} heads over {num_kv_heads} in rows of {}", q.width)
+        }
+        let head_dim = q.width / num_heads;
+        if keys.width != num_kv_heads * head_dim || values.width != keys.width || head_dim == 0 {
+            bail!("{OP}: heads of {head_dim}, planes of {} and {}", keys.width, values.width)
+        }
+        let mut query_start = 0;
+        for sequence in self.sequences {
+            let BatchSequence { query_len, context_len, block_table, .. } = sequence;
+            if sequence.query_start != query_start || context_len < query_len {
+                bail!("{OP}: {query_len} queries at {} in a context of {context_len}", sequence.query_start)
+            }
+            if block_table.len() * self.block_len < *context_len {
+                bail!("{OP}: {} blocks for a context of {context_len}", block_table.len())
+            }
+            let num_blocks = keys.rows.min(values.rows) / self.block_len;
+            if let Some(block_idx) = block_table.iter().find(|&&block_idx| block_idx as usize >= num_blocks) {
+                bail!("{OP}: block {block_idx} of {num_blocks}")
+            }
+            query_start += query_len;
+        }
+        if query_start != q.rows {
+            bail!("{OP}: sequences of {query_start} rows, queries of {}", q.rows)
+        }
+        Ok(head_dim)
+    }
+}
+
+struct Operands<'a> {
+    q: &'a [f32],
+    q_m: Matrix,
+    keys: &'a [f32],
+    keys_m: Matrix,
+    values: &'a [f32],
+    values_m: Matrix,
+    head_dim: usize,
+    layout: PagedAttention<'a>,
+}
+
+/// Neighbouring queries of one sequence.
+#[derive(Clone, Copy)]
+struct Tile {
+    sequence_idx: usize,
+    first: usize,
+    num_queries: usize,
+}
+
+impl Operands<'_> {
+    fn tiles(&self) -> Vec<Tile> {
+        let tiles_of = |(sequence_idx, sequence): (usize, &BatchSequence)| {
+            let query_len = sequence.query_len;
+            (0..query_len).step_by(TILE_ROWS_MAX).map(move |first| {
+                let num_queries = TILE_ROWS_MAX.min(query_len - first);
+                Tile { sequence_idx, first, num_queries }
+            })
+        };
+        self.layout.sequences.iter().enumerate().flat_map(tiles_of).collect()
+    }
+}
+
+struct Item<'a> {
+    operands: &'a Operands<'a>,
+    tile: Tile,
+    head: usize,
+    ys: Shared<'a, f32>,
+}
+
+thread_local! {
+    /// Scores of one item; grows to four rows of the longest context seen.
+    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl WithLanes for Item<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        SCORES.with_borrow_mut(|scores| {
+            let mut first = self.tile.first;
+            let end = first + self.tile.num_queries;
+            while first < end {
+                let num_queries = (end - first).min(L::TILE_ROWS);
+                // SAFETY: the instructions of `L` are the caller's.
+                unsafe {
+                    match num_queries {
+                        1 => self.queries::<L, 1>(first, scores),
+                        2 => self.queries::<L, 2>(first, scores),
+                        3 => self.queries::<L, 3>(first, scores),
+                        _ => self.queries::<L, 4>(first, scores),
+                    }
+                }
+                first += num_queries;
+            }
+        });
+    }
+}
+
+impl Item<'_> {
+    /// Attends from `R` queries that start at the `first` of the sequence.
+    ///
+    /// # Safety
+    /// The machine must have the instructions of `L`.
+    #[inline(always)]
+    unsafe fn queries<L: Lanes, const R: usize>(&self, first: usize, scores: &mut Vec<f32>) {
+        let sequence = &self.operands.layout.sequences[self.tile.sequence_idx];
+        // Row r sees the positions below limit(r).
+        let limit = |r: usize| sequence.context_len - sequence.query_len + first + r + 1;
+        let row_len = limit(R - 1).next_multiple_of(SCORES_ALIGN);
+        if scores.len() < R * row_len {
+            scores.resize(R * row_len, 0.0);
+        }
+        // SAFETY: `scores` holds R rows of `row_len`.
+        unsafe {
+            self.score::<L, R>(sequence, first, limit(R - 1), scores, row_len);
+            let mut sums = [0f32; R];
+            for r in 0..R {
+                let row = &mut scores[r * row_len..(r + 1) * row_len];
+                row[limit(r)..].fill(f32::NEG_INFINITY);
+                sums[r] = softmax_weights::<L>(row);
+            }
+            let head_dim = self.operands.head_dim;
+            let mut dim = 0;
+            while dim < head_dim {
+                if head_dim - dim >= VALUE_VECTORS * L::WIDTH {
+                    self.weigh::<L, R, VALUE_VECTORS>(sequence, first, limit(R - 1), scores, row_len, &sums, dim);
+                    dim += VALUE_VECTORS * L::WIDTH;
+                } else {
+                    self.weigh::<L, R, 1>(sequence, first, limit(R - 1), scores, row_len, &sums, dim);
+                    dim += L::WIDTH;
+                }
+            }
+        }
+    }
+
+    /// Index of the first element of this head at `position`, in a plane.
+    #[inline(always)]
+    fn element(&self, plane: &Matrix, sequence: &BatchSequence, position: usize) -> usize {
+        let PagedAttention { block_len, num_heads, num_kv_heads, .. } = self.operands.layout;
+        let slot = sequence.block_table[position / block_len] as usize * block_len + position % block_len;
+        let kv_head = self.head / (num_heads / num_kv_heads);
+        plane.offset + slot * plane.stride + kv_head * self.operands.head_dim
+    }
+
+    /// Scaled scores of `R` queries against the positions below `limit`.
+    ///
+    /// # Safety
+    /// The machine must have the instructions of `L`; `scores` holds `R` rows of `row_len`, a multiple of
+    /// [`TILE_COLS`] that is at least `limit`.
+    #[inline(always)]
+    unsafe fn score<L: Lanes, const R: usize>(
+        &self,
+        sequence: &BatchSequence,
+        first: usize,
+        limit: usize,
+        scores: &mut [f32],
+        row_len: usize,
+    ) {
+        let Operands { q, q_m, keys, keys_m, head_dim, layout, .. } = self.operands;
+        let q_rows = std::array::from_fn::<_, R, _>(|r| {
+            let row = q_m.row(q, sequence.query_start + first + r);
+            row[self.head * head_dim..(self.head + 1) * head_dim].as_ptr()
+        });
+        for position in (0..limit).step_by(TILE_COLS) {
+            let k_rows = std::array::from_fn(|c| {
+                let start = self.element(keys_m, sequence, (position + c).min(limit - 1));
+                keys[start..start + head_dim].as_ptr()
+            });
+            // SAFETY: every pointer is one head of `head_dim` elements.
+            let dots = unsafe { dots::<L, R>(q_rows, k_rows, *head_dim) };
+            for (r, dots) in dots.iter().enumerate() {
+                let start = r * row_len + position;
+                scores[start..start + TILE_COLS].copy_from_slice(&dots.map(|dot| dot * layout.scale));
+            }
+        }
+    }
+
+    /// Writes the weighted sums of `V` vectors of the values, from element `dim` of the head on.
+    ///
+    /// # Safety
+    /// The machine must have the instructions of `L`; with `V > 1` the head must have all their elements.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one step of `queries`, taken out for its name")]
+    unsafe fn weigh<L: Lanes, const R: usize, const V: usize>(
+        &self,
+        sequence: &BatchSequence,
+        first: usize,
+        limit: usize,
+        weights: &[f32],
+        row_len: usize,
+        sums: &[f32; R],
+        dim: usize,
+    ) {
+        let Operands { q_m, values, values_m, head_dim, .. } = self.operands;
+        let width = (head_dim - dim).min(V * L::WIDTH);
+        // SAFETY: `width` elements are read of each head and written of each row; rows of `ys` belong to this item.
+        unsafe {
+            let mut acc = [[L::splat(0.0); V]; R];
+            for position in 0..limit {
+                let start = self.element(values_m, sequence, position) + dim;
+                let value = values[start..start + width].as_ptr();
+                let vectors: [L; V] = std::array::from_fn(|v| match width < L::WIDTH {
+                    true => L::load_partial(value, width),
+                    false => L::load(value.add(v * L::WIDTH)),
+                });
+                for r in 0..R {
+                    let weight = L::splat(*weights.get_unchecked(r * row_len + position));
+                    for v in 0..V {
+                        acc[r][v] = weight.mul_add(vectors[v], acc[r][v]);
+                    }
+                }
+            }
+            for r in 0..R {
+                let row = sequence.query_start + first + r;
+                let ys = self.ys.part(row * q_m.width + self.head * head_dim + dim, width);
+                let mut buffer = [0f32; VALUE_VECTORS * SCORES_ALIGN];
+                for v in 0..V {
+                    acc[r][v].mul(L::splat(1.0 / sums[r])).store(buffer.as_mut_ptr().add(v * L::WIDTH));
+                }
+                ys.copy_from_slice(&buffer[..width]);
+            }
+        }
+    }
+}
+
+/// Turns a row of scores into `e^(score - max)` and returns their sum. Masked scores are `-inf` and weigh 0.
+///
+/// # Safety
+/// The machine must have the instructions of `L`; the row is a multiple of its width.
+#[inline(always)]
+unsafe fn softmax_weights<L: Lanes>(row: &mut [f32]) -> f32 {
+    let max = row.iter().fold(f32::NEG_INFINITY, |max, &score| if score > max { score } else { max });
+    // SAFETY: chunks have the width of the lanes.
+    unsafe {
+        let mut sum = L::splat(0.0);
+        for chunk in row.chunks_exact_mut(L::WIDTH) {
+            let weights = L::load(chunk.as_ptr()).add(L::splat(-max)).exp();
+            weights.store(chunk.as_mut_ptr());
+            sum = sum.add(weights);
+        }
+        sum.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn noise(rows: usize, width: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..rows * width).map(|_| next()).collect()
+    }
+
+    /// The definition, in f64, over contiguous keys and values.
+    fn reference(q: &[f32], keys: &[f32], values: &[f32], num_heads: usize, num_kv_heads: usize) -> Vec<f64> {
+        let head_dim = q.len() / num_heads;
+        let width = num_kv_heads * head_dim;
+        let mut ys = Vec::new();
+        for head in 0..num_heads {
+            let kv = head / (num_heads / num_kv_heads) * head_dim;
+            let q = &q[head * head_dim..(head + 1) * head_dim];
+            let score = |k: &[f32]| -> f64 { q.iter().zip(&k[kv..]).map(|(a, b)| f64::from(a * b)).sum() };
+            let weights: Vec<f64> = keys.chunks(width).map(|k| (score(k) / (head_dim as f64).sqrt()).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for dim in 0..head_dim {
+                let value = |(v, w): (&[f32], &f64)| f64::from(v[kv + dim]) * w;
+                ys.push(values.chunks(width).zip(&weights).map(value).sum::<f64>() / total);
+            }
+        }
+        ys
+    }
+
+    #[test]
+    fn chunks_decodes_and_shuffled_blocks_agree_with_the_definition() -> Result<()> {
+        for (num_heads, num_kv_heads, head_dim) in [(4, 2, 64), (3, 1, 8), (2, 2, 20), (9, 3, 80)] {
+            let (block_len, context_len) = (4, 23);
+            let (q_width, kv_width) = (num_heads * head_dim, num_kv_heads * head_dim);
+            let q = noise(context_len, q_width, 1);
+            let (keys, values) = (noise(context_len, kv_width, 2), noise(context_len, kv_width, 3));
+            let block_table = vec![5u32, 0, 7, 2, 1, 4];
+            let slots: Vec<u32> =
+                (0..context_len).map(|p| block_table[p / block_len] * 4 + (p % block_len) as u32).collect();
+            let slots = Tensor::new(slots, &Device::Cpu)?;
+            let plane = |rows: &[f32]| -> Result<Tensor> {
+                let plane = Tensor::zeros((32, kv_width), DType::F32, &Device::Cpu)?;
+                let rows = Tensor::from_slice(rows, (context_len, kv_width), &Device::Cpu)?;
+                crate::kernels::kv_write(&plane, &rows, &slots)?;
+                Ok(plane)
+            };
+            let (k_plane, v_plane) = (plane(&keys)?, plane(&values)?);
+            let attend = |first: usize, query_len: usize| -> Result<Vec<Vec<f32>>> {
+                let q = &q[first * q_width..(first + query_len) * q_width];
+                let q = Tensor::from_slice(q, (query_len, q_width), &Device::Cpu)?;
+                let context_len = first + query_len;
+                let block_table = block_table.clone();
+                let sequences = [BatchSequence { query_start: 0, query_len, context_len, block_table }];
+                let scale = 1.0 / (head_dim as f32).sqrt();
+                let layout = PagedAttention { sequences: &sequences, block_len, num_heads, num_kv_heads, scale };
+                paged_attention(&q, &k_plane, &v_plane, layout)?.to_vec2()
+            };
+            let whole = attend(0, context_len)?;
+            for (position, row) in whole.iter().enumerate() {
+                let seen = (position + 1) * kv_width;
+                let q = &q[position * q_width..(position + 1) * q_width];
+                let expected = reference(q, &keys[..seen], &values[..seen], num_heads, num_kv_heads);
+                for (y, expected) in row.iter().zip(expected) {
+                    assert!((f64::from(*y) - expected).abs() < 1e-5, "position {position}: {y} for {expected}");
+                }
+                assert_eq!(&attend(position, 1)?[0], row, "decode at {position} differs from the whole prompt");
+            }
+            assert_eq!(attend(5, 11)?, whole[5..16], "a chunk differs from the whole prompt");
+        }
+        Ok(())
+    }
+}

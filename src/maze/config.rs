@@ -1,0 +1,64 @@
+//! The bounds on a request, each with its default, and the checks against them.
+
+use super::{Error, GenerateRequest};
+
+/// What a request may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MazeConfig {
+    /// Bytes of a prompt. Default 1 MiB.
+    pub prompt_bytes_max: usize,
+    /// Choices of one request. Default 32; each is a sequence of its own.
+    pub num_choices_max: u32,
+    /// Alternatives reported with log-probabilities. Default 20.
+    pub num_logprobs_max: u32,
+    /// Entries of a logit bias. Default 1,024.
+    pub num_logit_biases_max: usize,
+    /// `max_tokens` of a request that states none. Default 256.
+    pub max_tokens_default: u32,
+    /// IRs in one request. Default 16.
+    pub num_irs_max: usize,
+    /// Compiled constraints kept for reuse. Default 64, a few MB each.
+    pub num_cached_constraints_max: usize,
+}
+
+impl Default for MazeConfig {
+    fn default() -> Self {
+        Self {
+            prompt_bytes_max: 1 << 20,
+            num_choices_max: 32,
+            num_logprobs_max: 20,
+            num_logit_biases_max: 1024,
+            max_tokens_default: 256,
+            num_irs_max: 16,
+            num_cached_constraints_max: 64,
+        }
+    }
+}
+
+impl MazeConfig {
+    /// Checks every number of a request against its range.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] naming the first parameter that is outside.
+    pub fn check(&self, request: &GenerateRequest) -> Result<(), Error> {
+        let sampling = &request.sampling;
+        within("n", f64::from(request.num_choices), 1.0, f64::from(self.num_choices_max))?;
+        within("max_tokens", request.max_tokens.map_or(1.0, f64::from), 1.0, f64::from(u32::MAX))?;
+        within("logprobs", request.num_logprobs.map_or(0.0, f64::from), 0.0, f64::from(self.num_logprobs_max))?;
+        within("temperature", f64::from(sampling.temperature), 0.0, 100.0)?;
+        within("top_p", f64::from(sampling.top_p), f64::from(f32::MIN_POSITIVE), 1.0)?;
+        within("min_p", f64::from(sampling.min_p), 0.0, 1.0)?;
+        within("repetition_penalty", f64::from(sampling.repetition_penalty), 0.01, 100.0)?;
+        within("frequency_penalty", f64::from(sampling.frequency_penalty), -2.0, 2.0)?;
+        within("presence_penalty", f64::from(sampling.presence_penalty), -2.0, 2.0)?;
+        within("logit_bias", sampling.logit_bias.len() as f64, 0.0, self.num_logit_biases_max as f64)?;
+        for &(_, bias) in &sampling.logit_bias {
+            within("logit_bias", f64::from(bias), -100.0, 100.0)?;
+        }
+        within("constraints", request.constraints.len() as f64, 0.0, self.num_irs_max as f64)
+    }
+}
+
+fn within(param: &'static str, value: f64, min: f64, max: f64) -> Result<(), Error> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(Error::OutOfRange { param, value, min, max }) }
+}

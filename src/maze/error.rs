@@ -1,0 +1,231 @@
+//! Everything a request can fail with, and which kind of failure it is.
+
+use crate::braid::BraidError;
+use crate::clew::ClewError;
+use crate::constraint::IrError;
+use crate::engine::EngineError;
+use crate::guide::GuideError;
+use crate::hub::HubError;
+use crate::model::ModelError;
+use crate::text::TextError;
+
+/// Why a request failed, or a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A parameter outside its range.
+    #[error("{param} is {value}, outside {min}..={max}")]
+    OutOfRange {
+        /// The parameter, as clients spell it.
+        param: &'static str,
+        /// Its value, or how many there are.
+        value: f64,
+        /// The least allowed.
+        min: f64,
+        /// The most allowed.
+        max: f64,
+    },
+    /// More bytes of prompt than the server takes.
+    #[error("the prompt has {size} bytes; this server takes {limit}")]
+    PromptTooLarge {
+        /// Its size.
+        size: usize,
+        /// `prompt_bytes_max`.
+        limit: usize,
+    },
+    /// Prompt and budget do not fit the window.
+    #[error("the prompt has {prompt_len} tokens{}, and the model's window holds {limit}; shorten the prompt or lower max_tokens", asked_for(*max_tokens))]
+    ContextLength {
+        /// Tokens of the prompt.
+        prompt_len: usize,
+        /// Tokens asked for.
+        max_tokens: Option<u32>,
+        /// Tokens the window holds.
+        limit: usize,
+    },
+    /// A token id that may not stand in a prompt.
+    #[error("prompt token {position} is {id}, which is no id of ordinary text in this model's vocabulary")]
+    PromptToken {
+        /// Its place in the prompt.
+        position: usize,
+        /// The id.
+        id: u32,
+    },
+    /// An IR that is not well-formed.
+    #[error("constraints[{index}]: {source}")]
+    Ir {
+        /// Which of the request's IRs.
+        index: usize,
+        /// What is wrong with it.
+        #[source]
+        source: IrError,
+    },
+    /// Source code that could not be read.
+    #[error(transparent)]
+    Clew(#[from] ClewError),
+    /// A constraint set that could not be compiled.
+    #[error(transparent)]
+    Braid(#[from] BraidError),
+    /// A constraint that cannot be enforced.
+    #[error(transparent)]
+    Guide(#[from] GuideError),
+    /// A text that could not be tokenized, or a tokenizer that could not be read.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A model that could not be loaded.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model that could not be fetched.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A GPU was asked for, and this build's kernels run on the CPU.
+    #[error("GPU {index} was asked for, and this version runs on the CPU only; start it without --gpu")]
+    NoGpu {
+        /// The device.
+        index: usize,
+    },
+    /// Neither a path nor the name of a repository.
+    #[error(
+        "there is no file or folder `{name}`, and it is no repository name; \
+         give the path of a model folder or .gguf file, or OWNER/REPOSITORY"
+    )]
+    NoSuchModel {
+        /// What was given.
+        name: String,
+    },
+    /// A file of a model that could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A defect of the server.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+fn asked_for(max_tokens: Option<u32>) -> String {
+    max_tokens.map_or(String::new(), |count| format!(", {count} more are asked for"))
+}
+
+/// What kind of failure an error is: whose it is, and whether trying again helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The request is wrong.
+    Invalid,
+    /// The request is larger than this server or model takes.
+    TooLarge,
+    /// The request is well-formed, and a constraint in it cannot be read or enforced.
+    Unprocessable,
+    /// The request is well-formed, and nothing can satisfy it.
+    Unsatisfiable,
+    /// The client has gone.
+    Cancelled,
+    /// No room now.
+    Overloaded,
+    /// Something the request needs is not there.
+    Unavailable,
+    /// A defect of the server.
+    Internal,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
+                ErrorClass::Invalid
+            }
+            Self::PromptTooLarge { .. } | Self::ContextLength { .. } => ErrorClass::TooLarge,
+            Self::Ir { .. } | Self::Clew(_) | Self::Braid(_) => ErrorClass::Unprocessable,
+            Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
+            Self::Engine(error) => engine_class(error),
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } => ErrorClass::Unavailable,
+            Self::Internal { .. } => ErrorClass::Internal,
+        }
+    }
+
+    /// The failure as replies and metrics name it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::PromptTooLarge { .. } => "prompt_too_large",
+            Self::ContextLength { .. } => "context_length_exceeded",
+            Self::PromptToken { .. } => "invalid_prompt_token",
+            Self::Ir { .. } => "invalid_constraint_ir",
+            Self::Clew(_) => "extraction_failed",
+            Self::Braid(_) => "compilation_failed",
+            Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
+            Self::Text(_) => "invalid_text",
+            Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
+            Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
+            Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
+            Self::Engine(_) => "engine_failed",
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::NoGpu { .. } => "model_unavailable",
+            Self::Internal { .. } => "internal_error",
+        }
+    }
+
+    /// The parameter or part that the failure speaks of.
+    #[must_use]
+    pub fn param(&self) -> Option<String> {
+        match self {
+            Self::OutOfRange { param, .. } => Some((*param).to_owned()),
+            Self::PromptTooLarge { .. } | Self::PromptToken { .. } | Self::ContextLength { .. } => Some("prompt".into()),
+            Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
+            Self::Clew(_) | Self::Braid(_) => Some("context".into()),
+            Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+fn guide_class(error: &GuideError) -> ErrorClass {
+    match error {
+        GuideError::Unsatisfiable { .. } | GuideError::DeadEnd { .. } => ErrorClass::Unsatisfiable,
+        GuideError::NotAllowed { .. }
+        | GuideError::Ended
+        | GuideError::Rollback { .. }
+        | GuideError::RowLength { .. }
+        | GuideError::Internal { .. } => ErrorClass::Internal,
+        _ => ErrorClass::Unprocessable,
+    }
+}
+
+fn guide_code(error: &GuideError) -> &'static str {
+    match error {
+        GuideError::InvalidIr { .. } => "invalid_constraint_ir",
+        GuideError::InvalidGrammar { .. } => "invalid_grammar",
+        GuideError::InvalidRegex { .. } => "invalid_regex",
+        GuideError::InvalidSchema { .. } => "invalid_schema",
+        GuideError::UnsupportedSchema { .. } => "unsupported_schema",
+        GuideError::UnsupportedPart { .. } => "unsupported_part",
+        GuideError::TooLarge { .. } => "constraint_too_large",
+        GuideError::UnknownToken { .. } => "unknown_token",
+        GuideError::OtherVocabulary { .. } => "other_vocabulary",
+        GuideError::Unsatisfiable { .. } => "unsatisfiable",
+        GuideError::DeadEnd { .. } => "dead_end",
+        GuideError::LimitExceeded { .. } => "constraint_limit_exceeded",
+        _ => "internal_error",
+    }
+}
+
+fn engine_class(error: &EngineError) -> ErrorClass {
+    match error {
+        EngineError::QueueFull { .. } => ErrorClass::Overloaded,
+        EngineError::TooLong { .. } => ErrorClass::TooLarge,
+        EngineError::EmptyPrompt => ErrorClass::Invalid,
+        EngineError::Stopped => ErrorClass::Unavailable,
+        _ => ErrorClass::Internal,
+    }
+}

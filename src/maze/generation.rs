@@ -1,0 +1,348 @@
+//! The stream of one request's deltas: tokens become text, stop strings end it, the end is verified.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{ChoiceStats, Error, GenerateRequest, Maze, Provenance, TokenizedPrompt, Validation};
+use crate::constraint::ConstraintIr;
+use crate::engine::{self, Finished, TokenEvent, TokenStream};
+use crate::guide::CompiledConstraint;
+use crate::kernels::sampling::TokenLogprobs;
+use crate::text::{Detokenizer, StopMatcher, StopStrings};
+use crate::verify::{self, Output};
+
+/// A request under way. Dropping it cancels every choice and frees its blocks.
+pub struct Generation {
+    maze: Maze,
+    compiled: Arc<CompiledConstraint>,
+    constraints: Arc<[ConstraintIr]>,
+    prompt: TokenizedPrompt,
+    provenance: Provenance,
+    choices: Vec<Choice>,
+    /// Where the next round of polling begins, so that no choice starves another.
+    next_choice: usize,
+}
+
+/// One choice: what has come, and what of it may be shown.
+struct Choice {
+    /// `None` once the choice has ended.
+    stream: Option<TokenStream>,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    tokens: Vec<u32>,
+    text: String,
+    started: Instant,
+    first_token: Option<Duration>,
+}
+
+/// What is new in one choice.
+#[derive(Clone, Debug)]
+pub struct Delta {
+    /// Which choice.
+    pub choice: u32,
+    /// Whole characters; what may begin a stop string is held back.
+    pub text: String,
+    /// The tokens, where log-probabilities were asked for. Their text may run ahead of `text`.
+    pub tokens: Vec<TokenInfo>,
+    /// Set in the last delta of a choice.
+    pub finish: Option<Finish>,
+}
+
+/// A token with its log-probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenInfo {
+    /// Its id.
+    pub id: u32,
+    /// Its bytes as text; a broken character reads U+FFFD.
+    pub text: String,
+    /// Its log-probability under the raw logits.
+    pub logprob: f32,
+    /// The best alternatives, best first.
+    pub top: Vec<(String, f32)>,
+}
+
+/// Why a choice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end token or a stop string.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+    /// No token was allowed by all parts at once.
+    DeadEnd,
+}
+
+impl FinishReason {
+    /// The reason as replies spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::DeadEnd => "dead_end",
+        }
+    }
+}
+
+/// The end of a choice.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// Why.
+    pub reason: FinishReason,
+    /// For a dead end, the parts and the byte.
+    pub detail: Option<String>,
+    /// Tokens generated.
+    pub num_tokens: u32,
+    /// What the checks found.
+    pub validation: Validation,
+    /// What made the output what it is.
+    pub provenance: Provenance,
+    /// How long it took.
+    pub stats: ChoiceStats,
+}
+
+/// A whole choice.
+#[derive(Clone, Debug)]
+pub struct Completed {
+    /// Which choice.
+    pub choice: u32,
+    /// Its text.
+    pub text: String,
+    /// Its tokens, where log-probabilities were asked for.
+    pub tokens: Vec<TokenInfo>,
+    /// Its end.
+    pub finish: Finish,
+}
+
+impl Generation {
+    pub(super) fn new(
+        maze: Maze,
+        request: GenerateRequest,
+        prompt: TokenizedPrompt,
+        compiled: Arc<CompiledConstraint>,
+        provenance: Provenance,
+        streams: Vec<TokenStream>,
+    ) -> Result<Self, Error> {
+        let stop = StopStrings::new(request.stop)?;
+        let choices = streams.into_iter().map(|stream| Choice {
+            stream: Some(stream),
+            detokenizer: Detokenizer::new(maze.inner.tokenizer.vocabulary().clone()),
+            stop: stop.matcher(),
+            tokens: Vec::new(),
+            text: String::new(),
+            started: Instant::now(),
+            first_token: None,
+        });
+        let choices = choices.collect();
+        Ok(Self { maze, compiled, constraints: request.constraints.into(), prompt, provenance, choices, next_choice: 0 })
+    }
+
+    /// Names the reply.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.provenance.id
+    }
+
+    /// When it was admitted, in seconds since 1970.
+    #[must_use]
+    pub fn created(&self) -> u64 {
+        self.provenance.created
+    }
+
+    /// Tokens of the prompt.
+    #[must_use]
+    pub fn num_prompt_tokens(&self) -> u32 {
+        self.prompt.ids.len() as u32
+    }
+
+    /// The next delta of any choice; `None` after all have ended.
+    ///
+    /// An error ends the whole request.
+    pub async fn next(&mut self) -> Option<Result<Delta, Error>> {
+        loop {
+            let (choice_idx, event) = poll_fn(|context| self.poll_event(context)).await?;
+            match self.take(choice_idx, event).await {
+                Ok(Some(delta)) => return Some(Ok(delta)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.choices.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Waits for every choice to end.
+    ///
+    /// # Errors
+    /// The first error of any choice.
+    pub async fn collect(mut self) -> Result<Vec<Completed>, Error> {
+        let mut partial: Vec<(String, Vec<TokenInfo>)> = vec![Default::default(); self.choices.len()];
+        let mut completed = Vec::with_capacity(self.choices.len());
+        while let Some(delta) = self.next().await {
+            let delta = delta?;
+            let (text, tokens) = &mut partial[delta.choice as usize];
+            text.push_str(&delta.text);
+            tokens.extend(delta.tokens);
+            if let Some(finish) = delta.finish {
+                let (text, tokens) = std::mem::take(&mut partial[delta.choice as usize]);
+                completed.push(Completed { choice: delta.choice, text, tokens, finish });
+            }
+        }
+        completed.sort_by_key(|choice| choice.choice);
+        Ok(completed)
+    }
+
+    /// The next event of any choice, in turn; `None` inside when every choice has ended.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Option<TokenEvent>)>> {
+        let num_choices = self.choices.len();
+        let mut is_live = false;
+        for turn in 0..num_choices {
+            let choice_idx = (self.next_choice + turn) % num_choices;
+            let Some(stream) = &mut self.choices[choice_idx].stream else { continue };
+            is_live = true;
+            if let Poll::Ready(event) = stream.poll_next(context) {
+                self.next_choice = choice_idx + 1;
+                return Poll::Ready(Some((choice_idx, event)));
+            }
+        }
+        if is_live { Poll::Pending } else { Poll::Ready(None) }
+    }
+
+    async fn take(&mut self, choice_idx: usize, event: Option<TokenEvent>) -> Result<Option<Delta>, Error> {
+        match event {
+            Some(TokenEvent::Token { id, logprobs }) => self.take_token(choice_idx, id, logprobs).await,
+            Some(TokenEvent::Finished(finished)) => self.end(choice_idx, End::Engine(finished)).await.map(Some),
+            Some(TokenEvent::Failed(error)) => Err(error.into()),
+            None => Err(engine::EngineError::Stopped.into()),
+        }
+    }
+
+    async fn take_token(
+        &mut self,
+        choice_idx: usize,
+        id: u32,
+        logprobs: Option<TokenLogprobs>,
+    ) -> Result<Option<Delta>, Error> {
+        let choice = &mut self.choices[choice_idx];
+        choice.first_token.get_or_insert_with(|| choice.started.elapsed());
+        choice.tokens.push(id);
+        let step = choice.stop.push(&choice.detokenizer.push(id));
+        choice.text.push_str(&step.text);
+        let tokens: Vec<_> = logprobs.map(|logprobs| self.token_info(id, logprobs)).into_iter().collect();
+        if step.stopped {
+            let mut delta = self.end(choice_idx, End::StopString).await?;
+            delta.text.insert_str(0, &step.text);
+            delta.tokens = tokens;
+            return Ok(Some(delta));
+        }
+        let is_empty = step.text.is_empty() && tokens.is_empty();
+        Ok((!is_empty).then_some(Delta { choice: choice_idx as u32, text: step.text, tokens, finish: None }))
+    }
+
+    /// Ends a choice: what was held back comes out, and the whole is verified.
+    async fn end(&mut self, choice_idx: usize, end: End) -> Result<Delta, Error> {
+        let choice = &mut self.choices[choice_idx];
+        choice.stream = None;
+        let mut rest = String::new();
+        if !choice.stop.is_stopped() {
+            let step = choice.stop.push(&choice.detokenizer.finish());
+            rest = step.text + &choice.stop.finish();
+        }
+        choice.text.push_str(&rest);
+        let stats = choice.stats(end.finished());
+        let num_tokens = choice.tokens.len() as u32;
+        let validation = self.verify(choice_idx, &end).await?;
+        let (reason, detail) = end.reason();
+        let finish =
+            Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
+        Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
+    }
+
+    /// Judges a finished choice beside the async workers: a validator may take its time.
+    async fn verify(&mut self, choice_idx: usize, end: &End) -> Result<Validation, Error> {
+        let choice = &mut self.choices[choice_idx];
+        let text = choice.text.clone();
+        let tokens = std::mem::take(&mut choice.tokens);
+        let prompt = self.prompt.text.clone();
+        let constraints = self.constraints.clone();
+        let is_complete = end.finished().map(|finished| finished.is_complete);
+        let (maze, compiled) = (self.maze.clone(), self.compiled.clone());
+        let judge = move || -> Result<Validation, Error> {
+            let finished = match is_complete {
+                Some(is_complete) => is_complete,
+                None => maze.accepts(&compiled, &prompt, &text)?,
+            };
+            let output =
+                Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished };
+            Ok(Validation::new(verify::check(&output, &constraints)))
+        };
+        tokio::task::spawn_blocking(judge).await.map_err(|panic| Error::Internal { message: panic.to_string() })?
+    }
+
+    fn token_info(&self, id: u32, logprobs: TokenLogprobs) -> TokenInfo {
+        let vocabulary = self.maze.inner.tokenizer.vocabulary();
+        let text_of = |id: u32| match vocabulary.control_name(id) {
+            Some(name) => name.to_owned(),
+            None => String::from_utf8_lossy(vocabulary.bytes(id)).into_owned(),
+        };
+        TokenInfo {
+            id,
+            text: text_of(id),
+            logprob: logprobs.logprob,
+            top: logprobs.top.into_iter().map(|(id, logprob)| (text_of(id), logprob)).collect(),
+        }
+    }
+}
+
+impl Maze {
+    /// Whether a compiled constraint accepts exactly this text: what a stop string left may or may not be complete.
+    fn accepts(&self, compiled: &Arc<CompiledConstraint>, prompt: &str, text: &str) -> Result<bool, Error> {
+        let mut matcher = compiled.matcher(prompt.as_bytes())?;
+        for id in self.inner.tokenizer.encode(text, false)? {
+            if matcher.accept(id).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(matcher.is_complete()?)
+    }
+}
+
+impl Choice {
+    fn stats(&self, finished: Option<&Finished>) -> ChoiceStats {
+        let total = self.started.elapsed();
+        ChoiceStats::new(total, self.first_token.unwrap_or(total), self.tokens.len(), finished)
+    }
+}
+
+/// What ended a choice.
+enum End {
+    Engine(Finished),
+    StopString,
+}
+
+impl End {
+    fn finished(&self) -> Option<&Finished> {
+        match self {
+            Self::Engine(finished) => Some(finished),
+            Self::StopString => None,
+        }
+    }
+
+    fn reason(&self) -> (FinishReason, Option<String>) {
+        let Self::Engine(finished) = self else { return (FinishReason::Stop, None) };
+        match &finished.reason {
+            engine::FinishReason::EndToken => (FinishReason::Stop, None),
+            engine::FinishReason::Length => (FinishReason::Length, None),
+            engine::FinishReason::DeadEnd { parts, byte_offset } => {
+                let detail = format!("no token satisfies {} at once after byte {byte_offset}", parts.join(" and "));
+                (FinishReason::DeadEnd, Some(detail))
+            }
+        }
+    }
+}

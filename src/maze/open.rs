@@ -1,0 +1,277 @@
+//! Opening a model: from a name or a path to a running [`Maze`].
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Error, Maze, MazeConfig, ModelCard};
+use crate::constraint::Digest;
+use crate::engine::{Engine, EngineConfig};
+use crate::guide::{Guide, GuideConfig};
+use crate::hub::{self, HubOptions};
+use crate::model::{self, GgufFile, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
+use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
+
+/// KV memory when nothing else is said: 2 GiB.
+const KV_BYTES_DEFAULT: u64 = 2 << 30;
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    /// Compiled into the program.
+    Embedded(EmbeddedModel),
+    /// A folder or a .gguf file.
+    Path(PathBuf),
+    /// A repository of a model hub, such as `deepseek-ai/deepseek-coder-1.3b-instruct`.
+    Repository(String),
+}
+
+/// The files of a model that is compiled into the program.
+#[derive(Clone, Copy)]
+pub struct EmbeddedModel {
+    /// Its name.
+    pub name: &'static str,
+    /// config.json
+    pub config: &'static [u8],
+    /// generation_config.json
+    pub generation_config: &'static [u8],
+    /// tokenizer.json
+    pub tokenizer: &'static [u8],
+    /// tokenizer_config.json
+    pub tokenizer_config: &'static [u8],
+    /// model.safetensors
+    pub weights: &'static [u8],
+}
+
+impl std::fmt::Debug for EmbeddedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EmbeddedModel({}, {} bytes)", self.name, self.weights.len())
+    }
+}
+
+/// How to open a model.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Which.
+    pub source: ModelSource,
+    /// The CUDA device to run on; `None` runs on the CPU.
+    pub gpu: Option<usize>,
+    /// Never open a connection.
+    pub offline: bool,
+    /// Positions of a sequence; at most, and by default, the model's own.
+    pub context_len_max: Option<usize>,
+    /// Bytes of the KV cache; by default enough for all sequences at full length, at most 2 GiB.
+    pub kv_bytes: Option<u64>,
+    /// The engine's bounds; `num_blocks` follows from `kv_bytes`.
+    pub engine: EngineConfig,
+    /// The guide's bounds.
+    pub guide: GuideConfig,
+    /// The bounds on requests.
+    pub maze: MazeConfig,
+}
+
+impl OpenOptions {
+    /// Everything at its default.
+    #[must_use]
+    pub fn new(source: ModelSource) -> Self {
+        Self {
+            source,
+            gpu: None,
+            offline: false,
+            context_len_max: None,
+            kv_bytes: None,
+            engine: EngineConfig::default(),
+            guide: GuideConfig::default(),
+            maze: MazeConfig::default(),
+        }
+    }
+}
+
+impl ModelSource {
+    /// What a person means by `name`: a path that exists, or else `owner/repository`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchModel`] when it is neither.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        let path = Path::new(name);
+        if path.exists() {
+            return Ok(Self::Path(path.to_owned()));
+        }
+        let is_word = |word: &str| {
+            !word.is_empty()
+                && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                && word.chars().any(|c| c != '.')
+        };
+        match name.split('/').collect::<Vec<_>>()[..] {
+            [owner, repository] if is_word(owner) && is_word(repository) && owner != "models" => {
+                Ok(Self::Repository(name.to_owned()))
+            }
+            _ => Err(Error::NoSuchModel { name: name.to_owned() }),
+        }
+    }
+}
+
+/// Loads a model and its tokenizer and starts an engine on them.
+///
+/// # Errors
+/// Whatever is missing or broken, with the file and the place.
+pub fn open(options: OpenOptions) -> Result<Maze, Error> {
+    let device = device(options.gpu)?;
+    let load = LoadOptions { device, ..LoadOptions::default() };
+    let Opened { name, model, tokenizer, embedded } = match &options.source {
+        ModelSource::Embedded(files) => open_embedded(files, &load)?,
+        ModelSource::Path(path) => open_path(path, name_of(path), &load)?,
+        ModelSource::Repository(repository) => {
+            let hub_options = HubOptions { offline: options.offline, ..HubOptions::default() };
+            open_path(&hub::fetch(repository, &hub_options)?, repository.clone(), &load)?
+        }
+    };
+    start(name, model, tokenizer, embedded, options)
+}
+
+struct Opened {
+    name: String,
+    model: Box<dyn LanguageModel>,
+    tokenizer: Tokenizer,
+    embedded: bool,
+}
+
+fn start(
+    name: String,
+    model: Box<dyn LanguageModel>,
+    tokenizer: Tokenizer,
+    embedded: bool,
+    options: OpenOptions,
+) -> Result<Maze, Error> {
+    let card = card(name, model.info(), &tokenizer, embedded, options.context_len_max);
+    let engine = EngineConfig { num_blocks: num_blocks(model.info(), &card, &options), ..options.engine };
+    let guide = Guide::new(tokenizer.vocabulary().clone(), options.guide)?;
+    let (engine, _) = Engine::start(model, tokenizer.vocabulary().end_tokens(), engine)?;
+    Ok(Maze::new(engine, guide, tokenizer, card, options.maze))
+}
+
+fn card(
+    id: String,
+    info: &ModelInfo,
+    tokenizer: &Tokenizer,
+    embedded: bool,
+    context_len_max: Option<usize>,
+) -> ModelCard {
+    ModelCard {
+        id,
+        architecture: info.architecture.clone(),
+        context_len: info.context_len.min(context_len_max.unwrap_or(usize::MAX)),
+        num_parameters: info.num_parameters as u64,
+        weight_bytes: info.weight_bytes,
+        vocab_len: info.vocab_len,
+        tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        embedded,
+        has_chat_template: tokenizer.chat_template().is_some(),
+    }
+}
+
+/// As many blocks as the memory holds, and no more than all sequences at full length can use.
+fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usize {
+    let bytes_per_block = info.kv.bytes_per_block(options.engine.block_len).max(1);
+    let affordable = options.kv_bytes.unwrap_or(KV_BYTES_DEFAULT) as usize / bytes_per_block;
+    let useful = options.engine.num_seqs_max * card.context_len.div_ceil(options.engine.block_len);
+    affordable.min(useful).max(1)
+}
+
+fn open_embedded(files: &EmbeddedModel, load: &LoadOptions) -> Result<Opened, Error> {
+    let source = WeightSource::Bytes { config_json: files.config, safetensors: files.weights };
+    let model = model::load(source, load)?;
+    let config_files = ConfigFiles {
+        config: Some(files.config),
+        tokenizer_config: Some(files.tokenizer_config),
+        generation_config: Some(files.generation_config),
+        chat_template: None,
+    };
+    let tokenizer = tokenizer_from_json(files.tokenizer, &config_files, model.info())?;
+    Ok(Opened { name: files.name.into(), model, tokenizer, embedded: true })
+}
+
+fn open_path(path: &Path, name: String, load: &LoadOptions) -> Result<Opened, Error> {
+    let model = model::load(WeightSource::Path(path), load)?;
+    let tokenizer = match ModelFiles::locate(path)? {
+        ModelFiles::Gguf(file) => gguf_tokenizer(&file, model.info())?,
+        ModelFiles::Safetensors { folder, .. } => folder_tokenizer(&folder, model.info())?,
+    };
+    Ok(Opened { name, model, tokenizer, embedded: false })
+}
+
+fn folder_tokenizer(folder: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
+    let path = folder.join("tokenizer.json");
+    let json = std::fs::read(&path).map_err(|source| Error::Read { path: path.display().to_string(), source })?;
+    let config = read_optional(&folder.join("config.json"))?;
+    let tokenizer_config = read_optional(&folder.join("tokenizer_config.json"))?;
+    let generation_config = read_optional(&folder.join("generation_config.json"))?;
+    let template = read_optional(&folder.join("chat_template.jinja"))?;
+    let template = template.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let files = ConfigFiles {
+        config: config.as_deref(),
+        tokenizer_config: tokenizer_config.as_deref(),
+        generation_config: generation_config.as_deref(),
+        chat_template: template.as_deref(),
+    };
+    tokenizer_from_json(&json, &files, info)
+}
+
+fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, info: &ModelInfo) -> Result<Tokenizer, Error> {
+    let config = TokenizerConfig { num_rows: Some(info.vocab_len), ..TokenizerConfig::from_files(files)? };
+    Ok(Tokenizer::from_json(json, config)?)
+}
+
+/// The tokenizer that a GGUF carries in its metadata.
+fn gguf_tokenizer(path: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
+    let found = GgufFile::open(path)?.tokenizer()?;
+    Ok(Tokenizer::from_gguf(GgufVocab {
+        model: found.model,
+        pre: found.pre.unwrap_or_else(|| "default".into()),
+        tokens: found.tokens,
+        token_types: found.token_types,
+        merges: found.merges,
+        bos: found.bos,
+        eos: found.eos,
+        eot: found.eot,
+        eom: found.eom,
+        add_bos: found.add_bos,
+        chat_template: found.chat_template,
+        num_rows: Some(info.vocab_len),
+    })?)
+}
+
+/// Where the model runs. A device that was asked for and is not there is an error, never a silent CPU.
+fn device(gpu: Option<usize>) -> Result<model::Device, Error> {
+    match gpu {
+        None => Ok(model::Device::Cpu),
+        Some(index) => Err(Error::NoGpu { index }),
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    stem.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.display().to_string(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_a_path_or_a_repository() {
+        assert!(matches!(ModelSource::parse("src"), Ok(ModelSource::Path(_))));
+        assert!(matches!(ModelSource::parse("deepseek-ai/deepseek-coder-1.3b-instruct"), Ok(ModelSource::Repository(_))));
+        for name in ["", "no-such-file.gguf", "models/smollm3", "a/b/c", "../weights", "owner/"] {
+            assert!(matches!(ModelSource::parse(name), Err(Error::NoSuchModel { .. })), "{name}");
+        }
+    }
+}

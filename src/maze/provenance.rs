@@ -1,0 +1,167 @@
+//! What a reply says of its own making: which model, under which constraints, and what the checks found.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::{GenerateRequest, ModelCard};
+use crate::constraint::{Digest, NotApplied, SourceRef};
+use crate::engine::Finished;
+use crate::kernels::sampling::SamplingParams;
+use crate::verify::{self, Verdict, VerdictStatus};
+
+/// Everything that made an output what it is; the same values give the same bytes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Provenance {
+    /// Names the reply: `gen-` and 16 hex digits.
+    pub id: String,
+    /// When the request was admitted, in seconds since 1970.
+    pub created: u64,
+    /// Version of the program.
+    pub ananke_version: &'static str,
+    /// The model.
+    pub model: String,
+    /// Identity of its vocabulary.
+    pub tokenizer_digest: Digest,
+    /// The IRs that were enforced together.
+    pub constraints: Vec<ConstraintRecord>,
+    /// The seed; choice `i` draws from stream `i` of it.
+    pub seed: u64,
+    /// How tokens were drawn.
+    pub sampling: SamplingRecord,
+    /// Most tokens of a choice.
+    pub max_tokens: u32,
+    /// Strings that end a choice.
+    pub stop: Vec<String>,
+}
+
+/// One IR, as provenance names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConstraintRecord {
+    /// Its name.
+    pub name: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// The constraints its parts come from.
+    pub sources: Vec<SourceRef>,
+    /// The constraints that no part carries.
+    pub not_applied: Vec<NotApplied>,
+}
+
+/// The sampling parameters, as provenance writes them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "the fields of SamplingParams, under the same names")]
+pub struct SamplingRecord {
+    pub temperature: f32,
+    pub top_k: u32,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub repetition_penalty: f32,
+    pub frequency_penalty: f32,
+    pub presence_penalty: f32,
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl From<&SamplingParams> for SamplingRecord {
+    fn from(params: &SamplingParams) -> Self {
+        Self {
+            temperature: params.temperature,
+            top_k: params.top_k,
+            top_p: params.top_p,
+            min_p: params.min_p,
+            repetition_penalty: params.repetition_penalty,
+            frequency_penalty: params.frequency_penalty,
+            presence_penalty: params.presence_penalty,
+            logit_bias: params.logit_bias.clone(),
+        }
+    }
+}
+
+impl Provenance {
+    pub(super) fn new(card: &ModelCard, request: &GenerateRequest, max_tokens: u32, seed: u64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let constraints = request.constraints.iter().map(|ir| ConstraintRecord {
+            name: ir.name.clone(),
+            digest: ir.compute_digest(),
+            sources: ir.sources.clone(),
+            not_applied: ir.not_applied.clone(),
+        });
+        let constraints: Vec<_> = constraints.collect();
+        let nonce = blake_id(now, seed, &constraints);
+        Self {
+            id: format!("gen-{nonce}"),
+            created: now.as_secs(),
+            ananke_version: env!("CARGO_PKG_VERSION"),
+            model: card.id.clone(),
+            tokenizer_digest: card.tokenizer_digest,
+            constraints,
+            seed,
+            sampling: (&request.sampling).into(),
+            max_tokens,
+            stop: request.stop.clone(),
+        }
+    }
+}
+
+/// An id that two requests share only if they came in the same nanosecond with the same seed and constraints.
+fn blake_id(now: Duration, seed: u64, constraints: &[ConstraintRecord]) -> String {
+    let digests: Vec<_> = constraints.iter().map(|record| record.digest).collect();
+    let digest = Digest::of_value(&(now.as_nanos().to_string(), seed, digests));
+    digest.to_string()[..16].to_owned()
+}
+
+/// What the checks on a finished choice found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Validation {
+    /// Every part is verified or enforced. False for truncated output, whatever it holds so far.
+    pub all_satisfied: bool,
+    /// The parts that hold.
+    pub satisfied: Vec<String>,
+    /// The parts that do not.
+    pub violated: Vec<String>,
+    /// One verdict per part.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Validation {
+    pub(super) fn new(verdicts: Vec<Verdict>) -> Self {
+        let named = |wanted: &[VerdictStatus]| {
+            let parts = verdicts.iter().filter(|verdict| wanted.contains(&verdict.status));
+            parts.map(|verdict| verdict.part.clone()).collect()
+        };
+        Self {
+            all_satisfied: verify::all_satisfied(&verdicts),
+            satisfied: named(&[VerdictStatus::Verified, VerdictStatus::Enforced]),
+            violated: named(&[VerdictStatus::Violated]),
+            verdicts,
+        }
+    }
+}
+
+/// How long a choice took, and its constraint.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ChoiceStats {
+    /// From admission to the last token, in milliseconds.
+    pub total_time_ms: u64,
+    /// From admission to the first token, in milliseconds.
+    pub time_to_first_token_ms: u64,
+    /// Time per token of output, in microseconds.
+    pub time_per_token_us: u64,
+    /// Masks computed.
+    pub constraint_checks: u32,
+    /// Mean time of one mask, in microseconds.
+    pub avg_constraint_check_us: u64,
+}
+
+impl ChoiceStats {
+    pub(super) fn new(total: Duration, to_first: Duration, num_tokens: usize, finished: Option<&Finished>) -> Self {
+        let (num_masks, mask_time) = finished.map_or((0, Duration::ZERO), |end| (end.num_masks, end.mask_time));
+        Self {
+            total_time_ms: total.as_millis() as u64,
+            time_to_first_token_ms: to_first.as_millis() as u64,
+            time_per_token_us: (total.as_micros() / num_tokens.max(1) as u128) as u64,
+            constraint_checks: num_masks,
+            avg_constraint_check_us: (mask_time.as_micros() / u128::from(num_masks.max(1))) as u64,
+        }
+    }
+}

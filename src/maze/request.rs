@@ -1,0 +1,58 @@
+//! What a caller asks of the maze, independent of any wire format.
+
+pub use crate::constraint::{ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern};
+pub use crate::kernels::sampling::SamplingParams;
+pub use crate::text::Message;
+
+/// One request: a prompt, what binds the answer, and how it is sampled.
+#[derive(Clone, Debug, Default)]
+pub struct GenerateRequest {
+    /// What the model continues.
+    pub prompt: Prompt,
+    /// All of these hold for every choice.
+    pub constraints: Vec<ConstraintIr>,
+    /// Source code to mine a type from; what it compiles to holds as well.
+    pub context: Option<SourceContext>,
+    /// How tokens are drawn.
+    pub sampling: SamplingParams,
+    /// At most this many tokens per choice; `None` means the configured default.
+    pub max_tokens: Option<u32>,
+    /// Generation ends before the first of these.
+    pub stop: Vec<String>,
+    /// How many choices; each has its own random stream.
+    pub num_choices: u32,
+    /// Same seed, same bytes. `None` draws one, which the provenance reports.
+    pub seed: Option<u64>,
+    /// How many alternatives to report with log-probabilities; `None` reports none.
+    pub num_logprobs: Option<u32>,
+}
+
+/// What the model continues.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// Plain text; control tokens in it are ordinary characters.
+    Text(String),
+    /// Token ids, as the client's own tokenizer gave them; control ids are refused.
+    Tokens(Vec<u32>),
+    /// Messages, put through the model's chat template.
+    Chat(Vec<Message>),
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+/// Source code whose types may bind the answer.
+#[derive(Clone, Debug)]
+pub struct SourceContext {
+    /// The source text.
+    pub source: String,
+    /// Its language.
+    pub language: Language,
+    /// How the source is named in origins and errors.
+    pub file: String,
+    /// The type that the answer is a value of; `None` where only one can be meant.
+    pub type_name: Option<String>,
+}

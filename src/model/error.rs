@@ -1,0 +1,124 @@
+use std::path::PathBuf;
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file could not be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A path that holds nothing loadable.
+    #[error(
+        "{} holds no model: give a .gguf file, or a folder with config.json and model.safetensors, \
+         model.safetensors.index.json or one .gguf file",
+        path.display()
+    )]
+    NoModel {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// A file that is not what it should be: not JSON, a broken header, shorter than its header says.
+    #[error("{file} is damaged or incomplete: {detail}; fetch it again")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A configuration key that is needed and absent.
+    #[error("{file} has no `{key}`")]
+    MissingKey {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+    },
+    /// A configuration key with a value that cannot be used.
+    #[error("{file}: `{key}` is {found}, expected {expected}")]
+    InvalidKey {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// The value found.
+        found: String,
+        /// What would do.
+        expected: String,
+    },
+    /// An architecture this build cannot run.
+    #[error("{file}: architecture `{found}` is not supported; supported: {}", supported.join(", "))]
+    UnsupportedArchitecture {
+        /// The file that names it.
+        file: String,
+        /// The name found.
+        found: String,
+        /// The names that would do.
+        supported: &'static [&'static str],
+    },
+    /// A kind of rotary position scaling this build does not compute.
+    #[error("{file}: rope type `{found}` is not supported; supported: {}", supported.join(", "))]
+    UnsupportedRope {
+        /// The file that names it.
+        file: String,
+        /// The name found.
+        found: String,
+        /// The names that would do.
+        supported: &'static [&'static str],
+    },
+    /// A tensor the architecture needs and the file does not have.
+    #[error("{file} has no tensor `{tensor}` (expected shape {expected:?})")]
+    MissingTensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The shape it should have.
+        expected: Vec<usize>,
+    },
+    /// A tensor whose shape contradicts the configuration.
+    #[error("{file}: tensor `{tensor}` has shape {found:?}, the configuration expects {expected:?}")]
+    TensorShape {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The shape the configuration implies.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor stored in a form that cannot be computed with.
+    #[error("{file}: tensor `{tensor}` is stored as {found}; supported: {supported}")]
+    TensorLayout {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// How it is stored.
+        found: String,
+        /// What would do.
+        supported: &'static str,
+    },
+    /// A batch that contradicts itself or the KV cache.
+    #[error("invalid batch: {detail}")]
+    InvalidBatch {
+        /// The contradiction.
+        detail: String,
+    },
+    /// A block index outside the KV cache.
+    #[error("block {block_idx} is outside the KV cache of {num_blocks} blocks")]
+    BlockOutOfRange {
+        /// The index.
+        block_idx: u32,
+        /// How many blocks there are.
+        num_blocks: usize,
+    },
+    /// The device failed, or a kernel refused its operands.
+    #[error(transparent)]
+    Compute(#[from] candle_core::Error),
+}

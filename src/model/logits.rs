@@ -1,0 +1,69 @@
+use candle_core::{DType, Tensor};
+
+use super::ModelError;
+use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
+
+/// Unnormalized scores of the next token: one f32 row per entry of [`super::Batch::logit_rows`], on the model's
+/// device.
+///
+/// Rows span the model's whole vocabulary, padded rows past the tokenizer's end included: the mask's part is to
+/// keep those from being sampled.
+pub struct Logits {
+    rows: Tensor,
+}
+
+impl Logits {
+    /// Wraps `[num_rows, vocab_len]` f32 scores.
+    ///
+    /// # Errors
+    /// When `rows` is not a matrix of f32.
+    pub fn new(rows: Tensor) -> Result<Self, ModelError> {
+        rows.dims2()?;
+        if rows.dtype() != DType::F32 {
+            let (expected, got) = (DType::F32, rows.dtype());
+            return Err(candle_core::Error::UnexpectedDType { msg: "logits", expected, got }.into());
+        }
+        Ok(Self { rows })
+    }
+
+    /// How many rows of scores there are.
+    pub fn num_rows(&self) -> usize {
+        self.rows.dims()[0]
+    }
+
+    /// Scores per row.
+    pub fn vocab_len(&self) -> usize {
+        self.rows.dims()[1]
+    }
+
+    /// All rows, one after the other; copies off the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn to_cpu(&self) -> Result<Vec<f32>, ModelError> {
+        Ok(self.rows.flatten_all()?.to_vec1()?)
+    }
+
+    /// Samples one token for each `(row, how)`; the outcome of a row is that row's alone.
+    ///
+    /// Cost: one copy of the rows off the device, then one pass over each row asked for.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn sample<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
+    ) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        let mut scores = self.to_cpu()?;
+        let vocab_len = self.vocab_len();
+        Ok(rows
+            .into_iter()
+            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row))
+            .collect())
+    }
+
+    /// The scores, for kernels that work where they lie.
+    pub(crate) fn tensor(&self) -> &Tensor {
+        &self.rows
+    }
+}

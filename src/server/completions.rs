@@ -1,0 +1,349 @@
+//! `POST /v1/completions`: one or several prompts, `n` choices each, at once or as a stream.
+//!
+//! Each prompt is a request of its own to the maze, answered as if it had been sent alone; choices are numbered
+//! `prompt * n + choice`.
+
+use std::{collections::BTreeMap, pin::Pin};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use futures_core::Stream;
+use futures_util::{
+    future,
+    stream::{self, SelectAll},
+};
+use tokio_stream::StreamExt;
+
+use super::{
+    App,
+    body::Body,
+    constraints::{Constraints, Origins},
+    error::HttpError,
+    openai::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions, Usage},
+    sse::{self, Chunks},
+};
+use crate::maze::{self, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, SamplingParams, TokenInfo};
+
+/// What OpenAI's completions give when `max_tokens` is absent.
+const OPENAI_MAX_TOKENS: u32 = 16;
+
+pub(crate) async fn create(
+    State(app): State<App>,
+    Body(request): Body<CompletionRequest>,
+) -> Result<Response, HttpError> {
+    app.expect_model(request.model.as_deref())?;
+    let plan = Plan::new(request, &app.maze)?;
+    let generations = plan.submit(&app.maze).await?;
+    let reply = Reply::new(&plan, &generations, &app);
+    match plan.delivery {
+        Delivery::Whole => Ok(Json(reply.whole(plan, generations).await?).into_response()),
+        Delivery::Stream { usage } => {
+            Ok(sse::respond(reply.stream(plan, generations, usage), app.config.keep_alive_interval()))
+        }
+    }
+}
+
+/// A request that was read and found good.
+struct Plan {
+    /// One per prompt.
+    requests: Vec<GenerateRequest>,
+    /// What each answer to a prompt begins with: the prompt itself for `echo`, else nothing.
+    echoes: Vec<String>,
+    num_choices: u32,
+    origins: Origins,
+    delivery: Delivery,
+}
+
+/// How the answer is sent.
+#[derive(Clone, Copy)]
+enum Delivery {
+    Whole,
+    Stream { usage: bool },
+}
+
+impl Plan {
+    fn new(mut request: CompletionRequest, maze: &Maze) -> Result<Self, HttpError> {
+        refuse_unsupported(&request)?;
+        let delivery = delivery(request.stream, request.stream_options.as_ref())?;
+        let sampling = sampling_params(&mut request, maze.model().vocab_len)?;
+        let num_choices = request.n.unwrap_or(1);
+        let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
+        let echoes = match request.echo {
+            Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
+            _ => vec![String::new(); prompts.len()],
+        };
+        let constraints = Constraints::from_openai(
+            request.response_format,
+            request.structured_outputs,
+            request.constraint_ir,
+            request.context,
+        )?;
+        let max_tokens = match request.max_tokens {
+            None if constraints.is_empty() => Some(OPENAI_MAX_TOKENS),
+            asked => asked,
+        };
+        let template = GenerateRequest {
+            prompt: Prompt::default(),
+            constraints: constraints.irs,
+            context: constraints.context,
+            sampling,
+            max_tokens,
+            stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
+            num_choices,
+            seed: request.seed,
+            num_logprobs: request.logprobs,
+        };
+        let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
+        Ok(Self { requests, echoes, num_choices, origins: constraints.origins, delivery })
+    }
+
+    /// Hands all prompts to the maze; when one is refused, the others are dropped.
+    async fn submit(&self, maze: &Maze) -> Result<Vec<Generation>, HttpError> {
+        let submissions = self.requests.iter().map(|request| maze.generate(request.clone()));
+        future::try_join_all(submissions).await.map_err(|error| self.origins.locate(error))
+    }
+}
+
+fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
+    if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_null()) {
+        return Err(HttpError::unsupported("suffix", "filling a hole between prompt and suffix is not offered yet"));
+    }
+    if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
+        return Err(HttpError::unsupported("best_of", "answers are not ranked: only `best_of` equal to `n`"));
+    }
+    if request.echo == Some(true) && request.logprobs.is_some() {
+        return Err(HttpError::unsupported("logprobs", "`echo` together with `logprobs` is not offered"));
+    }
+    Ok(())
+}
+
+fn delivery(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<Delivery, HttpError> {
+    match (stream, options) {
+        (Some(true), options) => {
+            Ok(Delivery::Stream { usage: options.and_then(|options| options.include_usage) == Some(true) })
+        }
+        (_, Some(_)) => Err(HttpError::invalid_value("stream_options", "only goes with `stream: true`")),
+        (_, None) => Ok(Delivery::Whole),
+    }
+}
+
+fn prompts(field: PromptField, num_choices: u32, num_choices_max: u32) -> Result<Vec<Prompt>, HttpError> {
+    let prompts: Vec<Prompt> = match field {
+        PromptField::Text(text) => vec![Prompt::Text(text)],
+        PromptField::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+        PromptField::Tokens(ids) => vec![Prompt::Tokens(ids)],
+        PromptField::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
+    };
+    if prompts.is_empty() {
+        return Err(HttpError::invalid_value("prompt", "the list of prompts is empty"));
+    }
+    if prompts.len() > 1 && prompts.len().saturating_mul(num_choices as usize) > num_choices_max as usize {
+        let reason = format!("{} prompts with n = {num_choices}: at most {num_choices_max} choices", prompts.len());
+        return Err(HttpError::invalid_value("prompt", reason));
+    }
+    Ok(prompts)
+}
+
+fn text_of(prompt: &Prompt, maze: &Maze) -> String {
+    match prompt {
+        Prompt::Tokens(ids) => String::from_utf8_lossy(&maze.tokenizer().decode(ids)).into_owned(),
+        Prompt::Text(text) => text.clone(),
+        Prompt::Chat(_) => String::new(),
+    }
+}
+
+/// The numbers as they stand: the maze holds each to its range, and names the one that is outside.
+fn sampling_params(request: &mut CompletionRequest, vocab_len: usize) -> Result<SamplingParams, HttpError> {
+    let default = SamplingParams::default();
+    Ok(SamplingParams {
+        temperature: request.temperature.unwrap_or(default.temperature),
+        top_k: request.top_k.unwrap_or(default.top_k),
+        top_p: request.top_p.unwrap_or(default.top_p),
+        min_p: request.min_p.unwrap_or(default.min_p),
+        repetition_penalty: request.repetition_penalty.unwrap_or(default.repetition_penalty),
+        frequency_penalty: request.frequency_penalty.unwrap_or(default.frequency_penalty),
+        presence_penalty: request.presence_penalty.unwrap_or(default.presence_penalty),
+        logit_bias: logit_bias(request.logit_bias.take(), vocab_len)?,
+    })
+}
+
+/// OpenAI's map of token ids, as strings, to biases.
+fn logit_bias(map: Option<BTreeMap<String, f32>>, vocab_len: usize) -> Result<Vec<(u32, f32)>, HttpError> {
+    let entries = map.unwrap_or_default().into_iter().map(|(id, bias)| {
+        let token = id.parse::<u32>().ok().filter(|&token| (token as usize) < vocab_len).ok_or_else(|| {
+            let reason = format!("not a token id of this model, which has {vocab_len}");
+            HttpError::invalid_value(format!("logit_bias.{id}"), reason)
+        })?;
+        Ok((token, bias))
+    });
+    entries.collect()
+}
+
+/// What all chunks of an answer share, and how far each choice has got.
+struct Reply {
+    id: String,
+    created: u64,
+    model: String,
+    num_choices: u32,
+    num_prompt_tokens: u32,
+}
+
+impl Reply {
+    fn new(plan: &Plan, generations: &[Generation], app: &App) -> Self {
+        let first = generations.first();
+        let id = first.map_or_else(String::new, |generation| generation.id().replacen("gen-", "cmpl-", 1));
+        Self {
+            id,
+            created: first.map_or(0, Generation::created),
+            model: app.maze.model().id.clone(),
+            num_choices: plan.num_choices,
+            num_prompt_tokens: generations.iter().map(Generation::num_prompt_tokens).sum(),
+        }
+    }
+
+    /// Waits for every choice.
+    async fn whole(self, plan: Plan, generations: Vec<Generation>) -> Result<Completion, HttpError> {
+        let answers = future::try_join_all(generations.into_iter().map(Generation::collect));
+        let answers = answers.await.map_err(|error| plan.origins.locate(error))?;
+        let mut completion = self.chunk();
+        let mut num_tokens = 0;
+        for ((prompt, completed), echo) in (0..).zip(answers).zip(&plan.echoes) {
+            for answer in completed {
+                num_tokens += answer.finish.num_tokens;
+                self.add(&mut completion, prompt, answer, echo, plan.requests[prompt as usize].num_logprobs.is_some());
+            }
+        }
+        completion.usage = Some(Usage::new(self.num_prompt_tokens, num_tokens));
+        Ok(completion)
+    }
+
+    fn add(&self, completion: &mut Completion, prompt: u32, answer: Completed, echo: &str, logprobs: bool) {
+        let Completed { choice, text, tokens, finish } = answer;
+        completion.choices.push(CompletionChoice {
+            index: prompt * self.num_choices + choice,
+            text: format!("{echo}{text}"),
+            logprobs: logprobs.then(|| OffsetCounter::default().logprobs(tokens)),
+            finish_reason: Some(finish.reason),
+            finish_detail: finish.detail,
+            validation: Some(finish.validation),
+        });
+        completion.provenance.push(finish.provenance);
+    }
+
+    /// The answer as chunks, in the order in which the engine makes them.
+    fn stream(self, plan: Plan, generations: Vec<Generation>, usage: bool) -> Chunks<Completion> {
+        let num_choices = plan.num_choices as usize * generations.len();
+        let state = Streaming {
+            deltas: (0..).zip(generations).map(|(prompt, generation)| deltas(prompt, generation)).collect(),
+            echoes: plan.echoes.iter().flat_map(|echo| vec![echo.clone(); plan.num_choices as usize]).collect(),
+            offsets: vec![OffsetCounter::default(); num_choices],
+            num_tokens: 0,
+            usage,
+            logprobs: plan.requests.iter().any(|request| request.num_logprobs.is_some()),
+            origins: plan.origins,
+            reply: self,
+        };
+        Box::pin(stream::unfold(state, Streaming::next))
+    }
+
+    fn chunk(&self) -> Completion {
+        Completion {
+            id: self.id.clone(),
+            object: "text_completion",
+            created: self.created,
+            model: self.model.clone(),
+            choices: Vec::new(),
+            usage: None,
+            provenance: Vec::new(),
+        }
+    }
+}
+
+type Deltas = Pin<Box<dyn Stream<Item = (u32, Result<Delta, maze::Error>)> + Send>>;
+
+/// The deltas of one prompt, each with the prompt's index.
+fn deltas(prompt: u32, generation: Generation) -> Deltas {
+    Box::pin(stream::unfold(generation, move |mut generation| async move {
+        let delta = generation.next().await?;
+        Some(((prompt, delta), generation))
+    }))
+}
+
+/// A stream on its way.
+struct Streaming {
+    reply: Reply,
+    deltas: SelectAll<Deltas>,
+    /// What still has to be echoed, by choice.
+    echoes: Vec<String>,
+    offsets: Vec<OffsetCounter>,
+    num_tokens: u32,
+    /// Whether the chunk with the usage still has to be sent.
+    usage: bool,
+    logprobs: bool,
+    origins: Origins,
+}
+
+impl Streaming {
+    async fn next(mut self) -> Option<(Result<Completion, HttpError>, Self)> {
+        let chunk = match self.deltas.next().await {
+            Some((prompt, Ok(delta))) => Ok(self.piece(prompt, delta)),
+            Some((_, Err(error))) => Err(self.origins.locate(error)),
+            None if std::mem::take(&mut self.usage) => Ok(self.last()),
+            None => return None,
+        };
+        Some((chunk, self))
+    }
+
+    fn piece(&mut self, prompt: u32, delta: Delta) -> Completion {
+        let index = prompt * self.reply.num_choices + delta.choice;
+        let echo = std::mem::take(&mut self.echoes[index as usize]);
+        let mut choice = CompletionChoice {
+            index,
+            text: format!("{echo}{}", delta.text),
+            logprobs: self.logprobs.then(|| self.offsets[index as usize].logprobs(delta.tokens)),
+            finish_reason: None,
+            finish_detail: None,
+            validation: None,
+        };
+        let mut chunk = self.reply.chunk();
+        if let Some(finish) = delta.finish {
+            self.num_tokens += finish.num_tokens;
+            choice.finish_reason = Some(finish.reason);
+            choice.finish_detail = finish.detail;
+            choice.validation = Some(finish.validation);
+            chunk.provenance.push(finish.provenance);
+        }
+        chunk.choices.push(choice);
+        chunk
+    }
+
+    fn last(&self) -> Completion {
+        let usage = Usage::new(self.reply.num_prompt_tokens, self.num_tokens);
+        Completion { usage: Some(usage), ..self.reply.chunk() }
+    }
+}
+
+/// How many code points of a choice's tokens came before.
+#[derive(Clone, Copy, Default)]
+struct OffsetCounter(usize);
+
+impl OffsetCounter {
+    fn logprobs(&mut self, tokens: Vec<TokenInfo>) -> CompletionLogprobs {
+        let mut all = CompletionLogprobs::default();
+        for token in tokens {
+            all.text_offset.push(self.0);
+            self.0 += token.text.chars().count();
+            let mut top = BTreeMap::from([(token.text.clone(), token.logprob)]);
+            for (text, logprob) in token.top {
+                top.entry(text).and_modify(|best| *best = best.max(logprob)).or_insert(logprob);
+            }
+            all.top_logprobs.push(top);
+            all.token_logprobs.push(token.logprob);
+            all.tokens.push(token.text);
+        }
+        all
+    }
+}

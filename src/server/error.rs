@@ -1,0 +1,144 @@
+//! What can be wrong with a request, and the one match that turns it into an answer.
+//!
+//! Every error leaves as OpenAI's shape, `{"error": {"message", "type", "param", "code"}}`, also those of routing and
+//! of reading the body. 400 is a request we cannot read or will not take, 422 a well-formed one whose constraints
+//! cannot be compiled or satisfied. `param` is a path into the body as the client wrote it.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::maze::{self, ErrorClass};
+
+/// Why a request gets no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpError {
+    #[error("the body is not JSON: {reason} at line {line} column {column}")]
+    InvalidJson { reason: String, line: usize, column: usize },
+    #[error("the request needs a JSON body with `content-type: application/json`, not {found}")]
+    NotJson { found: String },
+    #[error("the request body could not be read to its end")]
+    BodyUnreadable,
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("unknown parameter `{param}`: {accepted}")]
+    UnknownParameter { param: String, accepted: String },
+    #[error("missing required parameter `{param}`")]
+    MissingParameter { param: String },
+    #[error("wrong type for `{param}`: {reason}")]
+    InvalidType { param: String, reason: String },
+    #[error("invalid value for `{param}`: {reason}")]
+    InvalidValue { param: String, reason: String },
+    #[error("`{param}` is not supported: {reason}")]
+    Unsupported { param: String, reason: String },
+    #[error("the model `{asked}` does not exist; this server runs `{loaded}`")]
+    ModelNotFound { asked: String, loaded: String },
+    #[error("no such path: {path}; GET / lists what this server offers")]
+    UnknownPath { path: String },
+    #[error("{path} does not answer {method}")]
+    MethodNotAllowed { method: String, path: String },
+    #[error("{source}")]
+    Maze {
+        /// The path in the request that the error speaks of.
+        param: Option<String>,
+        source: maze::Error,
+    },
+}
+
+impl HttpError {
+    pub(crate) fn invalid_value(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidValue { param: param.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn unsupported(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Unsupported { param: param.into(), reason: reason.into() }
+    }
+
+    /// Status, OpenAI's `type`, and our `code`: every status this server answers with.
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        const INVALID: &str = "invalid_request_error";
+        match self {
+            Self::InvalidJson { .. } => (StatusCode::BAD_REQUEST, INVALID, "invalid_json"),
+            Self::BodyUnreadable => (StatusCode::BAD_REQUEST, INVALID, "body_unreadable"),
+            Self::UnknownParameter { .. } => (StatusCode::BAD_REQUEST, INVALID, "unknown_parameter"),
+            Self::MissingParameter { .. } => (StatusCode::BAD_REQUEST, INVALID, "missing_required_parameter"),
+            Self::InvalidType { .. } => (StatusCode::BAD_REQUEST, INVALID, "invalid_type"),
+            Self::InvalidValue { .. } => (StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
+            Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, INVALID, "unsupported_parameter"),
+            Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
+            Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, INVALID, "unsupported_endpoint"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
+            Self::NotJson { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_media_type"),
+            Self::Maze { source, .. } => match source.class() {
+                ErrorClass::Invalid => (StatusCode::BAD_REQUEST, INVALID, source.code()),
+                ErrorClass::TooLarge => (StatusCode::BAD_REQUEST, INVALID, source.code()),
+                ErrorClass::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
+                ErrorClass::Unsatisfiable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
+                ErrorClass::Cancelled => (CLIENT_CLOSED_REQUEST, "cancelled", source.code()),
+                ErrorClass::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", source.code()),
+                ErrorClass::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "server_error", source.code()),
+                ErrorClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", source.code()),
+            },
+        }
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::UnknownParameter { param, .. }
+            | Self::MissingParameter { param }
+            | Self::InvalidType { param, .. }
+            | Self::InvalidValue { param, .. }
+            | Self::Unsupported { param, .. } => Some(param.as_str()).filter(|param| !param.is_empty()),
+            Self::ModelNotFound { .. } => Some("model"),
+            Self::Maze { param, .. } => param.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The error as it goes over the wire, in a reply or in the middle of a stream.
+    pub(crate) fn body(&self) -> ErrorBody {
+        let (_, kind, code) = self.kind();
+        ErrorBody { error: ErrorFact { message: self.to_string(), kind, param: self.param().map(Into::into), code } }
+    }
+}
+
+/// nginx's status for a client that hung up; only the log ever sees it.
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => panic!("499 is a status"),
+};
+
+/// OpenAI's error object in its envelope.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody {
+    error: ErrorFact,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorFact {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: &'static str,
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let (status, _, code) = self.kind();
+        if status.is_server_error() {
+            tracing::error!(code, error = %self, "request failed");
+        } else {
+            tracing::debug!(code, "request refused");
+        }
+        let mut response = (status, Json(self.body())).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

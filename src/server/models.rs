@@ -1,0 +1,34 @@
+//! `GET /v1/models` and `GET /models`: the one model that is loaded.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+
+use super::{
+    App,
+    error::HttpError,
+    openai::{ModelList, ModelObject},
+};
+
+pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
+    Json(ModelList { object: "list", data: vec![object(&app)] })
+}
+
+pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ModelObject>, HttpError> {
+    app.expect_model(Some(&id))?;
+    Ok(Json(object(&app)))
+}
+
+fn object(app: &App) -> ModelObject {
+    let card = app.maze.model();
+    ModelObject {
+        id: card.id.clone(),
+        object: "model",
+        created: card.created,
+        owned_by: if card.embedded { "ananke" } else { "local" },
+        max_model_len: card.context_len,
+        architecture: card.architecture.clone(),
+        num_parameters: card.num_parameters,
+    }
+}

@@ -1,0 +1,256 @@
+//! The wire types of the OpenAI-compatible endpoints, and of `POST /generate`.
+//!
+//! Requests refuse unknown fields, and every field a request may carry is either honoured or answered with an error
+//! that names it. Fields beyond OpenAI's: vLLM's `structured_outputs`, `top_k`, `min_p` and `repetition_penalty`, and
+//! our own `constraint_ir` and `context`. Replies carry OpenAI's fields, and beside them `validation` in each choice
+//! and `provenance`, one record per choice in the order of `choices`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::maze::{ChoiceStats, FinishReason, Language, Provenance, Validation};
+
+/// `POST /v1/completions`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CompletionRequest {
+    /// The loaded model's id, or absent.
+    pub(crate) model: Option<String>,
+    pub(crate) prompt: PromptField,
+    /// Default: 16 as OpenAI's, but the server's own default where anything constrains the output.
+    pub(crate) max_tokens: Option<u32>,
+    pub(crate) temperature: Option<f32>,
+    pub(crate) top_p: Option<f32>,
+    pub(crate) top_k: Option<u32>,
+    pub(crate) min_p: Option<f32>,
+    pub(crate) repetition_penalty: Option<f32>,
+    pub(crate) frequency_penalty: Option<f32>,
+    pub(crate) presence_penalty: Option<f32>,
+    pub(crate) logit_bias: Option<BTreeMap<String, f32>>,
+    pub(crate) n: Option<u32>,
+    /// Only equal to `n`: nothing is ranked.
+    pub(crate) best_of: Option<u32>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) stop: Option<StopField>,
+    pub(crate) echo: Option<bool>,
+    pub(crate) logprobs: Option<u32>,
+    pub(crate) stream: Option<bool>,
+    pub(crate) stream_options: Option<StreamOptions>,
+    /// Part of the protocol, an opaque label of the caller; nothing is done with it.
+    #[serde(rename = "user")]
+    pub(crate) _user: Option<String>,
+    /// Refused until holes are filled.
+    pub(crate) suffix: Option<Value>,
+    pub(crate) response_format: Option<ResponseFormat>,
+    pub(crate) structured_outputs: Option<StructuredOutputs>,
+    pub(crate) constraint_ir: Option<Value>,
+    pub(crate) context: Option<ContextField>,
+}
+
+/// `POST /generate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GenerateBody {
+    pub(crate) prompt: String,
+    /// One constraint IR, a list of them, or null.
+    pub(crate) constraints: Option<Value>,
+    /// Default: the server's.
+    pub(crate) max_tokens: Option<u32>,
+    pub(crate) temperature: Option<f32>,
+    pub(crate) top_p: Option<f32>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) stop: Option<StopField>,
+    pub(crate) context: Option<ContextField>,
+}
+
+/// One prompt or several, as text or as token ids.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
+)]
+pub(crate) enum PromptField {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// One stop string or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub(crate) enum StopField {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl StopField {
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(stop) => vec![stop],
+            Self::Many(stops) => stops,
+        }
+    }
+}
+
+/// How a stream is to be framed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StreamOptions {
+    pub(crate) include_usage: Option<bool>,
+}
+
+/// OpenAI's `response_format`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResponseFormat {
+    #[serde(rename = "type")]
+    pub(crate) kind: ResponseFormatKind,
+    pub(crate) json_schema: Option<JsonSchemaFormat>,
+}
+
+/// The `type` of a [`ResponseFormat`].
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ResponseFormatKind {
+    Text,
+    JsonObject,
+    JsonSchema,
+}
+
+/// A named schema; `strict` or not, it is enforced token by token.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JsonSchemaFormat {
+    pub(crate) name: String,
+    pub(crate) schema: Value,
+    /// Part of the protocol; `false` only asks for less than is given.
+    #[serde(rename = "strict")]
+    pub(crate) _strict: Option<bool>,
+    /// Part of the protocol: what the format is for, in words. It does not enter the prompt.
+    #[serde(rename = "description")]
+    pub(crate) _description: Option<String>,
+}
+
+/// vLLM's `structured_outputs`; here several may be given, and all hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StructuredOutputs {
+    /// A JSON Schema, or the text of one.
+    pub(crate) json: Option<Value>,
+    pub(crate) regex: Option<String>,
+    pub(crate) choice: Option<Vec<String>>,
+    /// GBNF if it has a rule `root ::=`, EBNF if it has another `::=`, Lark otherwise.
+    pub(crate) grammar: Option<String>,
+    pub(crate) json_object: Option<bool>,
+    pub(crate) whitespace_pattern: Option<Value>,
+    pub(crate) structural_tag: Option<Value>,
+    pub(crate) disable_fallback: Option<Value>,
+    pub(crate) disable_any_whitespace: Option<Value>,
+    pub(crate) disable_additional_properties: Option<Value>,
+}
+
+/// Source code whose types bind the answer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ContextField {
+    pub(crate) source: String,
+    pub(crate) language: Language,
+    pub(crate) file: Option<String>,
+    #[serde(rename = "type")]
+    pub(crate) type_name: Option<String>,
+}
+
+/// The reply to `POST /v1/completions`, and one chunk of its stream.
+#[derive(Debug, Serialize)]
+pub(crate) struct Completion {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) choices: Vec<CompletionChoice>,
+    /// Absent in the chunks of a stream, but for the last one when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usage: Option<Usage>,
+    /// One record per finished choice, in the order of `choices`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) provenance: Vec<Provenance>,
+}
+
+/// One answer, or a piece of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct CompletionChoice {
+    /// Which prompt and which of its `n` choices: `prompt * n + choice`.
+    pub(crate) index: u32,
+    pub(crate) text: String,
+    pub(crate) logprobs: Option<CompletionLogprobs>,
+    /// `stop`, `length` or `dead_end`; null until the last piece.
+    pub(crate) finish_reason: Option<FinishReason>,
+    /// Which parts met no token at a `dead_end`, and at which byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) finish_detail: Option<String>,
+    /// A verdict per part, by engines that share no code with the masks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) validation: Option<Validation>,
+}
+
+/// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct CompletionLogprobs {
+    pub(crate) tokens: Vec<String>,
+    pub(crate) token_logprobs: Vec<f32>,
+    /// The best tokens of each step by text; two tokens of the same text keep the better one.
+    pub(crate) top_logprobs: Vec<BTreeMap<String, f32>>,
+    /// Where each token begins in the text, in code points.
+    pub(crate) text_offset: Vec<usize>,
+}
+
+/// What was read and written, in tokens.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) prompt_tokens: u32,
+    pub(crate) completion_tokens: u32,
+    pub(crate) total_tokens: u32,
+}
+
+impl Usage {
+    pub(crate) fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
+        Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens.saturating_add(completion_tokens) }
+    }
+}
+
+/// The reply to `POST /generate`.
+#[derive(Debug, Serialize)]
+pub(crate) struct GenerateReply {
+    pub(crate) generated_text: String,
+    pub(crate) tokens_generated: u32,
+    pub(crate) model: String,
+    pub(crate) stats: ChoiceStats,
+    pub(crate) finish_reason: FinishReason,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) finish_detail: Option<String>,
+    pub(crate) validation: Validation,
+    pub(crate) provenance: Provenance,
+}
+
+/// The reply to `GET /v1/models`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelList {
+    pub(crate) object: &'static str,
+    pub(crate) data: Vec<ModelObject>,
+}
+
+/// One model, with what a client of a local server wants to know beside OpenAI's fields.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelObject {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) owned_by: &'static str,
+    /// Prompt and answer together, in tokens.
+    pub(crate) max_model_len: usize,
+    pub(crate) architecture: String,
+    pub(crate) num_parameters: u64,
+}

@@ -1,0 +1,49 @@
+//! Server-sent events: `data: {...}` per chunk, `data: [DONE]` at the end, and an `error` event instead of it when
+//! something fails on the way.
+//!
+//! The chunks are pulled as the client reads. When it hangs up, the stream is dropped, and with it the generation.
+
+use std::{convert::Infallible, pin::Pin, time::Duration};
+
+use axum::response::{
+    IntoResponse, Response, Sse,
+    sse::{Event, KeepAlive},
+};
+use futures_core::Stream;
+use futures_util::stream;
+use serde::Serialize;
+use tokio_stream::StreamExt;
+
+use super::error::HttpError;
+
+/// The chunks of one reply.
+pub(crate) type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, HttpError>> + Send>>;
+
+/// Answers with the chunks as events, and with a comment whenever `keep_alive` passes without one.
+pub(crate) fn respond<T: Serialize + 'static>(chunks: Chunks<T>, keep_alive: Duration) -> Response {
+    let events = stream::unfold(Some(chunks), next_event).map(Ok::<_, Infallible>);
+    Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
+}
+
+/// The next event, and the chunks after it; `None` in their place after the last event.
+async fn next_event<T: Serialize>(chunks: Option<Chunks<T>>) -> Option<(Event, Option<Chunks<T>>)> {
+    let mut chunks = chunks?;
+    let chunk = match chunks.next().await {
+        Some(Ok(chunk)) => chunk,
+        Some(Err(error)) => return Some((failure(&error), None)),
+        None => return Some((Event::default().data("[DONE]"), None)),
+    };
+    match Event::default().json_data(chunk) {
+        Ok(event) => Some((event, Some(chunks))),
+        Err(error) => {
+            tracing::error!(%error, "a chunk did not serialize");
+            Some((Event::default().event("error").data("{}"), None))
+        }
+    }
+}
+
+fn failure(error: &HttpError) -> Event {
+    tracing::warn!(%error, "a stream failed");
+    let body = serde_json::to_string(&error.body()).unwrap_or_default();
+    Event::default().event("error").data(body)
+}

@@ -1,0 +1,237 @@
+//! The engine on a scripted model: scheduling changes nothing but time, and every block comes home.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ananke::constraint::ConstraintIr;
+use ananke::engine::{
+    Engine, EngineConfig, EngineError, EngineHandle, FinishReason, Finished, SequenceRequest, TokenEvent, TokenStream,
+};
+use ananke::guide::{Guide, GuideConfig};
+use ananke::kernels::sampling::SamplingParams;
+use ananke::model::{LanguageModel, ScriptedModel};
+use ananke::text::{Token, Vocabulary};
+use serde_json::json;
+
+/// One id per ASCII byte, and one that ends.
+const END: u32 = 128;
+/// The script panics after this byte.
+const POISON: u32 = 1;
+
+fn vocabulary() -> Arc<Vocabulary> {
+    let tokens = (0..128).map(|byte| Token::Text(vec![byte])).chain([Token::Control("<end>".into())]).collect();
+    Arc::new(Vocabulary::new(tokens, 160, vec![END]).expect("a valid vocabulary"))
+}
+
+fn guide() -> Guide {
+    Guide::new(vocabulary(), GuideConfig::default()).expect("a guide for the vocabulary")
+}
+
+fn start(config: EngineConfig) -> EngineHandle {
+    start_model(ScriptedModel::seeded(160, 4096, 3), config)
+}
+
+fn start_model(model: ScriptedModel, config: EngineConfig) -> EngineHandle {
+    Engine::start(Box::new(model), &[END], config).expect("the engine starts").0
+}
+
+fn request(guide: &Guide, irs: &[ConstraintIr], prompt: &[u8], seed: u64, max_tokens: u32) -> SequenceRequest {
+    SequenceRequest {
+        prompt: prompt.iter().map(|&byte| u32::from(byte)).collect(),
+        max_tokens,
+        sampling: SamplingParams { repetition_penalty: 1.1, presence_penalty: 0.1, ..SamplingParams::default() },
+        seed,
+        choice: 0,
+        num_logprobs: None,
+        matcher: guide.compile(irs).expect("the IR compiles").matcher(prompt).expect("a matcher"),
+    }
+}
+
+fn submit(engine: &EngineHandle, request: SequenceRequest) -> TokenStream {
+    engine.submit(vec![request]).expect("there is room").pop().expect("one stream per request")
+}
+
+/// The tokens and the end of one sequence.
+fn run(mut stream: TokenStream) -> Result<(Vec<u32>, Finished), EngineError> {
+    let mut tokens = Vec::new();
+    loop {
+        match stream.blocking_next().expect("a stream says how it ends") {
+            TokenEvent::Token { id, .. } => tokens.push(id),
+            TokenEvent::Finished(finished) => return Ok((tokens, finished)),
+            TokenEvent::Failed(error) => return Err(error),
+        }
+    }
+}
+
+fn outcome(stream: TokenStream) -> (Vec<u32>, FinishReason) {
+    let (tokens, finished) = run(stream).expect("the sequence does not fail");
+    (tokens, finished.reason)
+}
+
+/// Twenty-four sequences of all sorts: long and short prompts with shared beginnings, free and constrained.
+fn workload(guide: &Guide) -> Vec<SequenceRequest> {
+    let schema = ConstraintIr::from_json_schema(json!({
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "n": {"type": "integer"}},
+        "required": ["name", "n"], "additionalProperties": false
+    }));
+    (0..24)
+        .map(|index: usize| {
+            let prompt = b"shared beginning of a prompt that fills several blocks of the cache; ".repeat(1 + index % 4);
+            let prompt = [&prompt[..], format!("and its own end {}", index % 6).as_bytes()].concat();
+            let irs = if index % 3 == 0 { vec![schema.clone()] } else { Vec::new() };
+            request(guide, &irs, &prompt, index as u64, 40 + index as u32)
+        })
+        .collect()
+}
+
+fn wait_until(engine: &EngineHandle, what: &str, holds: impl Fn(&EngineHandle) -> bool) {
+    for _ in 0..2000 {
+        if holds(engine) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what} did not come true: {:?}", engine.stats().snapshot());
+}
+
+fn all_blocks_are_home(engine: &EngineHandle) -> bool {
+    let stats = engine.stats().snapshot();
+    stats.blocks_free == stats.blocks_total && stats.running == 0 && stats.waiting == 0
+}
+
+#[test]
+fn scheduling_changes_nothing_but_time() {
+    let guide = guide();
+    let solo = start(EngineConfig { num_seqs_max: 1, ..EngineConfig::default() });
+    let expected: Vec<_> = workload(&guide).into_iter().map(|request| outcome(submit(&solo, request))).collect();
+    let configs = [
+        ("batched", EngineConfig::default()),
+        ("small chunks", EngineConfig { num_batched_tokens_max: 7, ..EngineConfig::default() }),
+        ("a dry pool", EngineConfig { num_blocks: 40, ..EngineConfig::default() }),
+        ("odd blocks", EngineConfig { block_len: 5, num_blocks: 3000, ..EngineConfig::default() }),
+        ("late masks", EngineConfig { mask_late_after: Duration::ZERO, ..EngineConfig::default() }),
+        (
+            "all of it",
+            EngineConfig {
+                num_batched_tokens_max: 33,
+                num_blocks: 130,
+                block_len: 4,
+                mask_late_after: Duration::ZERO,
+                num_mask_workers: 1,
+                ..EngineConfig::default()
+            },
+        ),
+    ];
+    for (name, config) in configs {
+        let engine = start(config);
+        let streams: Vec<_> = workload(&guide).into_iter().map(|request| submit(&engine, request)).collect();
+        let got: Vec<_> = streams.into_iter().map(outcome).collect();
+        assert_eq!(got, expected, "{name}");
+        wait_until(&engine, "every block is home", all_blocks_are_home);
+        let stats = engine.stats().snapshot();
+        assert!(stats.prefix_hit_tokens > 0, "{name}: shared beginnings are reused, {stats:?}");
+        if name == "a dry pool" {
+            assert!(stats.preemptions > 0, "the pool was too large to preempt, {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_sequence_returns_its_blocks() {
+    let guide = guide();
+    let model = ScriptedModel::seeded(160, 4096, 3).with_time_per_step(Duration::from_millis(1));
+    let engine = start_model(model, EngineConfig::default());
+    let mut streams: Vec<_> =
+        (0..8).map(|seed| submit(&engine, request(&guide, &[], b"a long story", seed, 3000))).collect();
+    for stream in &mut streams {
+        assert!(matches!(stream.blocking_next(), Some(TokenEvent::Token { .. })));
+    }
+    assert!(!all_blocks_are_home(&engine));
+    drop(streams);
+    wait_until(&engine, "every block is home", all_blocks_are_home);
+}
+
+#[test]
+fn a_full_queue_refuses_and_takes_again() {
+    let guide = guide();
+    let model = ScriptedModel::seeded(160, 4096, 3).with_time_per_step(Duration::from_millis(2));
+    let config = EngineConfig { num_seqs_max: 1, queue_len_max: 3, ..EngineConfig::default() };
+    let engine = start_model(model, config);
+    let mut streams = Vec::new();
+    let refused = (0..8).find_map(|seed| match engine.submit(vec![request(&guide, &[], b"a", seed, 2000)]) {
+        Ok(stream) => {
+            streams.extend(stream);
+            None
+        }
+        Err(error) => Some(error),
+    });
+    assert!(matches!(refused, Some(EngineError::QueueFull { limit: 3 })), "{refused:?}");
+    drop(streams);
+    wait_until(&engine, "the queue is empty", all_blocks_are_home);
+    outcome(submit(&engine, request(&guide, &[], b"a", 0, 5)));
+}
+
+#[test]
+fn what_no_pool_can_hold_is_refused_at_once() {
+    let engine = start(EngineConfig { num_blocks: 4, ..EngineConfig::default() });
+    let refused = engine.submit(vec![request(&guide(), &[], b"abc", 0, 62)]);
+    assert!(matches!(refused, Err(EngineError::TooLong { num_tokens: 65, limit: 64 })));
+    let refused = engine.submit(vec![request(&guide(), &[], b"", 0, 1)]);
+    assert!(matches!(refused, Err(EngineError::EmptyPrompt)));
+}
+
+#[test]
+fn a_failed_step_fails_its_requests_and_nothing_else() {
+    let script = |context: &[u32], scores: &mut [f32]| {
+        assert!(context.last() != Some(&POISON), "poisoned");
+        scores.fill(0.0);
+    };
+    let engine = start_model(ScriptedModel::new(160, 4096, Arc::new(script)), EngineConfig::default());
+    let guide = guide();
+    let failed = run(submit(&engine, request(&guide, &[], &[POISON as u8], 0, 5)));
+    assert!(matches!(&failed, Err(EngineError::Internal { message }) if message.contains("poisoned")), "{failed:?}");
+    outcome(submit(&engine, request(&guide, &[], b"fine", 0, 5)));
+    wait_until(&engine, "every block is home", all_blocks_are_home);
+    assert_eq!(engine.stats().snapshot().restarts, 1);
+}
+
+#[test]
+fn a_dead_end_names_its_parts() {
+    let regex = |pattern: &str| -> ConstraintIr {
+        serde_json::from_value(json!({"regex_patterns": [{"any_of": [{"pattern": pattern}], "match": "full"}]}))
+            .expect("an IR")
+    };
+    let schema = ConstraintIr::from_json_schema(json!({"type": "string", "minLength": 8}));
+    let engine = start(EngineConfig::default());
+    let (_, finished) = run(submit(&engine, request(&guide(), &[schema, regex("(?s).{0,5}")], b"x", 0, 50)))
+        .expect("a dead end is no failure");
+    let FinishReason::DeadEnd { parts, byte_offset } = finished.reason else { panic!("{finished:?}") };
+    assert!(parts.len() >= 2 && byte_offset <= 5, "{parts:?} at {byte_offset}");
+}
+
+#[test]
+fn the_choices_of_a_request_have_their_own_streams() {
+    let guide = guide();
+    let engine = start(EngineConfig::default());
+    let choices = (0..4).map(|choice| SequenceRequest { choice, ..request(&guide, &[], b"same", 9, 30) }).collect();
+    let streams = engine.submit(choices).expect("there is room");
+    let outputs: Vec<_> = streams.into_iter().map(|stream| outcome(stream).0).collect();
+    for (index, output) in outputs.iter().enumerate() {
+        assert!(!outputs[..index].contains(output), "choice {index} repeats another");
+    }
+}
+
+#[test]
+fn padded_rows_and_control_ids_are_never_sampled() {
+    let guide = guide();
+    let script = |_: &[u32], scores: &mut [f32]| {
+        scores.fill(0.0);
+        scores[129..].fill(50.0);
+    };
+    let model = ScriptedModel::new(160, 4096, Arc::new(script));
+    assert_eq!(model.info().vocab_len, 160);
+    let engine = start_model(model, EngineConfig::default());
+    let (tokens, _) = outcome(submit(&engine, request(&guide, &[], b"x", 1, 200)));
+    assert!(tokens.iter().all(|&id| id < END), "{tokens:?}");
+}
