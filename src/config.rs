@@ -80,9 +80,6 @@ pub struct ModelArgs {
     /// Memory of the KV cache, such as 2GiB [default: what all sequences can use, at most 2GiB].
     #[arg(long, env = "ANANKE_KV_MEMORY", value_name = "BYTES")]
     pub kv_memory: Option<ByteSize>,
-    /// Threads of the model [default: one per core].
-    #[arg(long, env = "ANANKE_THREADS", value_name = "COUNT")]
-    pub threads: Option<usize>,
 }
 
 /// The keys of `[limits]`: what one request may ask for.
@@ -260,7 +257,6 @@ impl ModelArgs {
             max_model_len: self.max_model_len.or(others.max_model_len),
             max_num_seqs: self.max_num_seqs.or(others.max_num_seqs),
             kv_memory: self.kv_memory.or(others.kv_memory),
-            threads: self.threads.or(others.threads),
         }
     }
 
@@ -268,7 +264,7 @@ impl ModelArgs {
     ///
     /// # Errors
     /// [`ConfigError`], naming the first value that cannot be.
-    pub fn open_options(&self, embedded: Option<EmbeddedModel>) -> Result<OpenOptions, ConfigError> {
+    pub fn open_options(self, embedded: Option<EmbeddedModel>) -> Result<OpenOptions, ConfigError> {
         if let Some(index) = self.gpu
             && !cfg!(feature = "cuda")
         {
@@ -283,7 +279,6 @@ impl ModelArgs {
         options.gpu = self.gpu;
         options.offline = self.offline.unwrap_or(false);
         options.context_len_max = optional("--max-model-len", self.max_model_len, 1 << 24)?;
-        options.num_threads = optional("--threads", self.threads, 1024)?;
         options.kv_bytes = self.kv_memory.map(|size| within("--kv-memory", size.0, 1 << 10, 1 << 50)).transpose()?;
         if let Some(num_seqs) = optional("--max-num-seqs", self.max_num_seqs, 4096)? {
             options.engine.num_seqs_max = num_seqs;

@@ -104,7 +104,7 @@ impl Job {
         let outcome = match filled {
             Ok(Ok(())) => Ok((self.matcher, self.row)),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(GuideError::Internal { message: "computing a mask panicked".to_owned() }),
+            Err(_) => Err(GuideError::Internal { part: "mask".into(), message: "computing it panicked".into() }),
         };
         Mask { id: self.id, outcome, time: start.elapsed() }
     }

@@ -160,6 +160,27 @@ pub enum GuideError {
 }
 
 impl GuideError {
+    /// The part that the failure speaks of, where it is one.
+    #[must_use]
+    pub fn part(&self) -> Option<&str> {
+        match self {
+            Self::InvalidIr { part, .. }
+            | Self::InvalidGrammar { part, .. }
+            | Self::InvalidRegex { part, .. }
+            | Self::InvalidSchema { part, .. }
+            | Self::UnsupportedSchema { part, .. }
+            | Self::UnsupportedPart { part, .. }
+            | Self::TooLarge { part, .. }
+            | Self::UnknownToken { part, .. }
+            | Self::OtherVocabulary { part, .. }
+            | Self::NotAllowed { part, .. }
+            | Self::LimitExceeded { part }
+            | Self::Internal { part, .. } => Some(part),
+            Self::Unsatisfiable { parts } | Self::DeadEnd { parts, .. } => parts.first().map(String::as_str),
+            Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } => None,
+        }
+    }
+
     /// The part for errors that come from one place in the IR.
     pub(crate) fn internal(part: &str, message: impl Into<String>) -> Self {
         Self::Internal { part: part.to_owned(), message: message.into() }

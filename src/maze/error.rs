@@ -80,6 +80,12 @@ pub enum Error {
     /// A model that could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// A GPU was asked for, and this build's kernels run on the CPU.
+    #[error("GPU {index} was asked for, and this version runs on the CPU only; start it without --gpu")]
+    NoGpu {
+        /// The device.
+        index: usize,
+    },
     /// Neither a path nor the name of a repository.
     #[error(
         "there is no file or folder `{name}`, and it is no repository name; \
@@ -143,7 +149,7 @@ impl Error {
             Self::Ir { .. } | Self::Clew(_) | Self::Braid(_) => ErrorClass::Unprocessable,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } => ErrorClass::Unavailable,
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } => ErrorClass::Unavailable,
             Self::Internal { .. } => ErrorClass::Internal,
         }
     }
@@ -165,7 +171,7 @@ impl Error {
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
             Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
             Self::Engine(_) => "engine_failed",
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } => "model_unavailable",
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::NoGpu { .. } => "model_unavailable",
             Self::Internal { .. } => "internal_error",
         }
     }

@@ -302,7 +302,7 @@ impl Generation {
 
 impl Maze {
     /// Whether a compiled constraint accepts exactly this text: what a stop string left may or may not be complete.
-    fn accepts(&self, compiled: &CompiledConstraint, prompt: &str, text: &str) -> Result<bool, Error> {
+    fn accepts(&self, compiled: &Arc<CompiledConstraint>, prompt: &str, text: &str) -> Result<bool, Error> {
         let mut matcher = compiled.matcher(prompt.as_bytes())?;
         for id in self.inner.tokenizer.encode(text, false)? {
             if matcher.accept(id).is_err() {

@@ -21,9 +21,9 @@ pub use error::{Error, ErrorClass};
 pub use generation::{Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
 pub use open::{EmbeddedModel, ModelSource, OpenOptions, open};
 pub use provenance::{ChoiceStats, Provenance, Validation};
-pub use request::{GenerateRequest, Message, Prompt, SamplingParams, SourceContext};
+pub use request::*;
 
-use crate::constraint::{ConstraintIr, Digest};
+use crate::constraint::Digest;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
 use crate::text::Tokenizer;
@@ -55,7 +55,7 @@ pub struct ModelCard {
     /// Positions a sequence may have: the model's own, or fewer where the server was told so.
     pub context_len: usize,
     /// Numbers in the weights.
-    pub num_parameters: usize,
+    pub num_parameters: u64,
     /// Bytes of the weights in memory.
     pub weight_bytes: usize,
     /// Rows of the logits.
@@ -121,7 +121,7 @@ impl Maze {
 
     /// The bounds on requests.
     #[must_use]
-    pub fn config(&self) -> &MazeConfig {
+    pub fn limits(&self) -> &MazeConfig {
         &self.inner.config
     }
 

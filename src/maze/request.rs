@@ -1,6 +1,6 @@
 //! What a caller asks of the maze, independent of any wire format.
 
-use crate::constraint::{ConstraintIr, Language};
+pub use crate::constraint::{ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern};
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;
 
