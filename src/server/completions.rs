@@ -22,7 +22,10 @@ use super::{
     body::Body,
     constraints::{Constraints, Origins},
     error::HttpError,
-    openai::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions, Usage},
+    openai::{
+        Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions,
+        Usage,
+    },
     sse::{self, Chunks},
 };
 use crate::maze::{self, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, SamplingParams, TokenInfo};
@@ -70,7 +73,7 @@ impl Plan {
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
         let sampling = sampling_params(&mut request, maze.model().vocab_len)?;
         let num_choices = request.n.unwrap_or(1);
-        let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
+        let prompts = prompts(request.prompt, num_choices, maze.limits().num_choices_max)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
