@@ -121,7 +121,7 @@ impl Maze {
 
     /// The bounds on requests.
     #[must_use]
-    pub fn config(&self) -> &MazeConfig {
+    pub fn limits(&self) -> &MazeConfig {
         &self.inner.config
     }
 
