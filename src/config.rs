@@ -184,7 +184,9 @@ impl ConfigError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => "give the path of a TOML file to --config",
-            Self::File { .. } => "the tables are [server], [model] and [limits]; --help names the keys of the first two",
+            Self::File { .. } => {
+                "the tables are [server], [model] and [limits]; --help names the keys of the first two"
+            }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::NoGpuSupport { .. } => {
                 "build with `cargo build --release --features cuda` on a machine with CUDA, or leave --gpu out"
@@ -335,7 +337,9 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "localhost" => Ok(Self::default()),
-            _ => text.parse().map(Self).map_err(|_| format!("`{text}` is not an IP address; 0.0.0.0 listens everywhere")),
+            _ => {
+                text.parse().map(Self).map_err(|_| format!("`{text}` is not an IP address; 0.0.0.0 listens everywhere"))
+            }
         }
     }
 }
@@ -386,10 +390,8 @@ impl FromStr for ByteSize {
             ("GB", 1_000_000_000),
             ("B", 1),
         ];
-        let (number, unit) = UNITS
-            .iter()
-            .find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)))
-            .unwrap_or((text, 1));
+        let (number, unit) =
+            UNITS.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes))).unwrap_or((text, 1));
         let number = number.trim_end().parse::<u64>().ok();
         number.and_then(|number| number.checked_mul(unit)).map(Self).ok_or_else(|| {
             format!("`{text}` is no size; write bytes, or a whole number with KiB, MiB, GiB, KB, MB or GB")

@@ -49,9 +49,15 @@ fn main() -> ExitCode {
 /// Why the server stopped before it was told to.
 enum Failure {
     /// The model could not be opened; `gpu` where a device was asked for.
-    Open { error: maze::Error, gpu: bool },
+    Open {
+        error: maze::Error,
+        gpu: bool,
+    },
     /// The address is taken or not ours.
-    Listen { address: SocketAddr, error: io::Error },
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
     Io(io::Error),
 }
 
@@ -67,8 +73,7 @@ fn run(config: Config) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let address = SocketAddr::new(config.host, config.port);
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
+        let listener = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
         // Before anyone is told the address: whoever reads it may send a signal.
         let stop = stop_signal()?;
         announce(maze.model(), listener.local_addr()?)?;

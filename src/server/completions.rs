@@ -22,7 +22,10 @@ use super::{
     body::Body,
     constraints::{Constraints, Origins},
     error::HttpError,
-    openai::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions, Usage},
+    openai::{
+        Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions,
+        Usage,
+    },
     sse::{self, Chunks},
 };
 use crate::maze::{self, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, SamplingParams, TokenInfo};
