@@ -4,7 +4,7 @@ use ananke::maze::EmbeddedModel;
 
 /// The embedded model, where this build has one.
 #[cfg(feature = "embedded-model")]
-pub fn model() -> Option<EmbeddedModel> {
+pub(crate) fn model() -> Option<EmbeddedModel> {
     macro_rules! file {
         ($name:literal) => {
             include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/ananke-nano/", $name))
@@ -22,6 +22,6 @@ pub fn model() -> Option<EmbeddedModel> {
 
 /// The embedded model, where this build has one.
 #[cfg(not(feature = "embedded-model"))]
-pub fn model() -> Option<EmbeddedModel> {
+pub(crate) fn model() -> Option<EmbeddedModel> {
     None
 }

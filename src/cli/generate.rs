@@ -70,7 +70,7 @@ pub(super) fn run(
     embedded: Option<EmbeddedModel>,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let options = args.model.open_options(embedded)?;
+    let options = args.model.clone().open_options(embedded)?;
     let format = args.format;
     let maze = maze::open(options)?;
     let request = request(args, &maze)?;

@@ -1,4 +1,4 @@
-use super::{BatchSequence, KvCache, ModelError};
+use super::{BatchSequence, KvCache, ModelError, ModelInfo};
 
 /// The device's view of one step: every scheduled token of every sequence, concatenated.
 ///
@@ -56,8 +56,11 @@ impl Batch {
     ///
     /// # Errors
     /// [`ModelError::InvalidBatch`] naming the first contradiction.
-    pub fn check(&self, vocab_len: usize, context_len_max: usize, cache: &KvCache) -> Result<(), ModelError> {
+    pub fn check(&self, model: &ModelInfo, cache: &KvCache) -> Result<(), ModelError> {
         let invalid = |detail: String| Err(ModelError::InvalidBatch { detail });
+        if *cache.spec() != model.kv {
+            return invalid("the KV cache was made for another model".into());
+        }
         let num_tokens = self.num_tokens();
         if num_tokens == 0 {
             return invalid("it has no tokens".into());
@@ -66,11 +69,11 @@ impl Batch {
             let (positions, slots) = (self.positions.len(), self.slots.len());
             return invalid(format!("{num_tokens} tokens, {positions} positions, {slots} slots"));
         }
-        if let Some(id) = self.token_ids.iter().find(|&&id| id as usize >= vocab_len) {
-            return invalid(format!("token id {id} is outside the vocabulary of {vocab_len}"));
+        if let Some(id) = self.token_ids.iter().find(|&&id| id as usize >= model.vocab_len) {
+            return invalid(format!("token id {id} is outside the vocabulary of {}", model.vocab_len));
         }
-        if let Some(position) = self.positions.iter().find(|&&position| position as usize >= context_len_max) {
-            return invalid(format!("position {position} is outside the context of {context_len_max}"));
+        if let Some(position) = self.positions.iter().find(|&&position| position as usize >= model.context_len) {
+            return invalid(format!("position {position} is outside the context of {}", model.context_len));
         }
         let num_slots = cache.num_blocks() * cache.block_len();
         if let Some(slot) = self.slots.iter().find(|&&slot| slot as usize >= num_slots) {

@@ -7,19 +7,33 @@
 //! chunks.
 
 mod batch;
-mod error;
 mod kv_cache;
 mod logits;
+
+mod config;
+mod gguf;
+mod load;
+mod mapped;
+mod safetensors;
 mod scripted;
+mod weight;
+
+mod layers;
+mod llama;
+
+mod error;
 
 pub use batch::Batch;
 pub use candle_core::{DType, Device};
 
 pub use crate::kernels::BatchSequence;
 pub use error::ModelError;
+pub use gguf::{GgufFile, GgufTokenizer};
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
+pub use load::{LoadOptions, ModelFiles, WeightSource, load};
 pub use logits::Logits;
 pub use scripted::{Script, ScriptedModel};
+pub use weight::{QuantLayout, QuantWeight};
 
 /// A loaded model. One thread drives it.
 pub trait LanguageModel: Send {

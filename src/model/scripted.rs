@@ -78,7 +78,7 @@ impl LanguageModel for ScriptedModel {
     }
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError> {
-        batch.check(self.info.vocab_len, self.info.context_len, cache)?;
+        batch.check(&self.info, cache)?;
         self.slots.resize(cache.num_blocks() * cache.block_len(), None);
         for (&slot, &id) in batch.slots.iter().zip(&batch.token_ids) {
             self.slots[slot as usize] = Some(id);

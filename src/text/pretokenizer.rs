@@ -55,10 +55,39 @@ const DEEPSEEK_LLM: [&str; 5] = [
      ὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-\
      ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
     "\\s?[!-/:-~！-／：-～‘-‟\u{3000}-。]+",
-    r"\s+$",
+    LINE_END,
     CJK,
 ];
+/// `\s+$` for text that holds no line breaks within: from every start of a run of whitespace `\s+$` looks at the whole
+/// run, which makes a prompt of spaces take time in its square; this looks once.
+const LINE_END: &str = r"(?<!\s)\s++$";
 const CJK: &str = "[一-龥\u{800}-一가-\u{d7ff}]+";
+
+/// `splits` with [`LINE_END`] for `\s+$` where line breaks were split off before, so that both give the same pieces.
+///
+/// # Errors
+/// If an expression of `splits` is not valid, which cannot be as it was read before.
+pub(crate) fn in_linear_time(splits: PreTokenizerWrapper) -> Result<PreTokenizerWrapper, TextError> {
+    let PreTokenizerWrapper::Sequence(steps) = splits else { return Ok(splits) };
+    let mut lines_apart = false;
+    let steps = steps.into_iter().map(|step| match &step {
+        PreTokenizerWrapper::Split(split_step) if lines_apart && is_isolating(split_step, &[r"\s+$"]) => {
+            split(LINE_END)
+        }
+        PreTokenizerWrapper::Split(split_step) => {
+            lines_apart |= is_isolating(split_step, &[r"[\r\n]", "[\r\n]"]);
+            Ok(step)
+        }
+        _ => Ok(step),
+    });
+    steps.collect::<Result<_, _>>().map(sequence)
+}
+
+/// Whether a step sets apart what one of these expressions matches.
+fn is_isolating(split: &Split, expressions: &[&str]) -> bool {
+    let SplitPattern::Regex(regex) = &split.pattern else { return false };
+    matches!(split.behavior, SplitDelimiterBehavior::Isolated) && !split.invert && expressions.contains(&&**regex)
+}
 
 fn deepseek(expressions: &[&str]) -> Result<PreTokenizerWrapper, TextError> {
     let mut steps = expressions.iter().map(|expression| split(expression)).collect::<Result<Vec<_>, _>>()?;
@@ -86,4 +115,45 @@ fn digits() -> PreTokenizerWrapper {
 
 fn byte_level(use_regex: bool) -> PreTokenizerWrapper {
     PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, use_regex))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+
+    use super::*;
+
+    fn pieces(splits: &PreTokenizerWrapper, text: &str) -> Vec<String> {
+        let mut pieces = PreTokenizedString::from(text);
+        splits.pre_tokenize(&mut pieces).expect("text can be split");
+        let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().map(|(piece, ..)| piece.to_string()).collect()
+    }
+
+    #[test]
+    fn the_linear_expression_gives_the_same_pieces() -> Result<(), TextError> {
+        let original = sequence(vec![split(r"[\r\n]")?, split(r"\s?[a-z]+")?, split(r"\s+$")?]);
+        let linear = in_linear_time(original.clone())?;
+        assert_ne!(linear, original);
+        let alphabet = [" ", "\t", "\n", "\u{2028}", "a", "7"];
+        for code in 0..6usize.pow(6) {
+            let text: String = (0..6).map(|i| alphabet[code / 6usize.pow(i) % 6]).collect();
+            assert_eq!(pieces(&linear, &text), pieces(&original, &text), "{text:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_expression_over_several_lines_is_left_alone() -> Result<(), TextError> {
+        let steps = sequence(vec![split(r"\s+$")?]);
+        assert_eq!(in_linear_time(steps.clone())?, steps);
+        Ok(())
+    }
+
+    #[test]
+    fn every_supported_name_has_rules_and_no_other() {
+        assert!(SUPPORTED_PRE_TOKENIZERS.iter().all(|pre| PreTokenizer::named(pre).is_ok()));
+        let error = PreTokenizer::named("bloom").map(|_| ()).expect_err("not supported").to_string();
+        assert!(error.contains("\"bloom\"") && error.contains("smollm, deepseek-coder"), "{error}");
+    }
 }

@@ -9,6 +9,7 @@ use tokenizers::{AddedToken, Encoding, NormalizerWrapper, PostProcessor, PostPro
 use super::TextError;
 use super::byte_level;
 use super::control::looks_like_control;
+use super::pretokenizer::in_linear_time;
 use super::tokenizer::{Entry, Kind, TokenizerParts};
 
 /// The parts of the file that are used.
@@ -56,7 +57,7 @@ pub(crate) fn read(json: &[u8]) -> Result<TokenizerParts, TextError> {
         entries: entries(&file.model, file.added_tokens),
         bpe: file.model,
         normalizer: file.normalizer,
-        pre_tokenizer,
+        pre_tokenizer: in_linear_time(pre_tokenizer)?,
         own_bos: own_bos(file.post_processor.as_ref())?,
     })
 }

@@ -144,7 +144,7 @@ impl Vocabulary {
         ids.iter().flat_map(|&id| self.bytes(id)).copied().collect()
     }
 
-    /// The trie and tokenizer that the mask engine walks; built once, on first use (tens of milliseconds per 100,000 ids).
+    /// The trie and tokenizer that the mask engine walks; built once, on first use.
     ///
     /// Control tokens stand in the trie as 0xFF and their name, as toktrie marks special tokens; rows without a
     /// meaning have no entry.

@@ -1,0 +1,332 @@
+//! Weights, configuration and tokenizer from a GGUF file.
+//!
+//! Candle reads the header; tensors are cut from the mapped bytes. GGUF has its own names, and for the `llama`
+//! architecture its own order of the query and key rows: both are turned back into those of Hugging Face here, so
+//! that the model code knows one of each.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
+
+use super::ModelError;
+use super::config::{ARCHITECTURES, Biases, LlamaConfig, RopeScaling};
+use super::layers::Weights;
+use super::mapped::MappedFile;
+use super::weight::{QuantLayout, QuantWeight, byte_len};
+
+/// An open GGUF file: its header in memory, its tensors mapped.
+pub struct GgufFile {
+    file: MappedFile,
+    content: Content,
+}
+
+/// What a GGUF file says of its tokenizer, as plain values. Token ids that it does not name are `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the file's `tokenizer.ggml.*` keys")]
+pub struct GgufTokenizer {
+    pub model: String,
+    pub pre: Option<String>,
+    pub tokens: Vec<String>,
+    pub token_types: Vec<i32>,
+    pub scores: Vec<f32>,
+    pub merges: Vec<String>,
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub eot: Option<u32>,
+    pub eom: Option<u32>,
+    pub unknown: Option<u32>,
+    pub padding: Option<u32>,
+    pub fim_prefix: Option<u32>,
+    pub fim_suffix: Option<u32>,
+    pub fim_middle: Option<u32>,
+    pub add_bos: Option<bool>,
+    pub add_space_prefix: Option<bool>,
+    pub chat_template: Option<String>,
+}
+
+impl GgufFile {
+    /// Opens `path` and reads its header.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`], or [`ModelError::Damaged`] when it is not a GGUF file or ends early.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let file = MappedFile::open(path)?;
+        let content = Content::read(&mut Cursor::new(&file[..]))
+            .map_err(|error| ModelError::Damaged { file: file.name(), detail: explain(&error) })?;
+        let opened = Self { file, content };
+        opened.content.tensor_infos.iter().try_for_each(|(name, info)| opened.bytes(name, info).map(|_| ()))?;
+        Ok(opened)
+    }
+
+    /// The tokenizer the file carries.
+    ///
+    /// # Errors
+    /// When it has none, or a value of another type.
+    pub fn tokenizer(&self) -> Result<GgufTokenizer, ModelError> {
+        let id = |name: &str| self.unsigned(&format!("tokenizer.ggml.{name}_token_id"));
+        let id = |name: &str| Ok::<_, ModelError>(id(name)?.map(|id| id as u32));
+        let strings = |key| self.list(key, "text", |value| value.to_string().ok().cloned());
+        let tokens = strings("tokenizer.ggml.tokens")?;
+        Ok(GgufTokenizer {
+            model: self.needed(self.text("tokenizer.ggml.model")?, "tokenizer.ggml.model")?,
+            pre: self.text("tokenizer.ggml.pre")?,
+            tokens: self.needed(tokens, "tokenizer.ggml.tokens")?,
+            token_types: self
+                .list("tokenizer.ggml.token_type", "whole numbers", |value| match value {
+                    Value::U32(kind) => i32::try_from(*kind).ok(),
+                    value => value.to_i32().ok(),
+                })?
+                .unwrap_or_default(),
+            scores: self.list("tokenizer.ggml.scores", "numbers", |value| value.to_f32().ok())?.unwrap_or_default(),
+            merges: strings("tokenizer.ggml.merges")?.unwrap_or_default(),
+            bos: id("bos")?,
+            eos: id("eos")?,
+            eot: id("eot")?,
+            eom: id("eom")?,
+            unknown: id("unknown")?,
+            padding: id("padding")?,
+            fim_prefix: id("fim_pre")?.or(id("prefix")?),
+            fim_suffix: id("fim_suf")?.or(id("suffix")?),
+            fim_middle: id("fim_mid")?.or(id("middle")?),
+            add_bos: self.flag("tokenizer.ggml.add_bos_token")?,
+            add_space_prefix: self.flag("tokenizer.ggml.add_space_prefix")?,
+            chat_template: self.text("tokenizer.chat_template")?,
+        })
+    }
+
+    /// The model's shape.
+    ///
+    /// # Errors
+    /// Names the key that is absent, unusable or unsupported.
+    pub(crate) fn config(&self) -> Result<LlamaConfig, ModelError> {
+        let key = "general.architecture";
+        let architecture = self.needed(self.text(key)?, key)?;
+        if !ARCHITECTURES.contains(&architecture.as_str()) {
+            let (file, found, supported) = (self.file.name(), architecture, ARCHITECTURES);
+            return Err(ModelError::UnsupportedArchitecture { file, found, supported });
+        }
+        let named = |name: &str| format!("{architecture}.{name}");
+        let optional_count = |name: &str| self.unsigned(&named(name));
+        let count = |name: &str| match optional_count(name)? {
+            Some(0) => Err(self.invalid(&named(name), "0".into(), "a whole number above 0")),
+            found => self.needed(found, &named(name)),
+        };
+        let num_attention_heads = count("attention.head_count")?;
+        let hidden_size = count("embedding_length")?;
+        let head_dim = optional_count("attention.key_length")?.unwrap_or(hidden_size / num_attention_heads);
+        let has = |name: &str| self.content.tensor_infos.contains_key(name);
+        let eps_key = named("attention.layer_norm_rms_epsilon");
+        let config = LlamaConfig {
+            vocab_size: self.vocab_size()?,
+            hidden_size,
+            intermediate_size: count("feed_forward_length")?,
+            num_hidden_layers: count("block_count")?,
+            num_attention_heads,
+            num_key_value_heads: match optional_count("attention.head_count_kv")? {
+                Some(0) | None => num_attention_heads,
+                Some(heads) => heads,
+            },
+            head_dim,
+            max_position_embeddings: count("context_length")?,
+            rms_norm_eps: self.needed(self.number(&eps_key)?, &eps_key)?,
+            rope_theta: self.number(&named("rope.freq_base"))?.unwrap_or(10_000.0),
+            rope_scaling: self.rope_scaling(&architecture, head_dim)?,
+            tie_word_embeddings: !has("output.weight"),
+            biases: Biases {
+                qkv_proj: architecture == "qwen2" || has("blk.0.attn_q.bias"),
+                o_proj: has("blk.0.attn_output.bias"),
+                mlp: has("blk.0.ffn_down.bias"),
+            },
+            architecture: architecture.clone(),
+        };
+        match optional_count("rope.dimension_count")? {
+            Some(dims) if dims != config.head_dim => {
+                let expected = format!("{}, the width of a head", config.head_dim);
+                Err(self.invalid(&named("rope.dimension_count"), dims.to_string(), &expected))
+            }
+            _ => config.check(&self.file.name()).map(|()| config),
+        }
+    }
+
+    /// The weights under Hugging Face's names.
+    pub(crate) fn weights(&self, config: &LlamaConfig) -> GgufWeights<'_> {
+        let interleaved = config.architecture == "llama";
+        GgufWeights { file: self, head_dim: config.head_dim, interleaved }
+    }
+
+    fn vocab_size(&self) -> Result<usize, ModelError> {
+        let name = "token_embd.weight";
+        match self.content.tensor_infos.get(name).map(|info| info.shape.dims()) {
+            Some(&[rows, _]) => Ok(rows),
+            Some(dims) => Err(ModelError::TensorShape {
+                file: self.file.name(),
+                tensor: name.into(),
+                expected: vec![0, 0],
+                found: dims.into(),
+            }),
+            None => Err(ModelError::MissingTensor { file: self.file.name(), tensor: name.into(), expected: vec![] }),
+        }
+    }
+
+    fn rope_scaling(&self, architecture: &str, head_dim: usize) -> Result<RopeScaling, ModelError> {
+        if let Some(info) = self.content.tensor_infos.get("rope_freqs.weight") {
+            return Ok(RopeScaling::Factors(self.tensor("rope_freqs.weight", info, &[head_dim / 2])?.to_f32()?));
+        }
+        let type_key = format!("{architecture}.rope.scaling.type");
+        let factor_key = format!("{architecture}.rope.scaling.factor");
+        // Before the type had a key of its own, a factor alone meant linear scaling.
+        let factor = match self.number(&factor_key)? {
+            Some(factor) => Some(factor),
+            None => self.number(&format!("{architecture}.rope.scale_linear"))?,
+        };
+        match (self.text(&type_key)?.as_deref(), factor) {
+            (None | Some("none"), None) | (Some("none"), _) => Ok(RopeScaling::Default),
+            (None | Some("linear"), Some(factor)) => Ok(RopeScaling::Linear { factor }),
+            (Some("linear"), None) => Err(ModelError::MissingKey { file: self.file.name(), key: factor_key }),
+            (Some(found), _) => Err(ModelError::UnsupportedRope {
+                file: self.file.name(),
+                found: found.into(),
+                supported: &["none", "linear", "factors in rope_freqs.weight"],
+            }),
+        }
+    }
+
+    fn tensor(&self, name: &str, info: &TensorInfo, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        let found = info.shape.dims();
+        if found != shape {
+            let (file, tensor) = (self.file.name(), name.into());
+            return Err(ModelError::TensorShape { file, tensor, expected: shape.into(), found: found.into() });
+        }
+        let bytes = self.bytes(name, info)?;
+        QuantWeight::new(bytes, QuantLayout::from_ggml(info.ggml_dtype), shape)
+            .ok_or_else(|| self.damaged(format!("tensor `{name}` of shape {shape:?} holds {} bytes", bytes.len())))
+    }
+
+    fn bytes(&self, name: &str, info: &TensorInfo) -> Result<&[u8], ModelError> {
+        let layout = QuantLayout::from_ggml(info.ggml_dtype);
+        let len = byte_len(layout, info.shape.dims())
+            .ok_or_else(|| self.damaged(format!("tensor `{name}` has no whole number of blocks")))?;
+        let start = self.content.tensor_data_offset.checked_add(info.offset).and_then(|at| usize::try_from(at).ok());
+        let range = start.and_then(|start| Some(start..start.checked_add(len)?));
+        range.and_then(|range| self.file.get(range)).ok_or_else(|| {
+            self.damaged(format!("tensor `{name}` ({len} bytes) reaches past the file's {} bytes", self.file.len()))
+        })
+    }
+
+    fn damaged(&self, detail: String) -> ModelError {
+        ModelError::Damaged { file: self.file.name(), detail }
+    }
+
+    fn invalid(&self, key: &str, found: String, expected: &str) -> ModelError {
+        ModelError::InvalidKey { file: self.file.name(), key: key.into(), found, expected: expected.into() }
+    }
+
+    fn needed<T>(&self, value: Option<T>, key: &str) -> Result<T, ModelError> {
+        value.ok_or_else(|| ModelError::MissingKey { file: self.file.name(), key: key.into() })
+    }
+
+    fn value<T>(&self, key: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, ModelError> {
+        let Some(value) = self.content.metadata.get(key) else { return Ok(None) };
+        let found = || format!("a {:?}", value.value_type());
+        read(value).map(Some).ok_or_else(|| self.invalid(key, found(), expected))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>, ModelError> {
+        self.value(key, "text", |value| value.to_string().ok().cloned())
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.value(key, "true or false", |value| value.to_bool().ok())
+    }
+
+    fn unsigned(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.value(key, "a whole number below 2^32", |value| {
+            let number = value.to_u64().ok().or_else(|| u64::try_from(value.to_i32().ok()?).ok())?;
+            u32::try_from(number).ok().map(|number| number as usize)
+        })
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.value(key, "a number above 0", |value| {
+            let number = value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()?;
+            (number > 0.0 && number.is_finite()).then_some(number)
+        })
+    }
+
+    fn list<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, ModelError> {
+        let expected = format!("a list of {expected}");
+        self.value(key, &expected, |value| value.to_vec().ok()?.iter().map(&read).collect())
+    }
+}
+
+/// A GGUF file's tensors under Hugging Face's names and in Hugging Face's order of rows.
+pub(crate) struct GgufWeights<'a> {
+    file: &'a GgufFile,
+    head_dim: usize,
+    interleaved: bool,
+}
+
+impl Weights for GgufWeights<'_> {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        let gguf_name = gguf_name(name);
+        let Some(info) = self.file.content.tensor_infos.get(&gguf_name) else {
+            let file = self.file.file.name();
+            return Err(ModelError::MissingTensor { file, tensor: gguf_name, expected: shape.into() });
+        };
+        let weight = self.file.tensor(&gguf_name, info, shape)?;
+        let turned = gguf_name.contains(".attn_q.") || gguf_name.contains(".attn_k.");
+        match self.interleaved && turned {
+            true => Ok(weight.permute_rows(|row_idx| interleaved_row(row_idx, self.head_dim))),
+            false => Ok(weight),
+        }
+    }
+}
+
+/// Where GGUF's `llama` keeps a row of queries or keys: it pairs neighbours, Hugging Face pairs halves.
+fn interleaved_row(row_idx: usize, head_dim: usize) -> usize {
+    let (head, row) = (row_idx / head_dim, row_idx % head_dim);
+    let half = head_dim / 2;
+    head * head_dim + 2 * (row % half) + row / half
+}
+
+/// `model.layers.3.self_attn.q_proj.weight` is `blk.3.attn_q.weight`.
+fn gguf_name(name: &str) -> String {
+    const PARTS: [(&str, &str); 9] = [
+        ("input_layernorm", "attn_norm"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+    match name {
+        "model.embed_tokens.weight" => "token_embd.weight".into(),
+        "model.norm.weight" => "output_norm.weight".into(),
+        "lm_head.weight" => "output.weight".into(),
+        _ => {
+            let name = name.replacen("model.layers.", "blk.", 1);
+            let part = PARTS.iter().find(|(part, _)| name.contains(part));
+            part.map_or(name.clone(), |(part, gguf)| name.replacen(part, gguf, 1))
+        }
+    }
+}
+
+/// Candle's message without its backtrace.
+fn explain(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => explain(inner),
+        candle_core::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "it ends inside its header".into()
+        }
+        error => error.to_string(),
+    }
+}

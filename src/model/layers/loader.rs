@@ -1,0 +1,105 @@
+use std::cell::Cell;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use super::{Embedding, Linear, RmsNorm, StoredWeight};
+use crate::model::{LoadOptions, ModelError, QuantWeight};
+
+/// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
+pub(crate) trait Weights {
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// When it is absent, has another shape than `shape`, or is stored in a form that cannot be read.
+    fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError>;
+}
+
+/// Turns stored tensors into layers on the device, and counts what they take.
+pub(crate) struct Loader<'a> {
+    weights: &'a dyn Weights,
+    options: &'a LoadOptions,
+    num_bytes: Cell<usize>,
+    num_parameters: Cell<usize>,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(weights: &'a dyn Weights, options: &'a LoadOptions) -> Self {
+        Self { weights, options, num_bytes: Cell::new(0), num_parameters: Cell::new(0) }
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.options.device
+    }
+
+    /// Bytes that the layers made so far take on the device.
+    pub(crate) fn num_bytes(&self) -> usize {
+        self.num_bytes.get()
+    }
+
+    /// Numbers that the layers made so far hold.
+    pub(crate) fn num_parameters(&self) -> usize {
+        self.num_parameters.get()
+    }
+
+    /// One linear layer of the matrices `names` (each with its number of outputs), whose outputs stand side by side.
+    /// `bias` says whether each has one; layers are called `{prefix}{name}`.
+    pub(crate) fn linear(
+        &self,
+        prefix: &str,
+        names: &[(&str, usize)],
+        inputs: usize,
+        bias: bool,
+    ) -> Result<Linear, ModelError> {
+        let matrix = |&(name, outputs): &(&str, usize)| self.get(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
+        let parts: Vec<QuantWeight<'_>> = names.iter().map(matrix).collect::<Result<_, _>>()?;
+        let parts = match QuantWeight::stack(&parts) {
+            Some(stacked) => vec![stacked],
+            None => parts,
+        };
+        let parts = parts.iter().map(|part| self.store(part).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Linear::new(parts, if bias { Some(self.bias(prefix, names)?) } else { None }))
+    }
+
+    pub(crate) fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding, ModelError> {
+        Ok(Embedding::new(self.store(&self.get(name, &[rows, width])?)?))
+    }
+
+    pub(crate) fn rms_norm(&self, name: &str, width: usize, eps: f64) -> Result<RmsNorm, ModelError> {
+        Ok(RmsNorm::new(self.vector(self.weights.get(name, &[width])?.to_f32()?)?, eps))
+    }
+
+    fn bias(&self, prefix: &str, names: &[(&str, usize)]) -> Result<Tensor, ModelError> {
+        let mut values = Vec::new();
+        for (name, outputs) in names {
+            values.extend(self.weights.get(&format!("{prefix}{name}.bias"), &[*outputs])?.to_f32()?);
+        }
+        self.vector(values)
+    }
+
+    /// A matrix in the layout the options ask for.
+    fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        let weight = self.weights.get(name, shape)?;
+        match self.options.layout {
+            Some(layout) if layout != weight.layout() => QuantWeight::quantize(&weight.to_f32()?, layout, shape),
+            _ => Ok(weight),
+        }
+    }
+
+    fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
+        let stored = StoredWeight::new(weight, &self.options.device)?;
+        self.count(weight.shape().iter().product(), stored.num_bytes());
+        Ok(stored)
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<Tensor, ModelError> {
+        self.count(values.len(), values.len() * size_of::<f32>());
+        let len = values.len();
+        Ok(Tensor::from_vec(values, len, &self.options.device)?)
+    }
+
+    fn count(&self, num_parameters: usize, num_bytes: usize) {
+        self.num_parameters.set(self.num_parameters.get() + num_parameters);
+        self.num_bytes.set(self.num_bytes.get() + num_bytes);
+    }
+}

@@ -1,0 +1,148 @@
+//! The Llama family: Llama, its descendants, and Qwen2 (biases on queries, keys and values).
+
+use candle_core::{DType, Tensor};
+
+use super::config::LlamaConfig;
+use super::layers::{Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
+use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec};
+use crate::kernels::{self, PagedAttention};
+
+pub(crate) struct Llama {
+    info: ModelInfo,
+    heads: Heads,
+    rotary: RotaryEmbedding,
+    embed_tokens: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+}
+
+struct Layer {
+    input_layernorm: RmsNorm,
+    qkv_proj: Linear,
+    o_proj: Linear,
+    post_attention_layernorm: RmsNorm,
+    gate_up_proj: Linear,
+    down_proj: Linear,
+}
+
+/// How a row of queries, keys and values is divided.
+#[derive(Clone, Copy)]
+struct Heads {
+    num_heads: usize,
+    num_kv_heads: usize,
+    head_dim: usize,
+}
+
+/// What all layers share in one step.
+struct Step<'a> {
+    cos: Tensor,
+    sin: Tensor,
+    slots: Tensor,
+    attention: PagedAttention<'a>,
+}
+
+impl Llama {
+    pub(crate) fn load(config: &LlamaConfig, loader: &Loader<'_>) -> Result<Self, ModelError> {
+        let heads = Heads {
+            num_heads: config.num_attention_heads,
+            num_kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        };
+        let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
+        let layer = |layer_idx| Layer::load(config, heads, loader, &format!("model.layers.{layer_idx}."));
+        let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?;
+        let norm = loader.rms_norm("model.norm.weight", config.hidden_size, config.rms_norm_eps)?;
+        let lm_head = match config.tie_word_embeddings {
+            true => embed_tokens.tied_head(),
+            false => loader.linear("", &[("lm_head", config.vocab_size)], config.hidden_size, false)?,
+        };
+        let plane = |name| PlaneSpec { name, width: heads.kv_width() };
+        let info = ModelInfo {
+            architecture: config.architecture.clone(),
+            vocab_len: config.vocab_size,
+            context_len: config.max_position_embeddings,
+            kv: KvSpec {
+                num_layers: config.num_hidden_layers,
+                planes: vec![plane("keys"), plane("values")],
+                dtype: DType::F32,
+            },
+            device: loader.device().clone(),
+            weight_bytes: loader.num_bytes(),
+            num_parameters: loader.num_parameters(),
+        };
+        let rotary = RotaryEmbedding::new(config, loader.device());
+        Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
+    }
+}
+
+impl LanguageModel for Llama {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError> {
+        batch.check(&self.info, cache)?;
+        let device = &self.info.device;
+        let (cos, sin) = self.rotary.angles(&batch.positions)?;
+        let slots = Tensor::new(batch.slots.as_slice(), device)?;
+        let step = Step { cos, sin, slots, attention: self.heads.attention(batch, cache) };
+        let mut xs = self.embed_tokens.forward(&Tensor::new(batch.token_ids.as_slice(), device)?)?;
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            xs = layer.forward(&xs, self.heads, &step, cache.layer(layer_idx))?;
+        }
+        let xs = xs.index_select(&Tensor::new(batch.logit_rows.as_slice(), device)?, 0)?;
+        Logits::new(self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)?)
+    }
+}
+
+impl Layer {
+    fn load(config: &LlamaConfig, heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
+        let LlamaConfig { hidden_size, intermediate_size, rms_norm_eps, biases, .. } = *config;
+        let norm = |name: &str| loader.rms_norm(&format!("{prefix}{name}.weight"), hidden_size, rms_norm_eps);
+        let linear = |names: &[(&str, usize)], inputs, bias| loader.linear(prefix, names, inputs, bias);
+        let (q, kv) = (heads.q_width(), heads.kv_width());
+        let qkv = [("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)];
+        let gate_up = [("mlp.gate_proj", intermediate_size), ("mlp.up_proj", intermediate_size)];
+        Ok(Self {
+            input_layernorm: norm("input_layernorm")?,
+            qkv_proj: linear(&qkv, hidden_size, biases.qkv_proj)?,
+            o_proj: linear(&[("self_attn.o_proj", hidden_size)], q, biases.o_proj)?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            gate_up_proj: linear(&gate_up, hidden_size, biases.mlp)?,
+            down_proj: linear(&[("mlp.down_proj", hidden_size)], intermediate_size, biases.mlp)?,
+        })
+    }
+
+    fn forward(&self, xs: &Tensor, heads: Heads, step: &Step<'_>, planes: &[Tensor]) -> Result<Tensor, ModelError> {
+        let (q, kv) = (heads.q_width(), heads.kv_width());
+        let qkv = self.qkv_proj.forward(&self.input_layernorm.forward(xs)?, Epilogue::None)?;
+        kernels::rope(&qkv.narrow(1, 0, q + kv)?, &step.cos, &step.sin)?;
+        kernels::kv_write(&planes[0], &qkv.narrow(1, q, kv)?, &step.slots)?;
+        kernels::kv_write(&planes[1], &qkv.narrow(1, q + kv, kv)?, &step.slots)?;
+        let ys = kernels::paged_attention(&qkv.narrow(1, 0, q)?, &planes[0], &planes[1], step.attention)?;
+        let xs = self.o_proj.forward(&ys, Epilogue::Add(xs))?;
+        let gate_up = self.gate_up_proj.forward(&self.post_attention_layernorm.forward(&xs)?, Epilogue::None)?;
+        self.down_proj.forward(&kernels::silu_mul(&gate_up)?, Epilogue::Add(&xs))
+    }
+}
+
+impl Heads {
+    fn q_width(&self) -> usize {
+        self.num_heads * self.head_dim
+    }
+
+    fn kv_width(&self) -> usize {
+        self.num_kv_heads * self.head_dim
+    }
+
+    fn attention<'a>(&self, batch: &'a Batch, cache: &KvCache) -> PagedAttention<'a> {
+        PagedAttention {
+            sequences: &batch.sequences,
+            block_len: cache.block_len(),
+            num_heads: self.num_heads,
+            num_kv_heads: self.num_kv_heads,
+            scale: 1.0 / (self.head_dim as f32).sqrt(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+
+use super::config::LlamaConfig;
+use super::gguf::GgufFile;
+use super::layers::{Loader, Weights};
+use super::llama::Llama;
+use super::mapped::MappedFile;
+use super::safetensors::{self, SafetensorsWeights};
+use super::weight::QuantLayout;
+use super::{LanguageModel, ModelError};
+
+/// Where a model comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightSource<'a> {
+    /// A `.gguf` file, or a folder as [`ModelFiles::locate`] knows it.
+    Path(&'a Path),
+    /// A config.json and a safetensors file in memory: the embedded model.
+    Bytes {
+        /// The bytes of config.json.
+        config_json: &'a [u8],
+        /// The bytes of model.safetensors.
+        safetensors: &'a [u8],
+    },
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Where it will run.
+    pub device: Device,
+    /// The layout its matrices are turned into; `None` keeps each as it is stored. `F32` dequantizes a GGUF file,
+    /// `Q8_0` quantizes any checkpoint whose rows are multiples of 32.
+    pub layout: Option<QuantLayout>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, layout: None }
+    }
+}
+
+/// The files of a model on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// One GGUF file, with everything in it.
+    Gguf(PathBuf),
+    /// A folder with config.json, the tokenizer's files beside it, and its safetensors files.
+    Safetensors {
+        /// The folder.
+        folder: PathBuf,
+        /// The weights, in the order of their names.
+        weights: Vec<PathBuf>,
+    },
+}
+
+impl ModelFiles {
+    /// Finds the model at `path`: a `.gguf` file, a folder with config.json and safetensors, or a folder with exactly
+    /// one `.gguf` file.
+    ///
+    /// # Errors
+    /// [`ModelError::NoModel`] when there is none; [`ModelError::Read`] when the path cannot be read.
+    pub fn locate(path: &Path) -> Result<Self, ModelError> {
+        let failed = |source| ModelError::Read { path: path.into(), source };
+        if std::fs::metadata(path).map_err(failed)?.is_file() {
+            return match is_gguf(path) {
+                true => Ok(Self::Gguf(path.into())),
+                false => Err(ModelError::NoModel { path: path.into() }),
+            };
+        }
+        if path.join("config.json").is_file() {
+            return Ok(Self::Safetensors { folder: path.into(), weights: safetensors::files(path)? });
+        }
+        let entries = std::fs::read_dir(path).map_err(failed)?;
+        let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(failed)?;
+        let mut ggufs = paths.into_iter().filter(|path| is_gguf(path));
+        match (ggufs.next(), ggufs.next()) {
+            (Some(gguf), None) => Ok(Self::Gguf(gguf)),
+            _ => Err(ModelError::NoModel { path: path.into() }),
+        }
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
+/// Loads a model: finds its files, reads its configuration, and brings its weights to the device.
+///
+/// # Errors
+/// Says which file, which key or which tensor, and what was expected.
+pub fn load(source: WeightSource<'_>, options: &LoadOptions) -> Result<Box<dyn LanguageModel>, ModelError> {
+    match source {
+        WeightSource::Bytes { config_json, safetensors } => {
+            let config = LlamaConfig::from_json(config_json, "embedded config.json")?;
+            let weights = SafetensorsWeights::new([("embedded model.safetensors".to_owned(), safetensors)])?;
+            build(&config, &weights, options)
+        }
+        WeightSource::Path(path) => match ModelFiles::locate(path)? {
+            ModelFiles::Gguf(path) => {
+                let file = GgufFile::open(&path)?;
+                let config = file.config()?;
+                build(&config, &file.weights(&config), options)
+            }
+            ModelFiles::Safetensors { folder, weights } => {
+                let path = folder.join("config.json");
+                let json = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+                let config = LlamaConfig::from_json(&json, &path.display().to_string())?;
+                let files: Vec<MappedFile> =
+                    weights.iter().map(|path| MappedFile::open(path)).collect::<Result<_, _>>()?;
+                let weights = SafetensorsWeights::new(files.iter().map(|file| (file.name(), &file[..])))?;
+                build(&config, &weights, options)
+            }
+        },
+    }
+}
+
+fn build(
+    config: &LlamaConfig,
+    weights: &dyn Weights,
+    options: &LoadOptions,
+) -> Result<Box<dyn LanguageModel>, ModelError> {
+    Ok(Box::new(Llama::load(config, &Loader::new(weights, options))?))
+}

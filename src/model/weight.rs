@@ -1,0 +1,211 @@
+//! A weight as a checkpoint stores it: the seam between file formats and the products that use it.
+
+use std::borrow::Cow;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
+
+use super::ModelError;
+
+/// How the elements of a [`QuantWeight`] are stored. Names are those of ggml; K-quants have superblocks of 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are the definition")]
+pub enum QuantLayout {
+    F32,
+    F16,
+    BF16,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q8_1,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+    Q8K,
+}
+
+impl QuantLayout {
+    /// Elements that are stored together; a row is a whole number of them.
+    pub fn block_len(self) -> usize {
+        self.ggml().block_size()
+    }
+
+    /// Bytes of one block.
+    pub fn block_bytes(self) -> usize {
+        self.ggml().type_size()
+    }
+
+    /// True when every element is a number of its own.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
+    pub(crate) fn ggml(self) -> GgmlDType {
+        match self {
+            Self::F32 => GgmlDType::F32,
+            Self::F16 => GgmlDType::F16,
+            Self::BF16 => GgmlDType::BF16,
+            Self::Q4_0 => GgmlDType::Q4_0,
+            Self::Q4_1 => GgmlDType::Q4_1,
+            Self::Q5_0 => GgmlDType::Q5_0,
+            Self::Q5_1 => GgmlDType::Q5_1,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q8_1 => GgmlDType::Q8_1,
+            Self::Q2K => GgmlDType::Q2K,
+            Self::Q3K => GgmlDType::Q3K,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q8K => GgmlDType::Q8K,
+        }
+    }
+
+    pub(crate) fn from_ggml(dtype: GgmlDType) -> Self {
+        match dtype {
+            GgmlDType::F32 => Self::F32,
+            GgmlDType::F16 => Self::F16,
+            GgmlDType::BF16 => Self::BF16,
+            GgmlDType::Q4_0 => Self::Q4_0,
+            GgmlDType::Q4_1 => Self::Q4_1,
+            GgmlDType::Q5_0 => Self::Q5_0,
+            GgmlDType::Q5_1 => Self::Q5_1,
+            GgmlDType::Q8_0 => Self::Q8_0,
+            GgmlDType::Q8_1 => Self::Q8_1,
+            GgmlDType::Q2K => Self::Q2K,
+            GgmlDType::Q3K => Self::Q3K,
+            GgmlDType::Q4K => Self::Q4K,
+            GgmlDType::Q5K => Self::Q5K,
+            GgmlDType::Q6K => Self::Q6K,
+            GgmlDType::Q8K => Self::Q8K,
+        }
+    }
+}
+
+/// A matrix or vector of weights: its bytes, borrowed from the file where possible, how they are laid out, its shape.
+#[derive(Clone, Debug)]
+pub struct QuantWeight<'a> {
+    bytes: Cow<'a, [u8]>,
+    layout: QuantLayout,
+    shape: Vec<usize>,
+}
+
+impl<'a> QuantWeight<'a> {
+    /// Wraps `bytes`; `None` when they are not the size that layout and shape imply, or rows are not whole blocks.
+    pub fn new(bytes: impl Into<Cow<'a, [u8]>>, layout: QuantLayout, shape: &[usize]) -> Option<Self> {
+        let bytes = bytes.into();
+        let size = byte_len(layout, shape)?;
+        (bytes.len() == size).then(|| Self { bytes, layout, shape: shape.to_vec() })
+    }
+
+    /// Rounds `values`, row by row, to `layout`.
+    ///
+    /// # Errors
+    /// When rows are not whole blocks of `layout`, or it is one that cannot be rounded to.
+    pub fn quantize(values: &[f32], layout: QuantLayout, shape: &[usize]) -> Result<Self, ModelError> {
+        let values = Tensor::from_slice(values, shape, &Device::Cpu)?;
+        let quantized = QTensor::quantize(&values, layout.ggml())?;
+        Ok(Self { bytes: Cow::Owned(quantized.data()?.into_owned()), layout, shape: shape.to_vec() })
+    }
+
+    /// The stored bytes, row after row.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How they are laid out.
+    pub fn layout(&self) -> QuantLayout {
+        self.layout
+    }
+
+    /// Its shape: `[outputs, inputs]` for a matrix.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Every element as f32.
+    ///
+    /// # Errors
+    /// When candle cannot decode the layout.
+    pub fn to_f32(&self) -> Result<Vec<f32>, ModelError> {
+        Ok(match self.layout {
+            QuantLayout::F32 => decode(&self.bytes, f32::from_le_bytes),
+            QuantLayout::F16 => decode(&self.bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            QuantLayout::BF16 => decode(&self.bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            _ => self.to_qtensor(&Device::Cpu)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?,
+        })
+    }
+
+    /// As candle holds it, for the layouts whose products are candle's.
+    pub(crate) fn to_qtensor(&self, device: &Device) -> Result<QTensor, ModelError> {
+        // Candle reads blocks in place and wants them aligned; a slice of a file may lie anywhere.
+        let aligned = self.bytes.as_ptr() as usize % 8 == 0;
+        let bytes = if aligned { Cow::Borrowed(&*self.bytes) } else { Cow::Owned(self.bytes.to_vec()) };
+        let storage = QStorage::from_data(bytes, device, self.layout.ggml())?;
+        Ok(QTensor::new(storage, self.shape.as_slice())?)
+    }
+
+    /// The matrix with its rows in another order: row `i` of the result is row `order(i)`.
+    pub(crate) fn permute_rows(&self, order: impl Fn(usize) -> usize) -> Self {
+        let rows = self.shape[0];
+        let row_bytes = self.bytes.len() / rows.max(1);
+        let row = |row_idx: usize| &self.bytes[row_idx * row_bytes..(row_idx + 1) * row_bytes];
+        let bytes: Vec<u8> = (0..rows).flat_map(|row_idx| row(order(row_idx)).iter().copied()).collect();
+        Self { bytes: Cow::Owned(bytes), ..self.clone() }
+    }
+
+    /// The matrices `parts` on top of each other, if all are stored alike.
+    pub(crate) fn stack(parts: &[Self]) -> Option<Self> {
+        let [first, rest @ ..] = parts else { return None };
+        if rest.iter().any(|part| part.layout != first.layout || part.shape[1..] != first.shape[1..]) {
+            return None;
+        }
+        let mut shape = first.shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
+        Some(Self { bytes: Cow::Owned(bytes), layout: first.layout, shape })
+    }
+}
+
+/// Bytes of a tensor of this layout and shape, if its rows are whole blocks and the size is one a machine can have.
+pub(crate) fn byte_len(layout: QuantLayout, shape: &[usize]) -> Option<usize> {
+    let row_len = shape.last().copied().unwrap_or(1);
+    let elements = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+    let whole = row_len.is_multiple_of(layout.block_len());
+    whole.then(|| (elements / layout.block_len()).checked_mul(layout.block_bytes())).flatten()
+}
+
+fn decode<const N: usize>(bytes: &[u8], element: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_do_not_fill_the_shape_are_refused() {
+        assert!(QuantWeight::new(vec![0; 24], QuantLayout::F32, &[2, 3]).is_some());
+        assert!(QuantWeight::new(vec![0; 23], QuantLayout::F32, &[2, 3]).is_none());
+        assert!(QuantWeight::new(vec![0; 34], QuantLayout::Q8_0, &[1, 32]).is_some());
+        assert!(QuantWeight::new(vec![0; 34], QuantLayout::Q8_0, &[2, 16]).is_none());
+        assert!(QuantWeight::new(vec![0; 8], QuantLayout::F32, &[usize::MAX, usize::MAX]).is_none());
+    }
+
+    #[test]
+    fn rows_move_and_stack_without_being_decoded() -> Result<(), ModelError> {
+        let values: Vec<f32> = (0..128).map(|i| i as f32).collect();
+        let weight = QuantWeight::quantize(&values, QuantLayout::Q8_0, &[4, 32])?;
+        let swapped = weight.permute_rows(|row_idx| 3 - row_idx);
+        let stacked = QuantWeight::stack(&[weight.clone(), swapped]).expect("both are Q8_0");
+        assert_eq!(stacked.shape(), [8, 32]);
+        let (values, stacked) = (weight.to_f32()?, stacked.to_f32()?);
+        assert_eq!(stacked[..128], values);
+        assert_eq!(stacked[7 * 32..], values[..32]);
+        Ok(())
+    }
+}

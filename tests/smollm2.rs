@@ -1,0 +1,124 @@
+//! SmolLM2-135M against Hugging Face transformers (tests/data/smollm2_reference.json, made by
+//! scripts/make_smollm2_reference.py), and against itself under batching.
+
+mod common;
+
+use std::path::PathBuf;
+
+use ananke::model::{GgufFile, LoadOptions, QuantLayout};
+use common::{Driver, Part, TestResult, argmax, repository, worst_difference};
+
+/// How far rounding the activations to 8 bits, as products of quantized weights do, moves a logit of this model.
+/// The largest move seen on the reference's prompts is about 0.3; where the two best logits are closer than twice
+/// this bound, either may win.
+const QUANTIZATION_ERROR: f32 = 0.5;
+
+#[derive(serde::Deserialize)]
+struct Reference {
+    vectors: Vec<Vector>,
+}
+
+#[derive(serde::Deserialize)]
+struct Vector {
+    prompt: String,
+    ids: Vec<u32>,
+    greedy: Vec<u32>,
+    margins: Vec<f32>,
+    logits_first_64: Vec<f32>,
+}
+
+fn model_file() -> PathBuf {
+    let path = repository("models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(path.is_file(), "{} is missing; run scripts/fetch_model.sh smollm2", path.display());
+    path
+}
+
+fn vectors() -> Result<Vec<Vector>, Box<dyn std::error::Error>> {
+    let json = std::fs::read(repository("tests/data/smollm2_reference.json"))?;
+    Ok(serde_json::from_slice::<Reference>(&json)?.vectors)
+}
+
+#[test]
+fn dequantized_to_f32_every_greedy_token_is_transformers() -> TestResult {
+    let options = LoadOptions { layout: Some(QuantLayout::F32), ..LoadOptions::default() };
+    let mut driver = Driver::new(&model_file(), &options, 1, 128)?;
+    for vector in vectors()? {
+        let rows = driver.greedy(&vector.ids, vector.greedy.len())?;
+        let greedy: Vec<u32> = rows.iter().map(|row| argmax(row)).collect();
+        assert_eq!(greedy, vector.greedy, "{:?}", vector.prompt);
+        let worst = worst_difference(&rows[0][..64], &vector.logits_first_64);
+        assert!(worst < 1e-3, "{:?}: logits off by {worst}", vector.prompt);
+    }
+    Ok(())
+}
+
+/// Every step runs on transformers' tokens, so that one close call does not hide the steps after it.
+fn check_quantized(layout: Option<QuantLayout>) -> TestResult {
+    let mut driver = Driver::new(&model_file(), &LoadOptions { layout, ..LoadOptions::default() }, 1, 128)?;
+    let mut num_compared = 0;
+    for vector in vectors()? {
+        let forced: Vec<u32> = vector.ids.iter().chain(&vector.greedy).copied().collect();
+        let rows = driver.prefill(&forced, forced.len())?;
+        let worst = worst_difference(&rows[vector.ids.len() - 1][..64], &vector.logits_first_64);
+        assert!(worst < QUANTIZATION_ERROR, "{:?}: logits off by {worst}", vector.prompt);
+        for (step, (expected, margin)) in vector.greedy.iter().zip(&vector.margins).enumerate() {
+            if *margin > 2.0 * QUANTIZATION_ERROR {
+                let found = argmax(&rows[vector.ids.len() - 1 + step]);
+                assert_eq!(found, *expected, "{:?}, step {step}, margin {margin}", vector.prompt);
+                num_compared += 1;
+            }
+        }
+    }
+    assert!(num_compared > 80, "only {num_compared} of 160 steps were clear enough to compare");
+    Ok(())
+}
+
+#[test]
+fn straight_from_the_gguf_clear_greedy_tokens_are_transformers() -> TestResult {
+    check_quantized(None)
+}
+
+#[test]
+fn requantized_to_q8_0_clear_greedy_tokens_are_transformers() -> TestResult {
+    check_quantized(Some(QuantLayout::Q8_0))
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_in_company_and_in_chunks() -> TestResult {
+    let vectors = vectors()?;
+    for layout in [None, Some(QuantLayout::Q8_0), Some(QuantLayout::F32)] {
+        let options = LoadOptions { layout, ..LoadOptions::default() };
+        let mut driver = Driver::new(&model_file(), &options, vectors.len(), 64)?;
+        let mut alone = Vec::new();
+        for vector in &vectors {
+            let whole = driver.prefill(&vector.ids, vector.ids.len())?;
+            assert_eq!(driver.prefill(&vector.ids, 1)?, whole, "one by one, {layout:?}");
+            assert_eq!(driver.prefill(&vector.ids, 5)?, whole, "in chunks, {layout:?}");
+            alone.push(whole);
+        }
+        let part = |(sequence_idx, vector): (usize, &'_ Vector)| (sequence_idx, vector.ids.clone(), vector.ids.len());
+        let parts: Vec<_> = vectors.iter().enumerate().map(part).collect();
+        let parts: Vec<Part<'_>> = parts
+            .iter()
+            .map(|(sequence_idx, token_ids, num_logits)| Part {
+                sequence_idx: *sequence_idx,
+                token_ids,
+                num_computed: 0,
+                num_logits: *num_logits,
+            })
+            .collect();
+        assert_eq!(driver.step(&parts)?, alone.concat(), "together, {layout:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_gguf_carries_its_tokenizer() -> TestResult {
+    let tokenizer = GgufFile::open(&model_file())?.tokenizer()?;
+    assert_eq!((tokenizer.model.as_str(), tokenizer.pre.as_deref()), ("gpt2", Some("smollm")));
+    assert_eq!((tokenizer.tokens.len(), tokenizer.token_types.len()), (49_152, 49_152));
+    assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.add_bos), (Some(1), Some(2), Some(false)));
+    assert!(tokenizer.chat_template.is_some_and(|template| template.contains("<|im_start|>")));
+    assert!(tokenizer.merges.len() > 48_000);
+    Ok(())
+}
