@@ -266,7 +266,7 @@ impl ModelArgs {
     ///
     /// # Errors
     /// [`ConfigError`], naming the first value that cannot be.
-    pub fn open_options(self, embedded: Option<EmbeddedModel>) -> Result<OpenOptions, ConfigError> {
+    pub fn open_options(&self, embedded: Option<EmbeddedModel>) -> Result<OpenOptions, ConfigError> {
         if let Some(index) = self.gpu
             && !cfg!(feature = "cuda")
         {

@@ -73,7 +73,7 @@ impl Plan {
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
         let sampling = sampling_params(&mut request, maze.model().vocab_len)?;
         let num_choices = request.n.unwrap_or(1);
-        let prompts = prompts(request.prompt, num_choices, maze.limits().num_choices_max)?;
+        let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
