@@ -121,7 +121,7 @@ impl Maze {
 
     /// The bounds on requests.
     #[must_use]
-    pub fn limits(&self) -> &MazeConfig {
+    pub fn config(&self) -> &MazeConfig {
         &self.inner.config
     }
 
