@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ananke::braid::{self, CompileOptions};
 use ananke::clew::{self, ClewError};
 use ananke::constraint::{ConstraintSet, Language, Rule, Strength};
 use proptest::prelude::*;
@@ -193,10 +194,30 @@ fn types_that_multiply_stay_within_the_budget() {
     let long: String =
         (0..20_000).map(|n| format!("interface I{n} {{ next: I{} | null }}\n", (n + 1) % 20_000)).collect();
     for source in [doubling, generic, long] {
+        let started = Instant::now();
         let set = clew::extract(&source, Language::Typescript, "big.ts").expect("below the size limit");
+        println!("{} bytes: {} constraints, {:?}", source.len(), set.constraints.len(), started.elapsed());
         assert!(set.constraints.len() <= clew::CONSTRAINTS_MAX);
         assert!(!set.diagnostics.is_empty(), "what is left out is said");
     }
+}
+
+#[test]
+fn a_type_compiles_in_under_2_ms() {
+    let set = extract_file(&data().join("order.ts"));
+    let options = CompileOptions::default();
+    let run = || braid::compile(&set, &options).expect("Order is the only root");
+    assert_eq!(run().name, "Order");
+    let mut times: Vec<_> = (0..51)
+        .map(|_| {
+            let started = Instant::now();
+            run();
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("compile: median {:?}, max {:?}", times[25], times[50]);
+    assert!(times[25].as_micros() < 2_000, "median {:?}", times[25]);
 }
 
 #[test]

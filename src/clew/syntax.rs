@@ -11,11 +11,12 @@ use tree_sitter::{Node, ParseOptions, Parser, Query, QueryCursor, StreamingItera
 use crate::constraint::{Diagnostic, Origin};
 
 /// Steps of the parser (in hundreds) granted to every source, however small.
-const PARSE_EFFORT_BASE: usize = 10_000;
-/// Steps of the parser (in hundreds) granted per byte of source.
+const PARSE_EFFORT_BASE: usize = 2_000;
+/// Bytes of source for which a further hundred steps are granted.
 ///
-/// Ordinary code needs about 0.01; only error recovery over hostile input comes near, and is then cut off.
-const PARSE_EFFORT_PER_BYTE: usize = 1;
+/// Ordinary code takes a hundred steps per 20 to 50 bytes, so this is five times what it needs; only readings that
+/// stay ambiguous for long, over hostile input, are cut off. A hundred such steps take up to 50 us.
+const BYTES_PER_PARSE_EFFORT: usize = 4;
 /// Syntax errors reported per file; further ones are only counted.
 const SYNTAX_ERRORS_MAX: usize = 100;
 
@@ -49,7 +50,7 @@ impl Dialect {
     pub(super) fn parse(&'static self, source: &str) -> Option<Tree> {
         let mut parser = Parser::new();
         parser.set_language(&self.compiled().0).expect("the pinned grammar has an ABI this tree-sitter reads");
-        let mut effort = PARSE_EFFORT_BASE + PARSE_EFFORT_PER_BYTE * source.len();
+        let mut effort = PARSE_EFFORT_BASE + source.len() / BYTES_PER_PARSE_EFFORT;
         let mut spend = |_: &_| {
             effort = effort.saturating_sub(1);
             if effort == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
