@@ -65,11 +65,7 @@ fn move_references(schema: &mut Value, place: &str, name: &str, depth: usize) ->
                 }
                 _ => return refuse("$ref"),
             },
-            Value::String(dialect) if keyword == "$schema" => {
-                if !dialect.contains("2020-12") {
-                    return refuse("$schema");
-                }
-            }
+            Value::String(dialect) if keyword == "$schema" && !dialect.contains("2020-12") => return refuse("$schema"),
             Value::Array(schemas) if LIST_OF_SCHEMAS.contains(&keyword.as_str()) => {
                 for schema in schemas {
                     move_references(schema, place, name, depth + 1)?;

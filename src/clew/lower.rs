@@ -644,7 +644,9 @@ impl<'a> Lowering<'a> {
 
     fn tightened(&self, schema: &mut Value, bound: &Bound) -> bool {
         if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
-            return alternatives.iter_mut().fold(false, |any, one| self.tightened(one, bound) || any);
+            let num_tightened =
+                alternatives.iter_mut().filter_map(|one| self.tightened(one, bound).then_some(())).count();
+            return num_tightened > 0;
         }
         let json_type = match (schema.get("type"), schema.get("$ref")) {
             (Some(Value::String(json_type)), _) => json_type.clone(),
@@ -792,13 +794,13 @@ impl<'a> Assembly<'a> {
         let mut set = ConstraintSet { diagnostics, ..ConstraintSet::default() };
         let mut ids: Vec<Option<String>> = vec![None; self.lowered.len()];
         let (mut emitted, mut num_skipped) = (Vec::new(), 0_usize);
-        for index in 0..self.lowered.len() {
+        for (index, id) in ids.iter_mut().enumerate() {
             self.report(index, &mut set.diagnostics);
             let more = num_skipped == 0 && emitted.len() < CONSTRAINTS_MAX;
             let constraint = if more { self.constraint(index) } else { None };
             match constraint {
                 Some(constraint) => {
-                    ids[index] = Some(constraint.id.clone());
+                    *id = Some(constraint.id.clone());
                     emitted.push((index, constraint));
                 }
                 None => num_skipped += 1,

@@ -11,11 +11,12 @@ use tree_sitter::{Node, ParseOptions, Parser, Query, QueryCursor, StreamingItera
 use crate::constraint::{Diagnostic, Origin};
 
 /// Steps of the parser (in hundreds) granted to every source, however small.
-const PARSE_EFFORT_BASE: usize = 10_000;
-/// Steps of the parser (in hundreds) granted per byte of source.
+const PARSE_EFFORT_BASE: usize = 2_000;
+/// Bytes of source for which a further hundred steps are granted.
 ///
-/// Ordinary code needs about 0.01; only error recovery over hostile input comes near, and is then cut off.
-const PARSE_EFFORT_PER_BYTE: usize = 1;
+/// Ordinary code takes a hundred steps per 20 to 50 bytes, so this is five times what it needs; only readings that
+/// stay ambiguous for long, over hostile input, are cut off. A hundred such steps take up to 50 us.
+const BYTES_PER_PARSE_EFFORT: usize = 4;
 /// Syntax errors reported per file; further ones are only counted.
 const SYNTAX_ERRORS_MAX: usize = 100;
 
@@ -23,6 +24,12 @@ const SYNTAX_ERRORS_MAX: usize = 100;
 ///
 /// Code nests some tens of levels. Past 65,535 levels a query cursor's cost per node is no longer constant.
 const QUERY_DEPTH_MAX: u32 = 4_096;
+
+/// Longest run of tokens without a node between them, below one node.
+///
+/// A query cursor looks ahead to the next named sibling at each of them: about 2 ns each, squared. Code has runs of a
+/// few; only error recovery and lists of nothing but commas make long ones.
+const TOKEN_RUN_MAX: usize = 1_000;
 
 /// A grammar with its compiled query, built once per process (compiling a query takes milliseconds).
 pub(super) struct Dialect {
@@ -45,17 +52,18 @@ impl Dialect {
         })
     }
 
-    /// Parses `source`; `None` when the effort granted to a source of this size is used up.
+    /// Parses `source`; `None` when that, or looking through the tree, would take more effort than is granted.
     pub(super) fn parse(&'static self, source: &str) -> Option<Tree> {
         let mut parser = Parser::new();
         parser.set_language(&self.compiled().0).expect("the pinned grammar has an ABI this tree-sitter reads");
-        let mut effort = PARSE_EFFORT_BASE + PARSE_EFFORT_PER_BYTE * source.len();
+        let mut effort = PARSE_EFFORT_BASE + source.len() / BYTES_PER_PARSE_EFFORT;
         let mut spend = |_: &_| {
             effort = effort.saturating_sub(1);
             if effort == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let options = ParseOptions::new().progress_callback(&mut spend);
-        parser.parse_with_options(&mut |offset, _| &source.as_bytes()[offset.min(source.len())..], None, Some(options))
+        let mut read = |offset: usize, _| &source.as_bytes()[offset.min(source.len())..];
+        parser.parse_with_options(&mut read, None, Some(options)).filter(|tree| !has_long_token_run(tree))
     }
 
     /// Every match of the query, in source order, as (capture name, node) pairs.
@@ -70,6 +78,29 @@ impl Dialect {
             found.push(one.captures().iter().map(|capture| (names[capture.index as usize], capture.node)).collect());
         }
         found
+    }
+}
+
+/// Whether some node has more than [`TOKEN_RUN_MAX`] tokens in a row as children. One walk over the tree.
+fn has_long_token_run(tree: &Tree) -> bool {
+    let mut cursor = tree.walk();
+    let mut run_at_depth = vec![0];
+    loop {
+        let run = run_at_depth.last_mut().expect("one entry per level, and the root's is never popped");
+        *run = if cursor.node().is_named() { 0 } else { *run + 1 };
+        if *run > TOKEN_RUN_MAX {
+            return true;
+        }
+        if cursor.goto_first_child() {
+            run_at_depth.push(0);
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return false;
+            }
+            run_at_depth.pop();
+        }
     }
 }
 
