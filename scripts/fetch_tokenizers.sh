@@ -13,7 +13,7 @@ sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 names="deepseek-coder deepseek-llm llama-bpe qwen2 starcoder"
 dest=models/tokenizers
 
-complete() {
+is_complete() {
   for name in $names; do
     for suffix in gguf gguf.inp gguf.out; do
       [ -f "$dest/$name.$suffix" ] || return 1
@@ -22,7 +22,7 @@ complete() {
   [ -f "$dest/deepseek-coder.tokenizer.json" ]
 }
 
-if complete; then
+if is_complete; then
   echo "$dest is complete"
   exit 0
 fi

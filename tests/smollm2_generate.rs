@@ -52,7 +52,8 @@ async fn a_mined_type_binds_a_real_model() {
                 continue;
             }
             num_finished += 1;
-            let document = serde_json::from_str(&output.text).unwrap_or_else(|error| panic!("{error}: {}", output.text));
+            let document =
+                serde_json::from_str(&output.text).unwrap_or_else(|error| panic!("{error}: {}", output.text));
             assert!(jsonschema::is_valid(schema, &document), "{document}");
             assert!(output.finish.validation.all_satisfied, "{:?}", output.finish.validation);
         }

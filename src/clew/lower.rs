@@ -19,6 +19,8 @@ use crate::constraint::{
 
 /// Intersections of unions are multiplied out up to this many objects.
 const ALTERNATIVES_MAX: usize = 64;
+/// Problems reported per type; one is enough to make it advisory.
+const PROBLEMS_MAX: usize = 16;
 /// Names followed to see what a type stands for; about 50 ns each, for every type.
 const NAMES_FOLLOWED_MAX: usize = 4_096;
 
@@ -58,6 +60,18 @@ impl<'a> Types<'a> {
 
     fn shape(&self, name: &str) -> Option<&'a Shape> {
         self.by_name.get(name).map(|index| &self.declarations[*index].shape)
+    }
+
+    /// The shape behind names.
+    fn resolve<'s>(&'s self, shape: &'s Shape, depth: usize) -> &'s Shape {
+        match shape {
+            Shape::Named(name) if depth < TYPE_DEPTH_MAX => match self.shape(name) {
+                Some(shape) => self.resolve(shape, depth + 1),
+                None => shape,
+            },
+            Shape::Shared(shared) if depth < TYPE_DEPTH_MAX => self.resolve(shared, depth + 1),
+            _ => shape,
+        }
     }
 }
 
@@ -145,7 +159,7 @@ impl<'a> Lowering<'a> {
         }
         let message = format!("{whole}: {why}; the constraint of `{}` is only advisory", self.declaration);
         let problem = Diagnostic { origin: at.clone(), message };
-        if !self.problems.contains(&problem) {
+        if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
         json!({})
@@ -306,12 +320,33 @@ impl<'a> Lowering<'a> {
     }
 
     fn non_nullable(&mut self, base: &Shape, depth: usize) -> Value {
-        let resolved = match base {
-            Shape::Named(name) => self.types.shape(name).unwrap_or(base),
-            _ => base,
+        let base = match self.evaluated(base, depth) {
+            Ok(base) => base,
+            Err(why) => return self.problem_here(&why),
         };
-        let kept = union_parts(resolved).into_iter().filter(|part| **part != Shape::Null).cloned().collect();
+        let (mut kept, mut open, mut num_followed) = (Vec::new(), vec![&base], 0);
+        while let Some(shape) = open.pop() {
+            num_followed += 1;
+            match self.types.resolve(shape, 0) {
+                _ if num_followed > NAMES_FOLLOWED_MAX => return self.problem_here("stands for too many types"),
+                Shape::Union(parts) => open.extend(parts.iter().rev()),
+                Shape::Null | Shape::Undefined => {}
+                // What has a name keeps it.
+                _ => kept.push(shape.clone()),
+            }
+        }
         self.schema(&Shape::Union(kept), depth + 1)
+    }
+
+    /// The shape that `T["key"]` is, however often; other shapes stay as they are.
+    fn evaluated(&mut self, shape: &Shape, depth: usize) -> Result<Shape, String> {
+        if depth > TYPE_DEPTH_MAX {
+            return Err("is nested too deep".to_owned());
+        }
+        match self.types.resolve(shape, 0).clone() {
+            Shape::FieldOf { base, key } => self.field_of(&base, &key, depth + 1),
+            other => Ok(other),
+        }
     }
 
     /// Object types, and whatever is made of them.
@@ -395,7 +430,7 @@ impl<'a> Lowering<'a> {
 
     /// The pattern of a map's keys; `None` for any text.
     fn key_pattern(&self, keys: &Shape) -> Result<Option<String>, ()> {
-        match self.resolve(keys, 0) {
+        match self.types.resolve(keys, 0) {
             Shape::Text => Ok(None),
             Shape::Number | Shape::Integer => Ok(Some("^-?(0|[1-9][0-9]*)$".to_owned())),
             Shape::Pattern(pattern) => Ok(Some(pattern.clone())),
@@ -403,20 +438,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The shape behind names.
-    fn resolve<'s>(&'s self, shape: &'s Shape, depth: usize) -> &'s Shape {
-        match shape {
-            Shape::Named(name) if depth < TYPE_DEPTH_MAX => match self.types.shape(name) {
-                Some(shape) => self.resolve(shape, depth + 1),
-                None => shape,
-            },
-            Shape::Shared(shared) if depth < TYPE_DEPTH_MAX => self.resolve(shared, depth + 1),
-            _ => shape,
-        }
-    }
-
     fn admits_undefined(&self, shape: &Shape, depth: usize) -> bool {
-        let resolved = self.resolve(shape, depth);
+        let resolved = self.types.resolve(shape, depth);
         match resolved {
             Shape::Undefined => true,
             Shape::Bounded(inner, _) => depth < TYPE_DEPTH_MAX && self.admits_undefined(inner, depth + 1),
@@ -567,11 +590,12 @@ impl<'a> Lowering<'a> {
     }
 
     fn field_of(&mut self, base: &Shape, key: &Shape, depth: usize) -> Result<Shape, String> {
-        if let (Shape::List(item), Shape::Number) = (self.resolve(base, 0), key) {
+        let base = self.evaluated(base, depth)?;
+        if let (Shape::List(item), Shape::Number) = (single(&base), key) {
             return Ok((**item).clone());
         }
         let keys = self.keys(key, depth).ok_or("has keys that cannot be listed")?;
-        let object = self.flat(base, depth + 1).map_err(|why| why.message)?;
+        let object = self.flat(&base, depth + 1).map_err(|why| why.message)?;
         let mut shapes = Vec::new();
         for key in &keys {
             let field = object.fields.iter().find(|field| field.name == *key);
@@ -644,7 +668,7 @@ impl<'a> Lowering<'a> {
     fn json_type_at(&self, pointer: &str) -> Option<&'static str> {
         let mut shape = &self.types.declarations[*self.types.by_pointer.get(pointer)?].shape;
         for _ in 0..TYPE_DEPTH_MAX {
-            shape = match self.resolve(shape, 0) {
+            shape = match self.types.resolve(shape, 0) {
                 Shape::Bounded(inner, _) => inner,
                 Shape::Integer => return Some("integer"),
                 Shape::Number => return Some("number"),
@@ -674,6 +698,16 @@ fn union_parts(shape: &Shape) -> Vec<&Shape> {
         }
     }
     parts
+}
+
+/// The one part of a union of one, behind its bounds.
+fn single(shape: &Shape) -> &Shape {
+    match (shape, union_parts(shape).as_slice()) {
+        (Shape::Bounded(inner, _), _) => inner,
+        (_, [Shape::Bounded(inner, _)]) => inner,
+        (_, [part]) => part,
+        _ => shape,
+    }
 }
 
 /// Adds fields to an object; a field of the same name is replaced where it stands.

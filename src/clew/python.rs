@@ -103,7 +103,7 @@ impl<'s, 't> Reader<'s, 't> {
                 _ => {}
             }
         }
-        errors.finish(self.file, &mut self.reading.diagnostics);
+        errors.finish(self.file, tree, &mut self.reading.diagnostics);
         self.settle(&found, &mut decorators);
         found
     }

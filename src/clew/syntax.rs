@@ -19,6 +19,11 @@ const PARSE_EFFORT_PER_BYTE: usize = 1;
 /// Syntax errors reported per file; further ones are only counted.
 const SYNTAX_ERRORS_MAX: usize = 100;
 
+/// How deep in the tree declarations, comments and errors are looked for.
+///
+/// Code nests some tens of levels. Past 65,535 levels a query cursor's cost per node is no longer constant.
+const QUERY_DEPTH_MAX: u32 = 4_096;
+
 /// A grammar with its compiled query, built once per process (compiling a query takes milliseconds).
 pub(super) struct Dialect {
     language: fn() -> tree_sitter::Language,
@@ -58,6 +63,7 @@ impl Dialect {
         let query = &self.compiled().1;
         let names = query.capture_names();
         let mut cursor = QueryCursor::new();
+        cursor.set_max_start_depth(Some(QUERY_DEPTH_MAX));
         let mut matches = cursor.matches(query, tree.root_node(), source.as_bytes());
         let mut found = Vec::new();
         while let Some(one) = matches.next() {
@@ -133,8 +139,11 @@ impl SyntaxErrors {
         diagnostics.push(file.diagnostic(node, message));
     }
 
-    /// Says how many errors were not reported one by one.
-    pub(super) fn finish(self, file: SourceFile<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    /// Says what was not reported one by one.
+    pub(super) fn finish(self, file: SourceFile<'_>, tree: &Tree, diagnostics: &mut Vec<Diagnostic>) {
+        if self.num_errors == 0 && tree.root_node().has_error() {
+            diagnostics.push(file.whole("a syntax error where the source nests too deep to say where"));
+        }
         if let Some(more @ 1..) = self.num_errors.checked_sub(SYNTAX_ERRORS_MAX) {
             diagnostics.push(file.whole(format!("{more} further syntax errors")));
         }

@@ -90,7 +90,7 @@ impl<'s, 't> Reader<'s, 't> {
                 _ => {}
             }
         }
-        errors.finish(self.file, &mut self.diagnostics);
+        errors.finish(self.file, tree, &mut self.diagnostics);
         found
     }
 

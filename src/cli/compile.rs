@@ -22,7 +22,8 @@ pub(super) struct CompileArgs {
 
 pub(super) fn run(args: &CompileArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let text = read_text(&args.set)?;
-    let set: ConstraintSet = serde_json::from_str(&text).with_context(|| format!("{} is no constraint set", args.set))?;
+    let set: ConstraintSet =
+        serde_json::from_str(&text).with_context(|| format!("{} is no constraint set", args.set))?;
     let options = braid::CompileOptions { root_type: args.type_name.clone() };
     write_json(&braid::compile(&set, &options)?, out)
 }

@@ -41,8 +41,9 @@ pub(super) fn run(args: &ExtractArgs, out: &mut impl Write) -> anyhow::Result<Ex
 pub(super) fn extract(files: &[String]) -> anyhow::Result<ConstraintSet> {
     let mut all = ConstraintSet { name: files.join(", "), ..ConstraintSet::default() };
     for file in files {
-        let language = clew::language_of(Path::new(file))
-            .with_context(|| format!("{file}: unknown file type; TypeScript (.ts, .tsx) and Python (.py, .pyi) are read"))?;
+        let language = clew::language_of(Path::new(file)).with_context(|| {
+            format!("{file}: unknown file type; TypeScript (.ts, .tsx) and Python (.py, .pyi) are read")
+        })?;
         let set = clew::extract(&read_text(file)?, language, file)?;
         set.constraints.into_iter().for_each(|constraint| all.push(constraint));
         all.diagnostics.extend(set.diagnostics);

@@ -14,7 +14,9 @@ pub enum EngineError {
         limit: usize,
     },
     /// A sequence that no empty pool could hold.
-    #[error("the sequence needs {num_tokens} tokens of KV memory and the pool holds {limit}; raise --kv-memory or ask for fewer tokens")]
+    #[error(
+        "the sequence needs {num_tokens} tokens of KV memory and the pool holds {limit}; raise --kv-memory or ask for fewer tokens"
+    )]
     TooLong {
         /// Prompt and `max_tokens`.
         num_tokens: usize,

@@ -44,13 +44,15 @@ impl MaskWorkers {
         let threads = (0..num_workers.max(1))
             .map(|index| {
                 let (jobs, masks) = (job_receiver.clone(), mask_sender.clone());
-                std::thread::Builder::new().name(format!("mask-{index}")).stack_size(MASK_STACK_BYTES).spawn(move || {
-                    for job in jobs {
-                        if masks.send(job.run()).is_err() {
-                            return;
+                std::thread::Builder::new().name(format!("mask-{index}")).stack_size(MASK_STACK_BYTES).spawn(
+                    move || {
+                        for job in jobs {
+                            if masks.send(job.run()).is_err() {
+                                return;
+                            }
                         }
-                    }
-                })
+                    },
+                )
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { jobs: Some(jobs), masks, num_words, spare_rows: Vec::new(), num_away: 0, threads })

@@ -59,7 +59,8 @@ pub(super) struct Sequence {
 impl Sequence {
     pub(super) fn new(submission: Submission) -> Self {
         let Submission { request, events, cancelled, place } = submission;
-        let prompt_ids = if request.sampling.repetition_penalty == 1.0 { Vec::new() } else { distinct(&request.prompt) };
+        let prompt_ids =
+            if request.sampling.repetition_penalty == 1.0 { Vec::new() } else { distinct(&request.prompt) };
         Self {
             prompt_len: request.prompt.len(),
             tokens: request.prompt,

@@ -171,7 +171,9 @@ impl Error {
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
             Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
             Self::Engine(_) => "engine_failed",
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::NoGpu { .. } => "model_unavailable",
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::NoGpu { .. } => {
+                "model_unavailable"
+            }
             Self::Internal { .. } => "internal_error",
         }
     }
@@ -181,7 +183,9 @@ impl Error {
     pub fn param(&self) -> Option<String> {
         match self {
             Self::OutOfRange { param, .. } => Some((*param).to_owned()),
-            Self::PromptTooLarge { .. } | Self::PromptToken { .. } | Self::ContextLength { .. } => Some("prompt".into()),
+            Self::PromptTooLarge { .. } | Self::PromptToken { .. } | Self::ContextLength { .. } => {
+                Some("prompt".into())
+            }
             Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
             Self::Clew(_) | Self::Braid(_) => Some("context".into()),
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),

@@ -139,7 +139,15 @@ impl Generation {
             first_token: None,
         });
         let choices = choices.collect();
-        Ok(Self { maze, compiled, constraints: request.constraints.into(), prompt, provenance, choices, next_choice: 0 })
+        Ok(Self {
+            maze,
+            compiled,
+            constraints: request.constraints.into(),
+            prompt,
+            provenance,
+            choices,
+            next_choice: 0,
+        })
     }
 
     /// Names the reply.
@@ -259,8 +267,7 @@ impl Generation {
         let num_tokens = choice.tokens.len() as u32;
         let validation = self.verify(choice_idx, &end).await?;
         let (reason, detail) = end.reason();
-        let finish =
-            Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
+        let finish = Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
         Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
     }
 
@@ -278,8 +285,7 @@ impl Generation {
                 Some(is_complete) => is_complete,
                 None => maze.accepts(&compiled, &prompt, &text)?,
             };
-            let output =
-                Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished };
+            let output = Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished };
             Ok(Validation::new(verify::check(&output, &constraints)))
         };
         tokio::task::spawn_blocking(judge).await.map_err(|panic| Error::Internal { message: panic.to_string() })?

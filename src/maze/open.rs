@@ -269,7 +269,10 @@ mod tests {
     #[test]
     fn a_model_is_a_path_or_a_repository() {
         assert!(matches!(ModelSource::parse("src"), Ok(ModelSource::Path(_))));
-        assert!(matches!(ModelSource::parse("deepseek-ai/deepseek-coder-1.3b-instruct"), Ok(ModelSource::Repository(_))));
+        assert!(matches!(
+            ModelSource::parse("deepseek-ai/deepseek-coder-1.3b-instruct"),
+            Ok(ModelSource::Repository(_))
+        ));
         for name in ["", "no-such-file.gguf", "models/smollm3", "a/b/c", "../weights", "owner/"] {
             assert!(matches!(ModelSource::parse(name), Err(Error::NoSuchModel { .. })), "{name}");
         }

@@ -1,6 +1,8 @@
 //! What a caller asks of the maze, independent of any wire format.
 
-pub use crate::constraint::{ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern};
+pub use crate::constraint::{
+    ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
+};
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;
 

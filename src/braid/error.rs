@@ -1,0 +1,95 @@
+//! Why a set gives no IR.
+
+use crate::constraint::IrError;
+
+/// Why a constraint set was not compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BraidError {
+    /// Several mined types could be the root.
+    #[error("several types could be meant: {}; choose one with --type NAME", names.join(", "))]
+    SeveralRoots {
+        /// Their names, sorted.
+        names: Vec<String>,
+    },
+    /// The chosen root is not in the set.
+    #[error("there is no type `{name}`; the set has {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })]
+    UnknownRoot {
+        /// The name asked for.
+        name: String,
+        /// The names of the mined types, sorted.
+        names: Vec<String>,
+    },
+    /// Several different mined types have the chosen name.
+    #[error("{count} different types are called `{name}`; compile the file with the one you mean by itself")]
+    SameName {
+        /// The name.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// The root is only advisory, because something in it is not known.
+    #[error(
+        "type `{name}` is only advisory, so it cannot be enforced; the diagnostics of its extraction say which field is not known, and --type NAME chooses another type"
+    )]
+    AdvisoryRoot {
+        /// The type's name.
+        name: String,
+    },
+    /// A constraint presupposes one that is not in the set.
+    #[error("constraint `{name}` depends on {missing}, which is not in the set")]
+    UnknownDependency {
+        /// The constraint's name.
+        name: String,
+        /// The id it depends on.
+        missing: String,
+    },
+    /// Two hard rules each give a grammar, and one IR holds one.
+    #[error("`{first}` and `{second}` each give a grammar; send them as two constraint IRs with one request")]
+    ConflictingGrammars {
+        /// Name of the first constraint.
+        first: String,
+        /// Name of the second constraint.
+        second: String,
+    },
+    /// A hard rule about code without a rule that says which language the code is in.
+    #[error(
+        "needs_language: `{name}` ({rule}, {id}) speaks of code, but no hard `language` rule says in which language"
+    )]
+    NeedsLanguage {
+        /// The constraint's id.
+        id: String,
+        /// The constraint's name.
+        name: String,
+        /// The type of its rule.
+        rule: &'static str,
+    },
+    /// A hard rule that this version has no part for.
+    #[error("this version cannot enforce `{name}` ({rule}, {id}); make it advisory or leave it out")]
+    NotLowerable {
+        /// The constraint's id.
+        id: String,
+        /// The constraint's name.
+        name: String,
+        /// The type of its rule.
+        rule: &'static str,
+    },
+    /// Several schemas bind at once, and one of them uses a keyword that cannot stand inside another schema.
+    #[error("`{name}` uses `{keyword}`, which cannot be combined with another schema; use `$defs` and `#/` references")]
+    NotMergeable {
+        /// The constraint's name.
+        name: String,
+        /// The keyword.
+        keyword: &'static str,
+    },
+    /// A schema nests too deep to be combined with another.
+    #[error("the schema of `{name}` nests deeper than {limit} levels")]
+    SchemaTooDeep {
+        /// The constraint's name.
+        name: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A rule's payload is not acceptable.
+    #[error(transparent)]
+    Ir(#[from] IrError),
+}
