@@ -84,6 +84,7 @@ impl Engine {
         let logits = self.runner.forward(&step.batch)?;
         let masks = self.masks.collect(Instant::now() + self.config.mask_late_after);
         self.masks.recycle(self.scheduler.take_back(masks));
+        add(&self.stats.num_steps, 1);
         let tokens = self.runner.sample(&logits, &self.scheduler.rows_to_sample(&step))?;
         self.masks.recycle(self.scheduler.commit(&step, tokens));
         Ok(())
