@@ -175,7 +175,7 @@ pub enum ConfigError {
     NoModel,
     /// The model's name means nothing.
     #[error(transparent)]
-    Model(#[from] maze::Error),
+    Model(Box<maze::Error>),
 }
 
 impl ConfigError {
@@ -273,7 +273,7 @@ impl ModelArgs {
             return Err(ConfigError::NoGpuSupport { index });
         }
         let source = match (&self.model, embedded) {
-            (Some(name), _) => ModelSource::parse(name)?,
+            (Some(name), _) => ModelSource::parse(name).map_err(Box::new).map_err(ConfigError::Model)?,
             (None, Some(embedded)) => ModelSource::Embedded(embedded),
             (None, None) => return Err(ConfigError::NoModel),
         };

@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::SocketAddr,
     process::ExitCode,
 };
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 enum Failure {
     /// The model could not be opened; `gpu` where a device was asked for.
     Open {
-        error: maze::Error,
+        error: Box<maze::Error>,
         gpu: bool,
     },
     /// The address is taken or not ours.
@@ -69,7 +69,7 @@ impl From<io::Error> for Failure {
 
 fn run(config: Config) -> Result<(), Failure> {
     let gpu = config.open.gpu.is_some();
-    let maze = maze::open(config.open).map_err(|error| Failure::Open { error, gpu })?;
+    let maze = maze::open(config.open).map_err(|error| Failure::Open { error: error.into(), gpu })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let address = SocketAddr::new(config.host, config.port);
@@ -129,7 +129,8 @@ fn curl_line(address: SocketAddr) -> String {
 
 fn init_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("ANANKE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    let log =
+        tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_env_filter(filter);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -162,25 +162,30 @@ fn text_of(prompt: &Prompt, maze: &Maze) -> String {
 fn sampling_params(request: &mut CompletionRequest, vocab_len: usize) -> Result<SamplingParams, HttpError> {
     let default = SamplingParams::default();
     Ok(SamplingParams {
-        temperature: request.temperature.unwrap_or(default.temperature),
+        temperature: number(request.temperature, default.temperature),
         top_k: request.top_k.unwrap_or(default.top_k),
-        top_p: request.top_p.unwrap_or(default.top_p),
-        min_p: request.min_p.unwrap_or(default.min_p),
-        repetition_penalty: request.repetition_penalty.unwrap_or(default.repetition_penalty),
-        frequency_penalty: request.frequency_penalty.unwrap_or(default.frequency_penalty),
-        presence_penalty: request.presence_penalty.unwrap_or(default.presence_penalty),
+        top_p: number(request.top_p, default.top_p),
+        min_p: number(request.min_p, default.min_p),
+        repetition_penalty: number(request.repetition_penalty, default.repetition_penalty),
+        frequency_penalty: number(request.frequency_penalty, default.frequency_penalty),
+        presence_penalty: number(request.presence_penalty, default.presence_penalty),
         logit_bias: logit_bias(request.logit_bias.take(), vocab_len)?,
     })
 }
 
+/// A number as the sampler takes it; what `f32` cannot hold becomes infinite, which no range allows.
+pub(crate) fn number(value: Option<f64>, default: f32) -> f32 {
+    value.map_or(default, |value| value as f32)
+}
+
 /// OpenAI's map of token ids, as strings, to biases.
-fn logit_bias(map: Option<BTreeMap<String, f32>>, vocab_len: usize) -> Result<Vec<(u32, f32)>, HttpError> {
+fn logit_bias(map: Option<BTreeMap<String, f64>>, vocab_len: usize) -> Result<Vec<(u32, f32)>, HttpError> {
     let entries = map.unwrap_or_default().into_iter().map(|(id, bias)| {
         let token = id.parse::<u32>().ok().filter(|&token| (token as usize) < vocab_len).ok_or_else(|| {
             let reason = format!("not a token id of this model, which has {vocab_len}");
             HttpError::invalid_value(format!("logit_bias.{id}"), reason)
         })?;
-        Ok((token, bias))
+        Ok((token, bias as f32))
     });
     entries.collect()
 }

@@ -168,7 +168,7 @@ impl Origins {
     /// The error of the maze with the path that the client wrote.
     pub(crate) fn locate(&self, source: maze::Error) -> HttpError {
         let param = source.param().map(|param| self.path(&param).unwrap_or(param));
-        HttpError::Maze { param, source }
+        HttpError::Maze { param, source: Box::new(source) }
     }
 
     /// `constraints[1].grammar.source` as the client wrote it; `None` for a path that is not about a constraint.

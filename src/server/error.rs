@@ -44,7 +44,7 @@ pub(crate) enum HttpError {
     Maze {
         /// The path in the request that the error speaks of.
         param: Option<String>,
-        source: maze::Error,
+        source: Box<maze::Error>,
     },
 }
 

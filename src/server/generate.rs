@@ -5,6 +5,7 @@ use axum::{Json, extract::State};
 use super::{
     App,
     body::Body,
+    completions::number,
     constraints::Constraints,
     error::HttpError,
     openai::{GenerateBody, GenerateReply, StopField},
@@ -17,8 +18,8 @@ pub(crate) async fn create(
 ) -> Result<Json<GenerateReply>, HttpError> {
     let default = SamplingParams::default();
     let sampling = SamplingParams {
-        temperature: body.temperature.unwrap_or(default.temperature),
-        top_p: body.top_p.unwrap_or(default.top_p),
+        temperature: number(body.temperature, default.temperature),
+        top_p: number(body.top_p, default.top_p),
         ..default
     };
     let constraints = Constraints::from_generate(body.constraints, body.context)?;

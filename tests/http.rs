@@ -1,0 +1,351 @@
+//! The HTTP layer in process, over the real maze and engine on a scripted model.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ananke::constraint::Digest;
+use ananke::engine::{Engine, EngineConfig};
+use ananke::guide::{Guide, GuideConfig};
+use ananke::maze::{Maze, MazeConfig, ModelCard};
+use ananke::model::ScriptedModel;
+use ananke::server::{ServerConfig, router};
+use ananke::text::{ConfigFiles, Tokenizer, TokenizerConfig};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, Response, StatusCode, header};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+const CONTEXT_LEN: usize = 512;
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// The embedded model's tokenizer, a model whose logits are noise, and everything else for real.
+fn maze(time_per_step: Duration) -> Maze {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/ananke-nano");
+    let read = |name: &str| std::fs::read(folder.join(name)).expect("the model's files come with the source");
+    let config = read("config.json");
+    let files = ConfigFiles { config: Some(&config), ..ConfigFiles::default() };
+    let vocab_len = 4160;
+    let config = TokenizerConfig { num_rows: Some(vocab_len), ..TokenizerConfig::from_files(&files).expect("configs") };
+    let tokenizer = Tokenizer::from_json(&read("tokenizer.json"), config).expect("a tokenizer");
+    let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default()).expect("a guide");
+    let model = ScriptedModel::seeded(vocab_len, CONTEXT_LEN, 3).with_time_per_step(time_per_step);
+    let end_tokens = tokenizer.vocabulary().end_tokens().to_vec();
+    let (engine, _) = Engine::start(Box::new(model), &end_tokens, EngineConfig::default()).expect("an engine");
+    let card = ModelCard {
+        id: "scripted".into(),
+        architecture: "scripted".into(),
+        context_len: CONTEXT_LEN,
+        num_parameters: 0,
+        weight_bytes: 0,
+        vocab_len,
+        tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
+        created: 0,
+        embedded: false,
+        has_chat_template: false,
+    };
+    Maze::new(engine, guide, tokenizer, card, MazeConfig::default())
+}
+
+fn server() -> Router {
+    server_on(maze(Duration::ZERO))
+}
+
+fn server_on(maze: Maze) -> Router {
+    router(maze, ServerConfig { max_body_bytes: MAX_BODY_BYTES, ..ServerConfig::default() })
+}
+
+async fn send(server: &Router, method: Method, path: &str, content_type: &str, body: Vec<u8>) -> Response<Body> {
+    let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, content_type);
+    let request = request.body(Body::from(body)).expect("a request");
+    server.clone().oneshot(request).await.expect("the router answers everything")
+}
+
+async fn text(response: Response<Body>) -> String {
+    let bytes = to_bytes(response.into_body(), 16 << 20).await.expect("the body ends");
+    String::from_utf8(bytes.to_vec()).expect("replies are UTF-8")
+}
+
+async fn post(server: &Router, path: &str, body: &Value) -> (StatusCode, Value) {
+    let response = send(server, Method::POST, path, "application/json", body.to_string().into_bytes()).await;
+    let status = response.status();
+    let text = text(response).await;
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}")))
+}
+
+async fn get(server: &Router, path: &str) -> (StatusCode, Value) {
+    let response = send(server, Method::GET, path, "application/json", Vec::new()).await;
+    let status = response.status();
+    (status, serde_json::from_str(&text(response).await).expect("replies are JSON"))
+}
+
+async fn complete(server: &Router, body: Value) -> Value {
+    let (status, reply) = post(server, "/v1/completions", &body).await;
+    assert_eq!(status, StatusCode::OK, "{body}: {reply}");
+    reply
+}
+
+/// The chunks of a stream, without the `[DONE]` that must end it.
+async fn chunks(server: &Router, body: Value) -> Vec<Value> {
+    let body = body.to_string().into_bytes();
+    let response = send(server, Method::POST, "/v1/completions", "application/json", body).await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let text = text(response).await;
+    let mut events: Vec<_> = text.split_terminator("\n\n").filter(|event| !event.starts_with(':')).collect();
+    assert_eq!(events.pop(), Some("data: [DONE]"), "{text}");
+    let data = events.iter().map(|event| event.strip_prefix("data: ").expect("nothing but data"));
+    data.map(|data| serde_json::from_str(data).expect("chunks are JSON")).collect()
+}
+
+#[tokio::test]
+async fn every_malformed_request_has_its_own_error_and_the_server_goes_on() {
+    let server = server();
+    let with = |field: &str, value: Value| {
+        let mut body = json!({"prompt": "x", "max_tokens": 4});
+        body[field] = value;
+        body
+    };
+    let schema = |schema: Value| json!({"type": "json_schema", "json_schema": {"name": "s", "schema": schema}});
+    let lark = |source: &str| json!({"grammar": {"syntax": "lark", "source": source}});
+    let long_prompt = "word ".repeat(2 * CONTEXT_LEN);
+    for (body, status, code, param) in [
+        (json!({}), 400, "missing_required_parameter", "prompt"),
+        (with("prmpt", json!("x")), 400, "unknown_parameter", "prmpt"),
+        (with("model", json!("gpt-4")), 404, "model_not_found", "model"),
+        (with("prompt", json!([])), 400, "invalid_value", "prompt"),
+        (with("prompt", json!({"text": "x"})), 400, "invalid_value", "prompt"),
+        (with("prompt", json!(long_prompt)), 400, "context_length_exceeded", "prompt"),
+        (with("prompt", json!([4097])), 400, "invalid_prompt_token", "prompt"),
+        (with("max_tokens", json!(-1)), 400, "invalid_value", "max_tokens"),
+        (with("max_tokens", json!("4")), 400, "invalid_type", "max_tokens"),
+        (with("max_tokens", json!(0)), 400, "out_of_range", "max_tokens"),
+        (with("max_tokens", json!(100_000)), 400, "context_length_exceeded", "prompt"),
+        (with("temperature", json!(-0.5)), 400, "out_of_range", "temperature"),
+        (with("top_p", json!(1.5)), 400, "out_of_range", "top_p"),
+        (with("n", json!(0)), 400, "out_of_range", "n"),
+        (with("n", json!(1000)), 400, "out_of_range", "n"),
+        (with("logprobs", json!(21)), 400, "out_of_range", "logprobs"),
+        (with("logit_bias", json!({"4160": 1})), 400, "invalid_value", "logit_bias.4160"),
+        (with("logit_bias", json!({"7": 101})), 400, "out_of_range", "logit_bias"),
+        (with("stream_options", json!({"include_usage": true})), 400, "invalid_value", "stream_options"),
+        (with("best_of", json!(2)), 400, "unsupported_parameter", "best_of"),
+        (with("suffix", json!("}")), 400, "unsupported_parameter", "suffix"),
+        (with("stop", json!([1])), 400, "invalid_value", "stop"),
+        (with("response_format", json!({"type": "xml"})), 400, "invalid_value", "response_format.type"),
+        (
+            with("response_format", json!({"type": "json_schema"})),
+            400,
+            "missing_required_parameter",
+            "response_format.json_schema",
+        ),
+        (with("response_format", schema(json!(false))), 422, "unsatisfiable", "response_format.json_schema.schema"),
+        (
+            with("response_format", schema(json!({"properties": {"a": {"uniqueItems": true}}}))),
+            422,
+            "unsupported_schema",
+            "response_format.json_schema.schema",
+        ),
+        (with("structured_outputs", json!({"regex": "(a"})), 422, "invalid_regex", "structured_outputs.regex"),
+        (
+            with("structured_outputs", json!({"grammar": "start: \"a"})),
+            422,
+            "invalid_grammar",
+            "structured_outputs.grammar",
+        ),
+        (
+            with("structured_outputs", json!({"structural_tag": {}})),
+            400,
+            "unsupported_parameter",
+            "structured_outputs.structural_tag",
+        ),
+        (with("constraint_ir", json!({"jsonschema": {}})), 400, "unknown_parameter", "constraint_ir.jsonschema"),
+        (with("constraint_ir", json!([{}, lark("start: ) ")])), 422, "invalid_grammar", "constraint_ir[1].grammar"),
+        (
+            with("constraint_ir", json!({"forbidden_text": [{"text": "a", "regex": "b"}]})),
+            422,
+            "invalid_constraint_ir",
+            "constraint_ir",
+        ),
+        (with("context", json!({"source": "", "language": "cobol"})), 400, "invalid_value", "context.language"),
+    ] {
+        let (got, reply) = post(&server, "/v1/completions", &body).await;
+        let error = &reply["error"];
+        assert_eq!((got.as_u16(), &error["code"]), (status, &json!(code)), "{body}: {reply}");
+        assert_eq!(error["param"], param, "{body}: {reply}");
+        assert_eq!(error["type"], "invalid_request_error", "{body}: {reply}");
+        assert!(error["message"].as_str().is_some_and(|message| message.len() > 10), "{body}: {reply}");
+    }
+    complete(&server, json!({"prompt": "x"})).await;
+}
+
+#[tokio::test]
+async fn bodies_and_paths_that_make_no_request_are_answered_in_json() {
+    let server = server();
+    let json = "application/json";
+    let large = format!("{{\"prompt\": \"{}\"}}", "x".repeat(MAX_BODY_BYTES));
+    for (method, path, content_type, body, status, code) in [
+        (Method::POST, "/v1/completions", json, "{\"prompt\": \"a\",\n oops}", 400, "invalid_json"),
+        (Method::POST, "/v1/completions", json, "", 400, "invalid_json"),
+        (Method::POST, "/v1/completions", json, "[]", 400, "invalid_type"),
+        (Method::POST, "/v1/completions", json, large.as_str(), 413, "body_too_large"),
+        (Method::POST, "/v1/completions", "text/plain", "{}", 415, "unsupported_media_type"),
+        (Method::GET, "/v1/completions", json, "", 405, "method_not_allowed"),
+        (Method::POST, "/v1/embeddings", json, "{}", 404, "unsupported_endpoint"),
+        (Method::GET, "/v1/models/owner/other", json, "", 404, "model_not_found"),
+    ] {
+        let response = send(&server, method, path, content_type, body.as_bytes().to_vec()).await;
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        assert!(response.headers().contains_key("x-request-id"));
+        let reply: Value = serde_json::from_str(&text(response).await).expect("errors are JSON");
+        assert_eq!(reply["error"]["code"], code, "{path}: {reply}");
+    }
+    let body = b"{\"prompt\": \"a\",\n oops}".to_vec();
+    let reply = text(send(&server, Method::POST, "/v1/completions", json, body).await).await;
+    assert!(reply.contains("line 2 column 2"), "{reply}");
+}
+
+#[tokio::test]
+async fn a_stream_has_the_text_of_the_whole_reply() {
+    let server = server();
+    let mut body = json!({"prompt": ["one", "two"], "n": 2, "seed": 11, "max_tokens": 20, "echo": true});
+    let whole = complete(&server, body.clone()).await;
+    body["stream"] = json!(true);
+    body["stream_options"] = json!({"include_usage": true});
+    let chunks = chunks(&server, body).await;
+    let mut texts = vec![String::new(); 4];
+    let mut reasons = vec![Value::Null; 4];
+    for choice in chunks.iter().flat_map(|chunk| chunk["choices"].as_array().expect("a list")) {
+        let index = choice["index"].as_u64().expect("a number") as usize;
+        texts[index] += choice["text"].as_str().expect("text");
+        if !choice["finish_reason"].is_null() {
+            reasons[index] = choice["finish_reason"].clone();
+            assert!(choice["validation"]["all_satisfied"].is_boolean());
+        }
+    }
+    for (index, choice) in whole["choices"].as_array().expect("a list").iter().enumerate() {
+        assert_eq!(choice["index"], index);
+        assert_eq!(choice["text"], texts[index]);
+        assert_eq!(choice["finish_reason"], reasons[index]);
+        assert!(texts[index].starts_with(["one", "two"][index / 2]));
+    }
+    assert_ne!(texts[0], texts[1], "each choice has its own stream of random numbers");
+    let last = chunks.last().expect("chunks");
+    assert_eq!((&last["choices"], &last["usage"]), (&json!([]), &whole["usage"]));
+    assert!(chunks[..chunks.len() - 1].iter().all(|chunk| chunk.get("usage").is_none()));
+    assert_eq!(whole["provenance"].as_array().map(Vec::len), Some(4));
+}
+
+#[tokio::test]
+async fn constraints_from_several_fields_all_hold() {
+    let server = server();
+    for seed in 0..8 {
+        let reply = complete(
+            &server,
+            json!({
+                "prompt": "x", "seed": seed, "max_tokens": 200,
+                "response_format": {"type": "json_schema", "json_schema": {"name": "pair", "strict": true, "schema": {
+                    "type": "object", "properties": {"a": {"type": "string", "maxLength": 6}, "b": {"enum": ["x", "y"]}},
+                    "required": ["a", "b"], "additionalProperties": false}}},
+                "structured_outputs": {"regex": r#"[a-z"{}:, ]*"#},
+                "constraint_ir": [{"forbidden_text": [{"text": "y"}]}, {"limits": {"json_whitespace": {"max_newlines": 0, "max_spaces": 1}}}]
+            }),
+        )
+        .await;
+        let choice = &reply["choices"][0];
+        let text = choice["text"].as_str().expect("text");
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {reply}"));
+        assert_eq!(value["b"], "x");
+        assert!(text.chars().all(|c| c.is_ascii_lowercase() || "\"{}:, ".contains(c)), "{text}");
+        assert_eq!(choice["validation"]["all_satisfied"], true, "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn logprobs_come_with_each_token() {
+    let server = server();
+    let body = json!({"prompt": "x", "seed": 1, "max_tokens": 6, "logprobs": 3});
+    let logprobs = complete(&server, body.clone()).await["choices"][0]["logprobs"].clone();
+    for list in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        assert_eq!(logprobs[list].as_array().map(Vec::len), Some(6), "{list}: {logprobs}");
+    }
+    let is_logprob = |value: &Value| value.as_f64().is_some_and(|value| value <= 0.0);
+    assert!(logprobs["token_logprobs"].as_array().expect("a list").iter().all(is_logprob));
+    let mut streamed = body;
+    streamed["stream"] = json!(true);
+    let chunks = chunks(&server, streamed).await;
+    let pieces =
+        chunks.iter().flat_map(|chunk| chunk["choices"][0]["logprobs"]["text_offset"].as_array().expect("lists"));
+    assert_eq!(pieces.cloned().collect::<Vec<_>>(), *logprobs["text_offset"].as_array().expect("a list"));
+}
+
+#[tokio::test]
+async fn generate_answers_in_its_own_shape() {
+    let server = server();
+    let body = json!({
+        "prompt": "def f():", "max_tokens": 12, "temperature": 0.7, "seed": 3, "context": null,
+        "constraints": {"regex_patterns": [{"any_of": [{"pattern": "[a-z ]+"}], "match": "full"}]}
+    });
+    let (status, reply) = post(&server, "/generate", &body).await;
+    assert_eq!(status, StatusCode::OK, "{reply}");
+    let text = reply["generated_text"].as_str().expect("text");
+    assert!(!text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == ' '), "{text}");
+    assert_eq!(reply["model"], "scripted");
+    assert!(reply["tokens_generated"].as_u64().is_some_and(|count| (1..=12).contains(&count)));
+    for field in ["total_time_ms", "time_per_token_us", "constraint_checks", "avg_constraint_check_us"] {
+        assert!(reply["stats"][field].is_u64(), "{field}: {reply}");
+    }
+    assert!(reply["validation"]["verdicts"].is_array() && reply["provenance"]["seed"] == 3, "{reply}");
+    let (status, reply) = post(&server, "/generate", &json!({"prompt": "x", "constraints": [{"grammer": 1}]})).await;
+    assert_eq!((status.as_u16(), &reply["error"]["param"]), (400, &json!("constraints[0].grammer")));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_frees_its_blocks() {
+    let maze = maze(Duration::from_millis(1));
+    let server = server_on(maze.clone());
+    let body = json!({"prompt": "x", "n": 4, "max_tokens": 400, "stream": true, "constraint_ir": {"regex_patterns":
+        [{"any_of": [{"pattern": "[a-z]{4000,}"}], "match": "full"}]}});
+    let response =
+        send(&server, Method::POST, "/v1/completions", "application/json", body.to_string().into_bytes()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let is_idle = || {
+        let engine = maze.health().engine;
+        engine.running == 0 && engine.waiting == 0 && engine.blocks_free == engine.blocks_total
+    };
+    wait_until(|| !is_idle()).await;
+    drop(response);
+    wait_until(is_idle).await;
+    assert!(maze.health().engine.generated_tokens < 4 * 400, "the rest was not generated");
+}
+
+/// Looks again until it is so; gives up after ten seconds.
+async fn wait_until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it did not become so in ten seconds");
+}
+
+#[tokio::test]
+async fn the_server_says_what_it_is() {
+    let server = server();
+    let (_, models) = get(&server, "/v1/models").await;
+    assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("scripted")));
+    assert_eq!(get(&server, "/models").await.1, models);
+    assert_eq!(get(&server, "/v1/models/scripted").await.1, models["data"][0]);
+    let (_, health) = get(&server, "/health").await;
+    assert_eq!((&health["status"], &health["blocks_free"]), (&json!("ok"), &health["blocks_total"]));
+    let (_, schema) = get(&server, "/v1/constraint-ir/schema").await;
+    assert!(schema["properties"]["forbidden_text"].is_object());
+    let (_, index) = get(&server, "/").await;
+    for route in index["endpoints"].as_array().expect("a list") {
+        let (method, path) = route.as_str().and_then(|route| route.split_once(' ')).expect("method and path");
+        let path = path.replace("{id}", "scripted");
+        let method: Method = method.parse().expect("a method");
+        let response = send(&server, method, &path, "application/json", b"{}".to_vec()).await;
+        assert!(![404, 405].contains(&response.status().as_u16()), "{route} is listed and does not exist");
+    }
+}
