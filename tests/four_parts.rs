@@ -19,7 +19,7 @@ fn schema() -> Value {
         "type": "object",
         "properties": {
             "name": {"type": "string", "minLength": 1, "maxLength": 16},
-            "kind": {"enum": ["interval", "exact", "none"]},
+            "kind": {"enum": ["range", "exact", "none"]},
             "tags": {"type": "array", "items": {"type": "string", "maxLength": 10}, "maxItems": 3},
             "count": {"type": "integer", "minimum": 0, "maximum": 5000}
         },
@@ -28,10 +28,14 @@ fn schema() -> Value {
     })
 }
 
-/// Ids that the model likes to use: single letters, and the token that closes an empty list.
+/// Ids that the model likes to use: every token of two or more bytes around these. Single bytes stay, so that no text
+/// is out of reach.
 fn forbidden_ids(maze: &Maze) -> Vec<u32> {
-    let words = ["a", "e", "s", "1", " \"", "[]", "in"];
-    words.iter().flat_map(|word| maze.tokenizer().encode(word, false).expect("it tokenizes")).collect()
+    let vocabulary = maze.tokenizer().vocabulary();
+    let has = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+    let is_forbidden =
+        |bytes: &[u8]| bytes.len() > 1 && ["on", "in", "am", "\": ", "\n "].iter().any(|word| has(bytes, word));
+    (0..vocabulary.num_tokens() as u32).filter(|&id| is_forbidden(vocabulary.bytes(id))).collect()
 }
 
 fn constraint(maze: &Maze) -> ConstraintIr {
