@@ -110,7 +110,7 @@ async fn four_parts_hold_in_every_output() {
         assert_eq!(broken_parts(output, &forbidden_ids), Vec::<&str>::new(), "{:?}", output.text);
         let validation = &output.finish.validation;
         assert!(validation.all_satisfied, "{validation:?}");
-        assert_eq!(validation.verdicts.len(), 3 + FORBIDDEN.len() - 1, "{validation:?}");
+        assert_eq!(validation.verdicts.len(), 4 + FORBIDDEN.len(), "{validation:?}");
     }
 }
 
