@@ -13,6 +13,7 @@ mod parallel;
 mod tile;
 
 mod add;
+mod block_matrix;
 mod kv_write;
 mod matmul;
 mod paged_attention;
@@ -21,6 +22,7 @@ mod rope;
 mod silu_mul;
 
 pub use add::add_assign;
+pub use block_matrix::{BlockFormat, BlockMatrix, block_matmul};
 pub use kv_write::kv_write;
 pub use matmul::matmul;
 pub use paged_attention::{BatchSequence, PagedAttention, paged_attention};
