@@ -92,7 +92,7 @@ def old_form(name):
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     for name, (kind, architecture, options) in MODELS.items():
-        write(name, build(kind, architecture, options, torch.float32)
+        write(name, build(kind, architecture, options, torch.float32))
     write("bf16", build(LlamaConfig, LlamaForCausalLM, {}, torch.bfloat16), torch.bfloat16)
     write("f16", build(LlamaConfig, LlamaForCausalLM, {}, torch.float16), torch.float16)
     write("sharded", build(LlamaConfig, LlamaForCausalLM, {}, torch.float32), shard="40KB")

@@ -1,7 +1,8 @@
 //! A vector of f32 lanes, so that each loop is written once and compiled for every instruction set.
 //!
 //! A kernel implements [`WithLanes`]; [`dispatch`] runs it with the widest lanes this machine has. Everything between
-//! the two must be `#[inline(always)]`, so that it is compiled inside the function that enables the instructions.
+//! the two must be `#[inline(always)]`, and no closure may compute with lanes: a function of its own is compiled
+//! without the instructions, and then every operation is a call.
 #![allow(unsafe_code)]
 
 /// `WIDTH` f32 values that are computed with together.

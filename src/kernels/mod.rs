@@ -4,8 +4,7 @@
 //! Every output row is reduced in an order that depends on the row alone, never on how many rows run beside it or on
 //! which thread runs them: that is what makes a sequence's bytes the same under any batching and any chunking.
 //! Loops are written once over [`lanes::Lanes`] and compiled for AVX-512, AVX2 and portable code; which one runs is
-//! found at run time. All of them share one pool of threads with candle's own products ([`parallel`]), so that a
-//! step never has two pools fighting for the same cores.
+//! found at run time. All of them share one pool of threads ([`parallel`]).
 
 mod lanes;
 mod operand;
@@ -13,6 +12,7 @@ mod parallel;
 mod tile;
 
 mod add;
+mod block_matrix;
 mod kv_write;
 mod matmul;
 mod paged_attention;
@@ -23,6 +23,7 @@ mod silu_mul;
 pub mod sampling;
 
 pub use add::add_assign;
+pub use block_matrix::{BlockFormat, BlockMatrix, block_matmul};
 pub use kv_write::kv_write;
 pub use matmul::matmul;
 pub use paged_attention::{BatchSequence, PagedAttention, paged_attention};

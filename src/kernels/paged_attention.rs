@@ -183,23 +183,24 @@ impl WithLanes for Item<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        SCORES.with_borrow_mut(|scores| {
-            let mut first = self.tile.first;
-            let end = first + self.tile.num_queries;
-            while first < end {
-                let num_queries = (end - first).min(L::TILE_ROWS);
-                // SAFETY: the instructions of `L` are the caller's.
-                unsafe {
-                    match num_queries {
-                        1 => self.queries::<L, 1>(first, scores),
-                        2 => self.queries::<L, 2>(first, scores),
-                        3 => self.queries::<L, 3>(first, scores),
-                        _ => self.queries::<L, 4>(first, scores),
-                    }
+        // Taken out and put back: a closure would be compiled without the instructions of `L`.
+        let mut scores = SCORES.take();
+        let mut first = self.tile.first;
+        let end = first + self.tile.num_queries;
+        while first < end {
+            let num_queries = (end - first).min(L::TILE_ROWS);
+            // SAFETY: the instructions of `L` are the caller's.
+            unsafe {
+                match num_queries {
+                    1 => self.queries::<L, 1>(first, &mut scores),
+                    2 => self.queries::<L, 2>(first, &mut scores),
+                    3 => self.queries::<L, 3>(first, &mut scores),
+                    _ => self.queries::<L, 4>(first, &mut scores),
                 }
-                first += num_queries;
             }
-        });
+            first += num_queries;
+        }
+        SCORES.set(scores);
     }
 }
 
@@ -306,10 +307,14 @@ impl Item<'_> {
             for position in 0..limit {
                 let start = self.element(values_m, sequence, position) + dim;
                 let value = values[start..start + width].as_ptr();
-                let vectors: [L; V] = std::array::from_fn(|v| match width < L::WIDTH {
-                    true => L::load_partial(value, width),
-                    false => L::load(value.add(v * L::WIDTH)),
-                });
+                let mut vectors = [L::splat(0.0); V];
+                if width < L::WIDTH {
+                    vectors[0] = L::load_partial(value, width);
+                } else {
+                    for v in 0..V {
+                        vectors[v] = L::load(value.add(v * L::WIDTH));
+                    }
+                }
                 for r in 0..R {
                     let weight = L::splat(*weights.get_unchecked(r * row_len + position));
                     for v in 0..V {

@@ -87,7 +87,7 @@ impl LanguageModel for Llama {
         let (cos, sin) = self.rotary.angles(&batch.positions)?;
         let slots = Tensor::new(batch.slots.as_slice(), device)?;
         let step = Step { cos, sin, slots, attention: self.heads.attention(batch, cache) };
-        let mut xs = self.embed_tokens.forward(&Tensor::new(batch.token_ids.as_slice(), device)?)?;
+        let mut xs = self.embed_tokens.forward(&batch.token_ids, device)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             xs = layer.forward(&xs, self.heads, &step, cache.layer(layer_idx))?;
         }
