@@ -154,11 +154,6 @@ impl ByteDfa {
         self.start == DEAD
     }
 
-    /// Bytes of the transition table.
-    pub(crate) fn table_bytes(&self) -> usize {
-        self.next.len() * size_of::<u32>()
-    }
-
     /// The automaton for text that both accept; `None` when it has more than `max_states` states.
     pub(crate) fn product(&self, other: &Self, max_states: usize) -> Option<Self> {
         let (classes, columns) = common_classes(self, other);

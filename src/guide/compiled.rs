@@ -49,6 +49,11 @@ impl CompiledConstraint {
         Ok(Matcher::new(Arc::clone(self), structural, start))
     }
 
+    /// One structural part as it is before any token.
+    pub(crate) fn structural_at_start(&self, idx: usize) -> Structural {
+        self.structural.lock().unwrap_or_else(PoisonError::into_inner)[idx].deep_clone()
+    }
+
     /// Identity: the digests of the IRs in order, and of the vocabulary.
     #[must_use]
     pub fn digest(&self) -> Digest {

@@ -15,6 +15,8 @@ pub struct GuideConfig {
     pub max_schema_nodes: usize,
     /// A count in a schema, such as `maxItems` or `minLength`. Default 1,000,000.
     pub max_schema_count: u64,
+    /// Line breaks or spaces in a row that `limits.json_whitespace` may allow. Default 1,000.
+    pub max_json_whitespace: usize,
     /// Members of one `properties` or one `enum`. Default 2,000; 5,000 optional properties would compile for 2.6 s.
     pub max_schema_members: usize,
     /// Distinct targets of references in a schema. Default 4,096.
@@ -72,6 +74,7 @@ impl Default for GuideConfig {
             max_schema_nesting: 128,
             max_schema_nodes: 50_000,
             max_schema_count: 1_000_000,
+            max_json_whitespace: 1_000,
             max_schema_members: 2_000,
             max_refs: 4_096,
             max_ref_chain: 256,

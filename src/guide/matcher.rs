@@ -20,15 +20,15 @@ pub struct Matcher {
     planted: Option<u32>,
 }
 
-/// What one accepted token did.
+/// One accepted token.
 #[derive(Clone, Copy)]
 enum Step {
-    /// Text of this many bytes.
-    Text(usize),
-    /// The output ended.
+    /// A text token, which every part has consumed.
+    Text(u32),
+    /// An end token.
     End,
-    /// A planted fault of this many bytes, which no part has seen.
-    Fault(usize),
+    /// A planted fault, which no part has seen.
+    Fault(u32),
 }
 
 impl Matcher {
@@ -78,7 +78,8 @@ impl Matcher {
             return Err(GuideError::Ended);
         }
         if self.planted.take() == Some(token) {
-            return self.accept_fault(token);
+            self.push_standing(Step::Fault(token));
+            return Ok(());
         }
         if self.compiled.vocabulary.end_tokens().contains(&token) {
             return self.accept_end(token);
@@ -95,7 +96,7 @@ impl Matcher {
         for (idx, automaton) in compiled.automata.iter().enumerate() {
             self.states.push(automaton.dfa.run(self.states[from + idx], bytes));
         }
-        self.push(Step::Text(bytes.len()));
+        self.push(Step::Text(token));
         Ok(())
     }
 
@@ -141,11 +142,13 @@ impl Matcher {
         };
         let taken = self.steps.split_off(kept);
         let num_consumed = taken.iter().filter(|step| matches!(step, Step::Text(_))).count();
-        self.num_bytes -= taken.iter().map(Step::num_bytes).sum::<usize>();
+        self.num_bytes -= taken.iter().map(|step| self.len_of(*step)).sum::<usize>();
         self.states.truncate(self.compiled.automata.len() * (kept + 1));
         self.planted = None;
-        for structural in &mut self.structural {
-            structural.rollback(num_consumed)?;
+        for idx in 0..self.structural.len() {
+            if self.structural[idx].rollback(num_consumed).is_err() {
+                self.structural[idx] = self.replayed(idx)?;
+            }
         }
         Ok(())
     }
@@ -179,8 +182,27 @@ impl Matcher {
     }
 
     fn push(&mut self, step: Step) {
-        self.num_bytes += step.num_bytes();
+        self.num_bytes += self.len_of(step);
         self.steps.push(step);
+    }
+
+    /// Bytes of text of a step.
+    fn len_of(&self, step: Step) -> usize {
+        match step {
+            Step::Text(token) | Step::Fault(token) => self.compiled.vocabulary.bytes(token).len(),
+            Step::End => 0,
+        }
+    }
+
+    /// A structural part as it is after all steps: an error of llguidance is final, so a lost matcher is made anew.
+    fn replayed(&self, idx: usize) -> Result<Structural, GuideError> {
+        let mut structural = self.compiled.structural_at_start(idx);
+        for step in &self.steps {
+            if let Step::Text(token) = step {
+                structural.consume(*token)?;
+            }
+        }
+        Ok(structural)
     }
 
     /// Keeps the automata where they are for a step that they do not see.
@@ -195,13 +217,6 @@ impl Matcher {
             return Err(GuideError::NotAllowed { part, token });
         }
         self.push_standing(Step::End);
-        Ok(())
-    }
-
-    /// Lets a planted fault through: the parts stay where they were, the text is one token wrong.
-    fn accept_fault(&mut self, token: u32) -> Result<(), GuideError> {
-        let num_bytes = self.compiled.vocabulary.bytes(token).len();
-        self.push_standing(Step::Fault(num_bytes));
         Ok(())
     }
 
@@ -277,15 +292,6 @@ impl Matcher {
         scratch.fill(0);
         let parts = narrowing.into_iter().flat_map(|(parts, _)| parts).collect();
         Ok(GuideError::DeadEnd { parts, byte_offset: self.num_bytes })
-    }
-}
-
-impl Step {
-    fn num_bytes(&self) -> usize {
-        match self {
-            Self::Text(num_bytes) | Self::Fault(num_bytes) => *num_bytes,
-            Self::End => 0,
-        }
     }
 }
 

@@ -32,7 +32,7 @@ pub use error::GuideError;
 pub use mask::{TokenMask, allowed_tokens, is_allowed, num_words};
 pub use matcher::Matcher;
 
-use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, Scope};
+use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
 use crate::text::Vocabulary;
 use automaton::{AutomatonPart, ByteDfa};
 use compiled::IdList;
@@ -93,9 +93,12 @@ impl Guide {
 
     fn build(&self, irs: &[ConstraintIr], num_parts: usize) -> Result<CompiledConstraint, GuideError> {
         let mut plan = Plan { allowed: self.text.to_vec(), ..Plan::default() };
-        let text_is_forbidden = irs.iter().any(|ir| !ir.forbidden_text.is_empty());
+        let style = JsonStyle {
+            whitespace: self.json_whitespace(irs)?,
+            text_is_forbidden: irs.iter().any(|ir| !ir.forbidden_text.is_empty()),
+        };
         for (idx, ir) in irs.iter().enumerate() {
-            self.add(&mut plan, &Prefix::new(irs.len(), idx), ir, text_is_forbidden)?;
+            self.add(&mut plan, &Prefix::new(irs.len(), idx), ir, style)?;
         }
         Ok(CompiledConstraint {
             vocabulary: Arc::clone(&self.vocabulary),
@@ -112,14 +115,26 @@ impl Guide {
         })
     }
 
+    /// The tightest white space that any IR asks for; it binds the schemas of all.
+    fn json_whitespace(&self, irs: &[ConstraintIr]) -> Result<JsonWhitespace, GuideError> {
+        let part = "limits.json_whitespace";
+        let stated = irs.iter().filter_map(|ir| ir.limits.json_whitespace).reduce(|a, b| JsonWhitespace {
+            max_newlines: a.max_newlines.min(b.max_newlines),
+            max_spaces: a.max_spaces.min(b.max_spaces),
+        });
+        let Some(whitespace) = stated else { return Ok(JsonWhitespace::default()) };
+        if irs.iter().all(|ir| ir.json_schema.is_none()) {
+            let why = "it bounds documents of a `json_schema`, and there is none".to_owned();
+            return Err(GuideError::UnsupportedPart { part: part.to_owned(), why });
+        }
+        let limit = self.config.max_json_whitespace;
+        let most = whitespace.max_newlines.max(whitespace.max_spaces);
+        GuideError::check_size(part, "white space in a row", most as usize, limit)?;
+        Ok(whitespace)
+    }
+
     /// Adds the parts of one IR to the plan.
-    fn add(
-        &self,
-        plan: &mut Plan,
-        prefix: &Prefix,
-        ir: &ConstraintIr,
-        text_is_forbidden: bool,
-    ) -> Result<(), GuideError> {
+    fn add(&self, plan: &mut Plan, prefix: &Prefix, ir: &ConstraintIr, style: JsonStyle) -> Result<(), GuideError> {
         if let Some(lists) = &ir.token_masks {
             let part = prefix.part("token_masks");
             let mut row = self.text.to_vec();
@@ -128,7 +143,6 @@ impl Guide {
             plan.lists.push(IdList { part, row });
         }
         if let Some(schema) = &ir.json_schema {
-            let style = JsonStyle { whitespace: ir.limits.json_whitespace.unwrap_or_default(), text_is_forbidden };
             let checked = CheckedSchema::new(&prefix.part("json_schema"), schema, style, &self.config)?;
             let structural = self.factory.compile(&prefix.part("json_schema"), &checked.lark);
             plan.structural.push(structural.map_err(|rejection| checked.explain(rejection))?);

@@ -5,7 +5,7 @@
 //! before it gets here ([`schema`](super::schema), [`lark`](super::lark)). Any error of its matcher is final, so a token
 //! is validated before it is consumed.
 
-use llguidance::api::{GrammarInit, ParserLimits, StopReason, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, ParserFactory};
@@ -161,11 +161,8 @@ impl Structural {
     }
 
     fn lost(&self, message: &str) -> GuideError {
-        let out_of_fuel =
-            matches!(self.matcher.stop_reason(), StopReason::LexerTooComplex | StopReason::ParserTooComplex)
-                || message.starts_with("lexer error:")
-                || message.starts_with("parser error:");
-        if out_of_fuel {
+        let message = message.to_ascii_lowercase();
+        if message.starts_with("lexer error") || message.starts_with("parser error") {
             return GuideError::LimitExceeded { part: self.part.clone() };
         }
         // Only the kind of failure: the rest of the message may quote generated text.

@@ -1,0 +1,160 @@
+//! Input that is meant to hurt gives a typed error quickly, or compiles and stays within its fuel.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn chain_of_refs(len: usize) -> Value {
+    let mut defs = serde_json::Map::new();
+    for idx in 0..len {
+        defs.insert(format!("d{idx}"), json!({"type": "array", "items": {"$ref": format!("#/$defs/d{}", idx + 1)}}));
+    }
+    defs.insert(format!("d{len}"), json!({"type": "integer"}));
+    json!({"$ref": "#/$defs/d0", "$defs": defs})
+}
+
+fn nested_schema(depth: usize) -> Value {
+    (0..depth).fold(json!({"type": "integer"}), |inner, _| json!({"type": "array", "items": inner}))
+}
+
+fn chain_of_rules(len: usize, syntax: &str) -> String {
+    let (colon, first) = if syntax == "lark" { (":", "start") } else { ("::=", "root") };
+    let mut source = format!("{first} {colon} r0\n");
+    for idx in 0..len {
+        source += &format!("r{idx} {colon} r{}\n", idx + 1);
+    }
+    source + &format!("r{len} {colon} \"a\"\n")
+}
+
+fn compile(value: Value) -> (Result<(), GuideError>, Duration) {
+    let begun = Instant::now();
+    (BYTES.compile(&[ir(value)]).map(drop), begun.elapsed())
+}
+
+#[test]
+fn what_is_over_a_bound_is_named_and_quick() {
+    let grammar = |syntax: &str, source: String| json!({"grammar": {"syntax": syntax, "source": source}});
+    let regex = |pattern: &str| json!({"regex_patterns": [{"any_of": [{"pattern": pattern}], "match": "full"}]});
+    let many: serde_json::Map<String, Value> = (0..5_000).map(|idx| (format!("p{idx}"), json!({}))).collect();
+    let cases = [
+        json!({"json_schema": chain_of_refs(2_000)}),
+        json!({"json_schema": nested_schema(400)}),
+        json!({"json_schema": {"properties": many}}),
+        json!({"json_schema": {"enum": vec!["x"; 5_000]}}),
+        json!({"json_schema": {"type": "string", "pattern": "((a{1000}){1000}){1000}"}}),
+        json!({"json_schema": {"type": "array", "maxItems": 4_000_000_000u64}}),
+        json!({"json_schema": {"const": "x".repeat(1 << 20)}}),
+        json!({"json_schema": {}, "limits": {"json_whitespace": {"max_newlines": 1, "max_spaces": 4_000_000_000u64}}}),
+        grammar("lark", chain_of_rules(5_000, "lark")),
+        grammar("gbnf", chain_of_rules(4_000, "gbnf")),
+        grammar("lark", format!("start: {}\"a\"{}", "(".repeat(500), ")".repeat(500))),
+        grammar("gbnf", format!("root ::= {}\"a\"{}", "(".repeat(500), ")".repeat(500))),
+        grammar("ebnf", format!("s = {}'a'{};", "[".repeat(500), "]".repeat(500))),
+        grammar("gbnf", "root ::= ((\"a\"{1000}){1000}){1000}".into()),
+        grammar("lark", "start: /((a{1000}){1000}){1000}/".into()),
+        grammar("lark", "start: \"a\"~1000000000".into()),
+        grammar("lark", format!("start: %json {}", nested_schema(200))),
+        grammar("ebnf", "x".repeat(1 << 20)),
+        regex("((a{1000}){1000}){1000}"),
+        regex(&"(a|b)".repeat(10_000)),
+        json!({"forbidden_text": vec![json!({"text": "x"}); 20_000]}),
+        json!({"forbidden_text": [{"text": "x".repeat(1 << 20)}]}),
+        json!({"token_masks": {"allowed_tokens": vec![0; 2_000_000]}}),
+        json!({"regex_patterns": vec![json!({"any_of": [{"pattern": "a"}], "match": "full"}); 40]}),
+    ];
+    for case in cases {
+        let what: String = case.to_string().chars().take(80).collect();
+        let (result, took) = compile(case);
+        let is_named = matches!(
+            result,
+            Err(GuideError::TooLarge { .. } | GuideError::InvalidGrammar { .. } | GuideError::UnsupportedSchema { .. })
+        );
+        assert!(is_named, "{what}: {result:?}");
+        assert!(took < Duration::from_secs(2), "{what} took {took:?}");
+    }
+}
+
+#[test]
+fn what_is_just_below_the_bounds_compiles_and_runs_on_a_small_stack() {
+    let config = GuideConfig::default();
+    let cases = [
+        json!({"json_schema": chain_of_refs(config.max_ref_chain - 2)}),
+        json!({"json_schema": nested_schema(config.max_schema_nesting - 2)}),
+        json!({"grammar": {"syntax": "lark", "source": chain_of_rules(config.max_rule_chain - 3, "lark")}}),
+        json!({"grammar": {"syntax": "gbnf", "source": chain_of_rules(config.max_rule_chain - 3, "gbnf")}}),
+        json!({"grammar": {"syntax": "gbnf", "source": format!("root ::= {}\"a\"{}", "(".repeat(24), ")".repeat(24))}}),
+    ];
+    for (idx, case) in cases.into_iter().enumerate() {
+        let mut matcher = start(&BYTES, std::slice::from_ref(&case));
+        // A mask worker has an ordinary stack.
+        let worker = std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
+            for _ in 0..100 {
+                let row = filled(&mut matcher).unwrap_or_else(|error| panic!("case {idx}: {error}"));
+                let Some(token) = allowed_tokens(&row).next() else { break };
+                matcher.accept(token).unwrap_or_else(|error| panic!("case {idx}: {error}"));
+                if matcher.has_ended() {
+                    break;
+                }
+            }
+        });
+        worker.expect("a thread").join().expect("no overflow and no panic");
+    }
+}
+
+#[test]
+fn ten_thousand_forbidden_words_compile() {
+    let mut random = Random(1);
+    let mut word =
+        || -> String { (0..3 + random.below(12)).map(|_| (b'a' + random.below(26) as u8) as char).collect() };
+    let words: Vec<Value> = (0..10_000).map(|_| json!({"text": word()})).collect();
+    let (result, took) = compile(json!({"forbidden_text": words}));
+    assert_eq!(result, Ok(()));
+    assert!(took < Duration::from_secs(3), "took {took:?}");
+}
+
+#[test]
+fn what_can_only_loop_is_unsatisfiable() {
+    for case in [
+        json!({"grammar": {"syntax": "lark", "source": "start: start"}}),
+        json!({"grammar": {"syntax": "lark", "source": "start: a\na: b\nb: a"}}),
+        json!({"grammar": {"syntax": "lark", "source": "start: /[^\\s\\S]/"}}),
+        json!({"json_schema": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}}),
+        json!({"regex_patterns": [{"any_of": [{"pattern": "[^\\s\\S]"}], "match": "full"}]}),
+    ] {
+        let (result, took) = compile(case.clone());
+        assert!(matches!(result, Err(GuideError::Unsatisfiable { .. })), "{case}: {result:?}");
+        assert!(took < Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn an_expensive_mask_ends_in_a_typed_error() {
+    let config = GuideConfig { step_lexer_fuel: 20, step_items: 20, ..GuideConfig::default() };
+    let guide = Guide::new(Arc::clone(BYTES.vocabulary()), config).expect("the vocabulary can be sliced");
+    let source = "start: (/[a-m]+x?/ | /[g-z]+y/ | /(a|b)*c{3,9}/)+";
+    let mut error = None;
+    if let Ok(compiled) = guide.compile(&[ir(json!({"grammar": {"syntax": "lark", "source": source}}))]) {
+        let mut matcher = compiled.matcher(b"").expect("a matcher");
+        for _ in 0..50 {
+            if let Err(found) = filled(&mut matcher).and_then(|_| matcher.accept(u32::from(b'a'))) {
+                error = Some(found);
+                break;
+            }
+        }
+    } else {
+        error = guide.compile(&[ir(json!({"grammar": {"syntax": "lark", "source": source}}))]).map(drop).err();
+    }
+    assert_eq!(error, Some(GuideError::LimitExceeded { part: "grammar".into() }));
+}
+
+#[test]
+fn errors_carry_no_generated_text() {
+    let mut matcher = start(&BYTES, &[json!({"json_schema": {"const": "secret"}})]);
+    for byte in b"\"sec" {
+        matcher.accept(u32::from(*byte)).expect("allowed");
+    }
+    let error = matcher.accept(u32::from(b'x')).expect_err("not in the constant");
+    assert!(!error.to_string().contains("sec"), "{error}");
+    let json = serde_json::to_value(&error).expect("errors serialize");
+    assert_eq!(json, json!({"code": "not_allowed", "part": "json_schema", "token": u32::from(b'x')}));
+}
