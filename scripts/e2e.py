@@ -359,6 +359,8 @@ def malformed_requests_each_have_their_own_error(server):
         (completion(suffix="x"), 400, "unsupported_parameter", "suffix", ""),
         (completion(max_tokens=-1), 400, "invalid_value", "max_tokens", "-1"),
         (completion(max_tokens="x"), 400, "invalid_type", "max_tokens", ""),
+        (completion(stop=""), 400, "invalid_text", "stop", ""),
+        (completion(stop=["a"] * 17), 400, "invalid_text", "stop", "17"),
         (completion(temperature=-1), 400, "out_of_range", "temperature", ""),
         (completion(temperature=1e300), 400, "out_of_range", "temperature", ""),
         (completion(n=10**9), 400, "out_of_range", "n", ""),
@@ -366,7 +368,7 @@ def malformed_requests_each_have_their_own_error(server):
         (completion(prompt="word " * 20000), 400, "context_length_exceeded", "prompt", ""),
         (completion(prompt=[10**9]), 400, "invalid_prompt_token", "prompt", ""),
         (b'{"prompt": "' + b"x" * MAX_BODY_BYTES + b'"}', 413, "body_too_large", None, ""),
-        (completion(response_format=schema({"type": "strnig"})), 422, "invalid_schema", at, ""),
+        (completion(response_format=schema(5)), 422, "invalid_schema", at, ""),
         (completion(response_format=schema({"type": "array", "uniqueItems": True})), 422, "unsupported_schema", at, ""),
         (completion(response_format=schema(False)), 422, "unsatisfiable", at, ""),
         (
@@ -378,18 +380,20 @@ def malformed_requests_each_have_their_own_error(server):
         ),
         (completion(structured_outputs={"regex": "a(b"}), 422, "invalid_regex", "structured_outputs.regex", "byte "),
         (
-            completion(constraint_ir={"token_masks": {"allowed_tokens": []}}),
+            completion(response_format={"type": "json_object"}, structured_outputs={"regex": "[a-z]+"}),
             422,
             "unsatisfiable",
-            "constraint_ir.token_masks",
-            "",
+            None,
+            "json_schema",
         ),
+        (completion(context={"source": "x = 1", "language": "python"}), 422, "nothing_mined", "context", ""),
         (completion(constraint_ir={"json_shcema": {}}), 400, "unknown_parameter", "constraint_ir.json_shcema", ""),
     ]:
         got, reply = server.http("POST", "/v1/completions", body)
         error = reply["error"]
         assert (got, error["code"]) == (status, code), (body[:200], got, reply)
         assert param is None or error["param"] == param, (body[:200], reply)
+        assert error["type"] == "invalid_request_error", (body[:200], reply)
         assert words in error["message"], (body[:200], reply)
         assert server.health()["status"] == "ok"
     assert server.http("GET", "/v1/completions")[0] == 405

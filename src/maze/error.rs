@@ -65,6 +65,12 @@ pub enum Error {
     /// A constraint set that could not be compiled.
     #[error(transparent)]
     Braid(#[from] BraidError),
+    /// Source code that says nothing about the output; it would be ignored without a word.
+    #[error("nothing in {file} binds the output: name a type with `type`, or leave the context out")]
+    NothingMined {
+        /// How the source is named.
+        file: String,
+    },
     /// A constraint that cannot be enforced.
     #[error(transparent)]
     Guide(#[from] GuideError),
@@ -146,7 +152,7 @@ impl Error {
                 ErrorClass::Invalid
             }
             Self::PromptTooLarge { .. } | Self::ContextLength { .. } => ErrorClass::TooLarge,
-            Self::Ir { .. } | Self::Clew(_) | Self::Braid(_) => ErrorClass::Unprocessable,
+            Self::Ir { .. } | Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } => ErrorClass::Unprocessable,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
             Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } => ErrorClass::Unavailable,
@@ -165,6 +171,7 @@ impl Error {
             Self::Ir { .. } => "invalid_constraint_ir",
             Self::Clew(_) => "extraction_failed",
             Self::Braid(_) => "compilation_failed",
+            Self::NothingMined { .. } => "nothing_mined",
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
             Self::Text(_) => "invalid_text",
             Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
@@ -183,11 +190,15 @@ impl Error {
     pub fn param(&self) -> Option<String> {
         match self {
             Self::OutOfRange { param, .. } => Some((*param).to_owned()),
-            Self::PromptTooLarge { .. } | Self::PromptToken { .. } | Self::ContextLength { .. } => {
-                Some("prompt".into())
-            }
+            Self::PromptTooLarge { .. }
+            | Self::PromptToken { .. }
+            | Self::ContextLength { .. }
+            | Self::Engine(EngineError::EmptyPrompt | EngineError::TooLong { .. }) => Some("prompt".into()),
+            Self::Text(
+                TextError::EmptyStopString | TextError::TooManyStopStrings { .. } | TextError::StopStringTooLong { .. },
+            ) => Some("stop".into()),
             Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
-            Self::Clew(_) | Self::Braid(_) => Some("context".into()),
+            Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } => Some("context".into()),
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
             _ => None,
         }

@@ -243,7 +243,8 @@ struct TokenizedPrompt {
 fn mine(context: &SourceContext) -> Result<ConstraintIr, Error> {
     let set = crate::clew::extract(&context.source, context.language, &context.file)?;
     let options = crate::braid::CompileOptions { root_type: context.type_name.clone() };
-    Ok(crate::braid::compile(&set, &options)?)
+    let ir = crate::braid::compile(&set, &options)?;
+    if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
 }
 
 /// A seed nobody chose, below 2^53 so that it survives JSON readers with doubles.

@@ -4,6 +4,9 @@
 //! that names it. Fields beyond OpenAI's: vLLM's `structured_outputs`, `top_k`, `min_p` and `repetition_penalty`, and
 //! our own `constraint_ir` and `context`. Replies carry OpenAI's fields, and beside them `validation` in each choice
 //! and `provenance`, one record per choice in the order of `choices`.
+//!
+//! What several fields ask for all holds. Verdicts and provenance number the IRs in this order: `response_format`;
+//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`; `constraint_ir`; `context`.
 
 use std::collections::BTreeMap;
 
