@@ -122,3 +122,24 @@ fn the_gguf_carries_its_tokenizer() -> TestResult {
     assert!(tokenizer.merges.len() > 48_000);
     Ok(())
 }
+
+/// The same file through an implementation that is not ours.
+#[test]
+fn a_quantized_prompt_agrees_with_candle_transformers() -> TestResult {
+    use candle_core::quantized::gguf_file::Content;
+    use candle_core::{Device, Tensor};
+    use candle_transformers::models::quantized_llama::ModelWeights;
+
+    let mut file = std::fs::File::open(model_file())?;
+    let content = Content::read(&mut file)?;
+    let mut peer = ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
+    let mut driver = Driver::new(&model_file(), &LoadOptions::default(), 1, 128)?;
+    for vector in vectors()? {
+        let ids = Tensor::new(&vector.ids[..], &Device::Cpu)?.unsqueeze(0)?;
+        let expected: Vec<f32> = peer.forward(&ids, 0)?.flatten_all()?.to_vec1()?;
+        let ours = driver.prefill(&vector.ids, vector.ids.len())?;
+        let worst = worst_difference(&ours[vector.ids.len() - 1], &expected);
+        assert!(worst < QUANTIZATION_ERROR, "{:?}: logits off by {worst}", vector.prompt);
+    }
+    Ok(())
+}

@@ -61,9 +61,4 @@ impl Logits {
             .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row))
             .collect())
     }
-
-    /// The scores, for kernels that work where they lie.
-    pub(crate) fn tensor(&self) -> &Tensor {
-        &self.rows
-    }
 }
