@@ -262,27 +262,15 @@ impl Matcher {
         Ok(None)
     }
 
-    /// Names the parts that contradict each other, by leaving out one after another of all that narrow the mask.
+    /// Names the parts that contradict each other: leaving out any of them would let a token follow, or the output end.
     fn dead_end(&mut self, scratch: &mut [u32]) -> Result<GuideError, GuideError> {
-        let mut narrowing = Vec::new();
-        for list in &self.compiled.lists {
-            narrowing.push((vec![list.part.clone()], list.row.clone()));
-        }
-        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
-            let mut row = self.compiled.text.to_vec();
-            automaton.intersect_mask(state, &self.compiled.tokens, &mut row);
-            narrowing.push((automaton.parts.clone(), row));
-        }
-        for structural in &mut self.structural {
-            let mut row = self.compiled.text.to_vec();
-            structural.intersect_mask(&mut row)?;
-            narrowing.push((vec![structural.part().to_owned()], row));
-        }
+        let mut narrowing = self.narrowing()?;
         let mut idx = 0;
         while idx < narrowing.len() {
-            scratch.copy_from_slice(&self.compiled.text);
+            scratch.fill(u32::MAX);
             let others = narrowing.iter().enumerate().filter(|(other, _)| *other != idx);
             others.for_each(|(_, (_, row))| mask::intersect(scratch, row));
+            mask::intersect(scratch, &self.with_end_tokens(self.compiled.text.to_vec()));
             if mask::is_empty(scratch) {
                 narrowing.remove(idx);
             } else {
@@ -292,6 +280,32 @@ impl Matcher {
         scratch.fill(0);
         let parts = narrowing.into_iter().flat_map(|(parts, _)| parts).collect();
         Ok(GuideError::DeadEnd { parts, byte_offset: self.num_bytes })
+    }
+
+    /// What each part alone would let follow, end tokens included where it accepts.
+    fn narrowing(&mut self) -> Result<Vec<(Vec<String>, Vec<u32>)>, GuideError> {
+        let mut narrowing = Vec::new();
+        for list in &self.compiled.lists {
+            narrowing.push((vec![list.part.clone()], self.with_end_tokens(list.row.clone())));
+        }
+        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
+            let mut row = self.compiled.text.to_vec();
+            automaton.intersect_mask(state, &self.compiled.tokens, &mut row);
+            let row = if automaton.dfa.is_accepting(state) { self.with_end_tokens(row) } else { row };
+            narrowing.push((automaton.parts.clone(), row));
+        }
+        for idx in 0..self.structural.len() {
+            let mut row = self.compiled.text.to_vec();
+            self.structural[idx].intersect_mask(&mut row)?;
+            let row = if self.structural[idx].is_accepting()? { self.with_end_tokens(row) } else { row };
+            narrowing.push((vec![self.structural[idx].part().to_owned()], row));
+        }
+        Ok(narrowing)
+    }
+
+    fn with_end_tokens(&self, mut row: Vec<u32>) -> Vec<u32> {
+        self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(&mut row, token));
+        row
     }
 }
 
