@@ -262,7 +262,7 @@ impl<'a> Reader<'a> {
     fn new(path: &str, crates: &'a BTreeSet<&'a str>, file: &syn::File) -> Self {
         let parts = path.trim_end_matches(".rs").split('/').filter(|part| *part != "mod");
         let module: Vec<_> = parts.map(String::from).collect();
-        let in_test = module.last().is_some_and(|name| name == "tests");
+        let in_test = module.iter().any(|name| name == "tests");
         let mut names = OwnNames(BTreeSet::new());
         names.visit_file(file);
         Self { crates, module, own_names: names.0, in_test, found: BTreeSet::new(), has_unsafe: false }
