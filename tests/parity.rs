@@ -151,12 +151,12 @@ fn a_missing_shard_is_named() -> TestResult {
 
 #[test]
 fn a_truncated_gguf_is_a_typed_error() -> TestResult {
-    use candle_core::quantized::{QTensor, gguf_file};
+    use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
     use candle_core::{DType, Device, Tensor};
 
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("small.gguf");
-    let tensor = QTensor::quantize(&Tensor::zeros((4, 64), DType::F32, &Device::Cpu)?, gguf_file_layout())?;
+    let tensor = QTensor::quantize(&Tensor::zeros((4, 64), DType::F32, &Device::Cpu)?, GgmlDType::Q8_0)?;
     let architecture = gguf_file::Value::String("llama".into());
     let mut file = std::fs::File::create(&path)?;
     gguf_file::write(&mut file, &[("general.architecture", &architecture)], &[("token_embd.weight", &tensor)])?;
@@ -172,8 +172,4 @@ fn a_truncated_gguf_is_a_typed_error() -> TestResult {
         assert!(message.starts_with("FILE is damaged or incomplete: "), "{len} of {} bytes: {message}", bytes.len());
     }
     Ok(())
-}
-
-fn gguf_file_layout() -> candle_core::quantized::GgmlDType {
-    candle_core::quantized::GgmlDType::Q8_0
 }

@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use ananke::model::{GgufFile, LoadOptions, QuantLayout};
 use common::{Driver, Part, TestResult, argmax, repository, worst_difference};
 
-/// How far rounding the activations to 8 bits, as products of quantized weights do, moves a logit of this model.
-/// The largest move seen on the reference's prompts is about 0.3; where the two best logits are closer than twice
-/// this bound, either may win.
-const QUANTIZATION_ERROR: f32 = 0.5;
+/// Standard deviation of a logit's move when activations are rounded to 8 bits, as products of quantized weights do:
+/// 0.128 straight from the file and 0.157 after rounding the weights again to Q8_0, measured against f32 over all
+/// logits of the reference's 160 steps.
+const QUANTIZATION_ERROR: f32 = 0.16;
+/// The two best logits move apart or together by `sqrt(2)` times that; beyond three such deviations the order holds.
+const CLEAR_MARGIN: f32 = 3.0 * std::f32::consts::SQRT_2 * QUANTIZATION_ERROR;
 
 #[derive(serde::Deserialize)]
 struct Reference {
@@ -55,22 +57,30 @@ fn dequantized_to_f32_every_greedy_token_is_transformers() -> TestResult {
 /// Every step runs on transformers' tokens, so that one close call does not hide the steps after it.
 fn check_quantized(layout: Option<QuantLayout>) -> TestResult {
     let mut driver = Driver::new(&model_file(), &LoadOptions { layout, ..LoadOptions::default() }, 1, 128)?;
-    let mut num_compared = 0;
+    let (mut num_clear, mut num_equal) = (0, 0);
     for vector in vectors()? {
         let forced: Vec<u32> = vector.ids.iter().chain(&vector.greedy).copied().collect();
-        let rows = driver.prefill(&forced, forced.len())?;
-        let worst = worst_difference(&rows[vector.ids.len() - 1][..64], &vector.logits_first_64);
-        assert!(worst < QUANTIZATION_ERROR, "{:?}: logits off by {worst}", vector.prompt);
+        let rows = &driver.prefill(&forced, forced.len())?[vector.ids.len() - 1..];
+        let moved = deviation(&rows[0][..64], &vector.logits_first_64);
+        assert!(moved < 2.0 * QUANTIZATION_ERROR, "{:?}: logits moved by {moved}", vector.prompt);
         for (step, (expected, margin)) in vector.greedy.iter().zip(&vector.margins).enumerate() {
-            if *margin > 2.0 * QUANTIZATION_ERROR {
-                let found = argmax(&rows[vector.ids.len() - 1 + step]);
+            let found = argmax(&rows[step]);
+            num_equal += usize::from(found == *expected);
+            if *margin > CLEAR_MARGIN {
                 assert_eq!(found, *expected, "{:?}, step {step}, margin {margin}", vector.prompt);
-                num_compared += 1;
+                num_clear += 1;
             }
         }
     }
-    assert!(num_compared > 80, "only {num_compared} of 160 steps were clear enough to compare");
+    assert!(num_clear >= 110 && num_equal >= 150, "{num_clear} steps were clear, {num_equal} of 160 equal");
     Ok(())
+}
+
+/// Standard deviation of the differences; a shift of all logits alike changes no choice and does not count.
+fn deviation(found: &[f32], expected: &[f32]) -> f32 {
+    let differences = || found.iter().zip(expected).map(|(a, b)| a - b);
+    let mean = differences().sum::<f32>() / found.len() as f32;
+    (differences().map(|difference| (difference - mean).powi(2)).sum::<f32>() / found.len() as f32).sqrt()
 }
 
 #[test]

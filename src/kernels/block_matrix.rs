@@ -5,6 +5,7 @@
 //! back through the sums of the activations' blocks, so the integer part is exact. Nothing is rounded anew:
 //! scales and minima stay the f16 of the file.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop, reason = "counted loops over registers unroll; iterators hide which")]
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use half::f16;

@@ -4,6 +4,7 @@
 //! into weights, and then weigh the values in order of position; nothing of it depends on the other items, on how the
 //! prompt was cut, or on which blocks the sequence got.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop, reason = "counted loops over registers unroll; iterators hide which")]
 
 use std::cell::RefCell;
 
@@ -105,7 +106,8 @@ impl PagedAttention<'_> {
     /// Checks all that the inner loops rely on, and returns the head's width.
     fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
         let (num_heads, num_kv_heads) = (self.num_heads, self.num_kv_heads);
-        if num_kv_heads == 0 || num_heads % num_kv_heads != 0 || q.width % num_heads != 0 || self.block_len == 0 {
+        let divides = num_heads.is_multiple_of(num_kv_heads) && q.width.is_multiple_of(num_heads);
+        if num_kv_heads == 0 || num_heads == 0 || !divides || self.block_len == 0 {
             bail!("{OP}: {num_heads} heads over {num_kv_heads} in rows of {}", q.width)
         }
         let head_dim = q.width / num_heads;

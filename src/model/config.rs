@@ -101,7 +101,7 @@ impl LlamaConfig {
         let invalid = |key: &str, found: usize, expected: String| {
             Err(ModelError::InvalidKey { file: file.into(), key: key.into(), found: found.to_string(), expected })
         };
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let expected = format!("a divisor of the {} attention heads", self.num_attention_heads);
             return invalid("num_key_value_heads", self.num_key_value_heads, expected);
         }

@@ -143,7 +143,7 @@ impl<'a> QuantWeight<'a> {
     /// As candle holds it, for the layouts whose products are candle's.
     pub(crate) fn to_qtensor(&self, device: &Device) -> Result<QTensor, ModelError> {
         // Candle reads blocks in place and wants them aligned; a slice of a file may lie anywhere.
-        let aligned = self.bytes.as_ptr() as usize % 8 == 0;
+        let aligned = self.bytes.as_ptr().addr().is_multiple_of(8);
         let bytes = if aligned { Cow::Borrowed(&*self.bytes) } else { Cow::Owned(self.bytes.to_vec()) };
         let storage = QStorage::from_data(bytes, device, self.layout.ggml())?;
         Ok(QTensor::new(storage, self.shape.as_slice())?)

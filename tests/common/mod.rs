@@ -1,6 +1,7 @@
 //! A driver for models in tests: sequences with block tables of their own over one cache, and no engine.
 
-#![allow(dead_code, unreachable_pub, reason = "each test crate uses its part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
