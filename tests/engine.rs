@@ -79,7 +79,7 @@ fn workload(guide: &Guide) -> Vec<SequenceRequest> {
         .map(|index: usize| {
             let prompt = b"shared beginning of a prompt that fills several blocks of the cache; ".repeat(1 + index % 4);
             let prompt = [&prompt[..], format!("and its own end {}", index % 6).as_bytes()].concat();
-            let irs = if index % 3 == 0 { vec![schema.clone()] } else { Vec::new() };
+            let irs = if index.is_multiple_of(3) { vec![schema.clone()] } else { Vec::new() };
             request(guide, &irs, &prompt, index as u64, 40 + index as u32)
         })
         .collect()

@@ -31,7 +31,7 @@ enum Command {
     /// Compile a constraint set to a constraint IR.
     Compile(compile::CompileArgs),
     /// Generate text under constraints.
-    Generate(generate::GenerateArgs),
+    Generate(Box<generate::GenerateArgs>),
     /// Print the JSON Schema of the constraint IR.
     Schema,
 }
@@ -45,7 +45,7 @@ impl Cli {
         match self.command {
             Command::Extract(args) => extract::run(&args, out),
             Command::Compile(args) => compile::run(&args, out),
-            Command::Generate(args) => generate::run(args, embedded, out),
+            Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),
         }
     }

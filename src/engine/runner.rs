@@ -6,6 +6,9 @@ use super::{EngineConfig, EngineError};
 use crate::kernels::sampling::{SampledToken, SamplingError};
 use crate::model::{Batch, KvCache, LanguageModel, Logits};
 
+/// Whose row was sampled, and what came of it.
+pub(super) type SampledRow = (SequenceId, Result<SampledToken, SamplingError>);
+
 pub(super) struct ModelRunner {
     model: Box<dyn LanguageModel>,
     cache: KvCache,
@@ -27,11 +30,7 @@ impl ModelRunner {
     }
 
     /// Samples the rows whose masks are here; an error of one row is that row's alone.
-    pub(super) fn sample(
-        &self,
-        logits: &Logits,
-        rows: &[RowToSample<'_>],
-    ) -> Result<Vec<(SequenceId, Result<SampledToken, SamplingError>)>, EngineError> {
+    pub(super) fn sample(&self, logits: &Logits, rows: &[RowToSample<'_>]) -> Result<Vec<SampledRow>, EngineError> {
         let sampled = logits.sample(rows.iter().map(|row| (row.logit_row, &row.row)))?;
         Ok(rows.iter().map(|row| row.id).zip(sampled).collect())
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::block_pool::{BlockPool, PrefixId};
 use super::mask_workers::Mask;
 use super::request::Submission;
+use super::runner::SampledRow;
 use super::sequence::{MaskRow, Sequence, SequenceId};
 use super::stats::{add, set};
 use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
@@ -157,11 +158,7 @@ impl Scheduler {
     }
 
     /// Records what was computed and sampled. A row whose mask is late keeps its place: its last token runs again.
-    pub(super) fn commit(
-        &mut self,
-        step: &Step,
-        sampled: Vec<(SequenceId, Result<SampledToken, SamplingError>)>,
-    ) -> Vec<MaskRow> {
+    pub(super) fn commit(&mut self, step: &Step, sampled: Vec<SampledRow>) -> Vec<MaskRow> {
         for entry in &step.entries {
             let Some(sequence) = self.sequences.get_mut(&entry.id) else { continue };
             let is_late = entry.logit_row.is_some() && sequence.is_away();

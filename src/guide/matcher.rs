@@ -283,7 +283,7 @@ impl Matcher {
     }
 
     /// What each part alone would let follow, end tokens included where it accepts.
-    fn narrowing(&mut self) -> Result<Vec<(Vec<String>, Vec<u32>)>, GuideError> {
+    fn narrowing(&mut self) -> Result<Vec<Narrowing>, GuideError> {
         let mut narrowing = Vec::new();
         for list in &self.compiled.lists {
             narrowing.push((vec![list.part.clone()], self.with_end_tokens(list.row.clone())));
@@ -308,6 +308,9 @@ impl Matcher {
         row
     }
 }
+
+/// Parts, and the row of what they alone would let follow.
+type Narrowing = (Vec<String>, Vec<u32>);
 
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

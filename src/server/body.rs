@@ -141,7 +141,7 @@ mod tests {
     fn every_fault_is_named_with_its_place() {
         for (body, code, param, message) in [
             (r#"{"count": 1"#, "invalid_json", None, "at line 1 column 11"),
-            ("{\"count\": 1,\n \"x\" 2}", "invalid_json", None, "at line 2 column 6"),
+            ("{\"count\": 1,\n \"inner\" 2}", "invalid_json", None, "at line 2 column 10"),
             (r#"{"count": 1} {}"#, "invalid_json", None, "trailing characters"),
             (r#"{"count": 1, "cuont": 2}"#, "unknown_parameter", Some("cuont"), "`count`"),
             (r#"{"count": 1, "inner": [{"name": "a"}, {"nmae": ""}]}"#, "unknown_parameter", Some("inner[1].nmae"), ""),

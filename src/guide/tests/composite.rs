@@ -1,7 +1,5 @@
 //! Four parts at once on the embedded model's vocabulary: whatever is sampled and ends passes independent checks.
 
-use std::time::{Duration, Instant};
-
 use super::*;
 
 const CLASS: &str = r#"[ -~\n]*"#;
@@ -43,16 +41,15 @@ enum Walk {
     Truncated,
 }
 
-fn walk(compiled: &Arc<CompiledConstraint>, seed: u64, times: &mut Vec<Duration>) -> Walk {
+fn walk(compiled: &Arc<CompiledConstraint>, seed: u64) -> Walk {
     let mut random = Random(seed);
     let mut matcher = compiled.matcher(b"").expect("a matcher");
     let mut tokens = Vec::new();
     let vocabulary = NANO.vocabulary();
     let mut row = vec![0; num_words(vocabulary.num_rows())];
     for _ in 0..400 {
-        let begun = Instant::now();
         match matcher.fill(&mut row) {
-            Ok(()) => times.push(begun.elapsed()),
+            Ok(()) => {}
             Err(GuideError::DeadEnd { parts, .. }) => {
                 assert!(parts.len() > 1, "one part alone has no dead end: {parts:?}");
                 return Walk::DeadEnd;
@@ -79,7 +76,7 @@ fn every_finished_walk_under_four_parts_passes_all_four_checks() {
     let banned = forbidden_ids();
     let (mut num_finished, mut num_dead_ends) = (0, 0);
     for seed in 0..200 {
-        let tokens = match walk(&compiled, seed, &mut Vec::new()) {
+        let tokens = match walk(&compiled, seed) {
             Walk::Finished(tokens) => tokens,
             Walk::DeadEnd => {
                 num_dead_ends += 1;
@@ -127,7 +124,7 @@ fn whatever_a_schema_lets_finish_is_valid() {
         let compiled = NANO_GUIDE.compile(&[ir(json!({"json_schema": schema}))]).expect("compiles");
         let validator = jsonschema::validator_for(schema).expect("a valid schema");
         for seed in 0..20 {
-            let Walk::Finished(tokens) = walk(&compiled, seed, &mut Vec::new()) else { continue };
+            let Walk::Finished(tokens) = walk(&compiled, seed) else { continue };
             num_finished += 1;
             let bytes = NANO.vocabulary().decode(&tokens);
             let text = String::from_utf8(bytes).expect("whole characters");
@@ -151,37 +148,4 @@ fn a_planted_fault_is_allowed_and_let_through() {
     matcher.accept(wrong).expect("the fault is let through");
     assert!(filled(&mut matcher).is_ok());
     matcher.rollback(1).expect("and taken back");
-}
-
-#[test]
-#[ignore = "a measurement: cargo nextest run --release --lib mask_times --run-ignored only --no-capture"]
-#[allow(clippy::print_stdout, reason = "a measurement prints")]
-fn mask_times() {
-    let cases = [
-        ("json schema", json!({"json_schema": schema()})),
-        ("forbidden text", json!({"forbidden_text": FORBIDDEN.map(|text| json!({"text": text}))})),
-        ("regex", json!({"regex_patterns": [{"any_of": [{"pattern": CLASS}], "match": "full"}]})),
-        ("four parts", four_parts()),
-    ];
-    for (name, value) in cases {
-        let begun = Instant::now();
-        let compiled = NANO_GUIDE.compile(&[ir(value)]).expect("compiles");
-        let compile = begun.elapsed();
-        let begun = Instant::now();
-        let _matcher = compiled.matcher(b"").expect("a matcher");
-        let clone = begun.elapsed();
-        for round in ["cold", "warm"] {
-            let mut times = Vec::new();
-            (0..100).for_each(|seed| drop(walk(&compiled, seed, &mut times)));
-            times.sort_unstable();
-            let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-            println!(
-                "{name}, {round}: compile {compile:?}, matcher {clone:?}, {} masks, p50 {:?}, p99 {:?}, max {:?}",
-                times.len(),
-                at(0.5),
-                at(0.99),
-                at(1.0)
-            );
-        }
-    }
 }
