@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Default, Parser)]
 #[command(name = "ananke-serve", version)]
 pub struct ServeArgs {
-    /// A TOML file with the tables [server], [model] and [limits].
+    /// A TOML file with the tables `server`, `model` and `limits`.
     #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where and how to serve.

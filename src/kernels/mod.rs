@@ -3,8 +3,8 @@
 //!
 //! Every output row is reduced in an order that depends on the row alone, never on how many rows run beside it or on
 //! which thread runs them: that is what makes a sequence's bytes the same under any batching and any chunking.
-//! Loops are written once over [`lanes::Lanes`] and compiled for AVX-512, AVX2 and portable code; which one runs is
-//! found at run time. All of them share one pool of threads ([`parallel`]).
+//! Loops are written once over `Lanes` and compiled for AVX-512, AVX2 and portable code; which one runs is
+//! found at run time. All of them share one pool of threads (`parallel`).
 
 mod lanes;
 mod operand;
