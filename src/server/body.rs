@@ -47,7 +47,7 @@ fn unreadable(rejection: &BytesRejection, app: &App) -> HttpError {
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpError> {
     if bytes.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
         serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| fault("", "", &error))?;
-        return Err(HttpError::InvalidType { param: String::new(), reason: "the body must be a JSON object".into() });
+        return Err(HttpError::InvalidType { param: String::new(), reason: "expected a JSON object".into() });
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = read(&mut deserializer, "")?;
@@ -86,9 +86,9 @@ fn fault(prefix: &str, path: &str, error: &serde_json::Error) -> HttpError {
             let accepted = rest.split_once(", ").map_or("no parameters are taken here", |(_, accepted)| accepted);
             HttpError::UnknownParameter { param, accepted: accepted.into() }
         }
-        Some(("missing", rest)) => {
-            let field = rest.split('`').nth(1).unwrap_or_default();
-            HttpError::MissingParameter { param: join(&param, field) }
+        Some(("missing", rest)) => HttpError::MissingParameter { param: join(&param, quoted(rest)) },
+        Some(("duplicate", rest)) => {
+            HttpError::InvalidValue { param: join(&param, quoted(rest)), reason: "given more than once".into() }
         }
         Some(("invalid", rest)) if rest.starts_with("type: ") => {
             HttpError::InvalidType { param, reason: rest["type: ".len()..].into() }
@@ -98,6 +98,11 @@ fn fault(prefix: &str, path: &str, error: &serde_json::Error) -> HttpError {
         }
         _ => HttpError::InvalidValue { param, reason: reason.into() },
     }
+}
+
+/// The name in serde's "field `name`".
+fn quoted(text: &str) -> &str {
+    text.split('`').nth(1).unwrap_or_default()
 }
 
 /// `response_format` and `json_schema.name` are `response_format.json_schema.name`; `[0]` needs no dot.
@@ -150,7 +155,7 @@ mod tests {
             (r#"{"count": "1"}"#, "invalid_type", Some("count"), "string"),
             (r#"{"count": -1}"#, "invalid_value", Some("count"), "-1"),
             (r#"{"count": 1, "inner": [{"name": 2}]}"#, "invalid_type", Some("inner[0].name"), "expected a string"),
-            (r#"{"count": 1, "count": 1}"#, "invalid_value", Some("count"), "duplicate field"),
+            (r#"{"count": 1, "count": 1}"#, "invalid_value", Some("count"), "more than once"),
             ("[1, null]", "invalid_type", None, "object"),
             ("[1", "invalid_json", None, "column 2"),
             ("", "invalid_json", None, "column 0"),

@@ -28,9 +28,9 @@ pub(crate) enum HttpError {
     UnknownParameter { param: String, accepted: String },
     #[error("missing required parameter `{param}`")]
     MissingParameter { param: String },
-    #[error("wrong type for `{param}`: {reason}")]
+    #[error("wrong type for {}: {reason}", named(param))]
     InvalidType { param: String, reason: String },
-    #[error("invalid value for `{param}`: {reason}")]
+    #[error("invalid value for {}: {reason}", named(param))]
     InvalidValue { param: String, reason: String },
     #[error("`{param}` is not supported: {reason}")]
     Unsupported { param: String, reason: String },
@@ -46,6 +46,11 @@ pub(crate) enum HttpError {
         param: Option<String>,
         source: Box<maze::Error>,
     },
+}
+
+/// A field by its path; the empty path is the body itself.
+fn named(param: &str) -> String {
+    if param.is_empty() { "the body".into() } else { format!("`{param}`") }
 }
 
 impl HttpError {
