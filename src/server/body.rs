@@ -90,6 +90,10 @@ fn fault(prefix: &str, path: &str, error: &serde_json::Error) -> HttpError {
             let field = rest.split('`').nth(1).unwrap_or_default();
             HttpError::MissingParameter { param: join(&param, field) }
         }
+        Some(("duplicate", rest)) => {
+            let field = rest.split('`').nth(1).unwrap_or_default();
+            HttpError::InvalidValue { param: join(&param, field), reason: reason.into() }
+        }
         Some(("invalid", rest)) if rest.starts_with("type: ") => {
             HttpError::InvalidType { param, reason: rest["type: ".len()..].into() }
         }
