@@ -189,7 +189,7 @@ impl ConfigError {
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::NoGpuSupport { .. } => {
-                "build with `cargo build --release --features cuda` on a machine with CUDA, or leave --gpu out"
+                "leave --gpu out to run on the CPU; GPU kernels come with a later version, built with `--features cuda`"
             }
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
             Self::Model(_) => "`scripts/fetch_model.sh smollm2` brings a small model into models/",

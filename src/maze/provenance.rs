@@ -28,7 +28,7 @@ pub struct Provenance {
     /// The seed; choice `i` draws from stream `i` of it.
     pub seed: u64,
     /// How tokens were drawn.
-    pub sampling: SamplingRecord,
+    pub sampling: SamplingParams,
     /// Most tokens of a choice.
     pub max_tokens: u32,
     /// Strings that end a choice.
@@ -46,35 +46,6 @@ pub struct ConstraintRecord {
     pub sources: Vec<SourceRef>,
     /// The constraints that no part carries.
     pub not_applied: Vec<NotApplied>,
-}
-
-/// The sampling parameters, as provenance writes them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the fields of SamplingParams, under the same names")]
-pub struct SamplingRecord {
-    pub temperature: f32,
-    pub top_k: u32,
-    pub top_p: f32,
-    pub min_p: f32,
-    pub repetition_penalty: f32,
-    pub frequency_penalty: f32,
-    pub presence_penalty: f32,
-    pub logit_bias: Vec<(u32, f32)>,
-}
-
-impl From<&SamplingParams> for SamplingRecord {
-    fn from(params: &SamplingParams) -> Self {
-        Self {
-            temperature: params.temperature,
-            top_k: params.top_k,
-            top_p: params.top_p,
-            min_p: params.min_p,
-            repetition_penalty: params.repetition_penalty,
-            frequency_penalty: params.frequency_penalty,
-            presence_penalty: params.presence_penalty,
-            logit_bias: params.logit_bias.clone(),
-        }
-    }
 }
 
 impl Provenance {
@@ -96,7 +67,7 @@ impl Provenance {
             tokenizer_digest: card.tokenizer_digest,
             constraints,
             seed,
-            sampling: (&request.sampling).into(),
+            sampling: request.sampling.clone(),
             max_tokens,
             stop: request.stop.clone(),
         }
