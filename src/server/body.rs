@@ -90,10 +90,6 @@ fn fault(prefix: &str, path: &str, error: &serde_json::Error) -> HttpError {
         Some(("duplicate", rest)) => {
             HttpError::InvalidValue { param: join(&param, quoted(rest)), reason: "given more than once".into() }
         }
-        Some(("duplicate", rest)) => {
-            let field = rest.split('`').nth(1).unwrap_or_default();
-            HttpError::InvalidValue { param: join(&param, field), reason: reason.into() }
-        }
         Some(("invalid", rest)) if rest.starts_with("type: ") => {
             HttpError::InvalidType { param, reason: rest["type: ".len()..].into() }
         }
