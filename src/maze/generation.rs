@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{ChoiceStats, Error, GenerateRequest, Maze, Provenance, TokenizedPrompt, Validation};
+use super::{ChoiceStats, Error, Maze, Provenance, TokenizedPrompt, Validation};
 use crate::constraint::ConstraintIr;
 use crate::engine::{self, Finished, TokenEvent, TokenStream};
 use crate::guide::CompiledConstraint;
@@ -25,6 +25,15 @@ pub struct Generation {
     choices: Vec<Choice>,
     /// Where the next round of polling begins, so that no choice starves another.
     next_choice: usize,
+}
+
+/// What a request brings to its generation.
+pub(super) struct Admitted {
+    pub(super) constraints: Arc<[ConstraintIr]>,
+    pub(super) prompt: TokenizedPrompt,
+    pub(super) stop: StopStrings,
+    pub(super) compiled: Arc<CompiledConstraint>,
+    pub(super) provenance: Provenance,
 }
 
 /// One choice: what has come, and what of it may be shown.
@@ -120,15 +129,8 @@ pub struct Completed {
 }
 
 impl Generation {
-    pub(super) fn new(
-        maze: Maze,
-        request: GenerateRequest,
-        prompt: TokenizedPrompt,
-        compiled: Arc<CompiledConstraint>,
-        provenance: Provenance,
-        streams: Vec<TokenStream>,
-    ) -> Result<Self, Error> {
-        let stop = StopStrings::new(request.stop)?;
+    pub(super) fn new(maze: Maze, admitted: Admitted, streams: Vec<TokenStream>) -> Self {
+        let Admitted { constraints, prompt, stop, compiled, provenance } = admitted;
         let choices = streams.into_iter().map(|stream| Choice {
             stream: Some(stream),
             detokenizer: Detokenizer::new(maze.inner.tokenizer.vocabulary().clone()),
@@ -139,15 +141,7 @@ impl Generation {
             first_token: None,
         });
         let choices = choices.collect();
-        Ok(Self {
-            maze,
-            compiled,
-            constraints: request.constraints.into(),
-            prompt,
-            provenance,
-            choices,
-            next_choice: 0,
-        })
+        Self { maze, compiled, constraints, prompt, provenance, choices, next_choice: 0 }
     }
 
     /// Names the reply.

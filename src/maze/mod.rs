@@ -26,8 +26,9 @@ pub use request::*;
 use crate::constraint::Digest;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
-use crate::text::Tokenizer;
+use crate::text::{StopStrings, Tokenizer};
 use constraint_cache::ConstraintCache;
+use generation::Admitted;
 
 /// The service: one loaded model, its tokenizer, its guide and its engine. Cheap to clone.
 #[derive(Clone)]
@@ -138,6 +139,7 @@ impl Maze {
 
     fn prepare(&self, mut request: GenerateRequest) -> Result<Prepared, Error> {
         let prompt = self.tokenize(&request.prompt)?;
+        let stop = StopStrings::new(request.stop.clone())?;
         if let Some(context) = &request.context {
             request.constraints.push(mine(context)?);
         }
@@ -157,14 +159,16 @@ impl Maze {
                 })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Prepared { request, prompt, compiled, max_tokens, seed, sequences })
+        Ok(Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences })
     }
 
     fn submit(&self, prepared: Prepared) -> Result<Generation, Error> {
-        let Prepared { request, prompt, compiled, max_tokens, seed, sequences } = prepared;
+        let Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences } = prepared;
         let provenance = Provenance::new(&self.inner.card, &request, max_tokens, seed);
         let streams = self.inner.engine.submit(sequences)?;
-        Generation::new(self.clone(), request, prompt, compiled, provenance, streams)
+        let constraints = request.constraints.into();
+        let admitted = Admitted { constraints, prompt, stop, compiled, provenance };
+        Ok(Generation::new(self.clone(), admitted, streams))
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<TokenizedPrompt, Error> {
@@ -227,6 +231,7 @@ impl Maze {
 struct Prepared {
     request: GenerateRequest,
     prompt: TokenizedPrompt,
+    stop: StopStrings,
     compiled: Arc<CompiledConstraint>,
     max_tokens: u32,
     seed: u64,
