@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use ananke::cli::Cli;
+use ananke::config::ConfigError;
 use clap::Parser;
 
 #[path = "embedded.rs"]
@@ -15,7 +16,19 @@ fn main() -> ExitCode {
         .init();
     let outcome = Cli::parse().run(embedded::model(), &mut std::io::stdout());
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", message(&error));
+        if let Some(error) = error.downcast_ref::<ConfigError>() {
+            eprintln!("hint: {}", error.hint());
+        }
         ExitCode::FAILURE
+    })
+}
+
+/// The error and its causes, without what an error already says of its own cause.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.contains(&cause) {
+        true => text,
+        false if text.is_empty() => cause,
+        false => format!("{text}: {cause}"),
     })
 }
