@@ -211,6 +211,7 @@ impl Scheduler {
             self.release_blocks(id);
             return false;
         }
+        add(&self.stats.num_prefix_hit_tokens, self.sequences[&id].num_computed());
         self.waiting.pop_front();
         self.running.push(id);
         self.sequences.get_mut(&id).expect("it is the front of the queue").leave_queue();
@@ -268,7 +269,6 @@ impl Scheduler {
             sequence.advance(block_len);
             before = prefix;
         }
-        add(&self.stats.num_prefix_hit_tokens, self.sequences[&id].num_computed());
     }
 
     /// Publishes the blocks that the last step filled.
