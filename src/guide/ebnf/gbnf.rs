@@ -1,7 +1,7 @@
 //! GBNF, the notation of llama.cpp: `root ::= "a\n" [^"\\]{1,3} (x | y)*`, comments from `#` to the end of the line.
 
 use super::super::GuideError;
-use super::reader::{Reader, complement, normalize};
+use super::reader::Reader;
 use super::{Expr, Grammar, Rule};
 
 /// Reads a whole grammar.
@@ -117,7 +117,7 @@ fn counted(reader: &mut Reader<'_>, item: Expr) -> Result<Expr, GuideError> {
 fn primary(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
     match reader.peek() {
         Some('"') => string(reader),
-        Some('[') => class(reader),
+        Some('[') => reader.class(|reader, _| character(reader)),
         Some('.') => {
             reader.bump();
             Ok(Expr::Chars(vec![('\0', char::MAX)]))
@@ -151,36 +151,6 @@ fn string(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
             Some(_) => text.push(character(reader)?),
         }
     }
-}
-
-fn class(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
-    let from = reader.at;
-    reader.bump();
-    let negated = reader.eat("^");
-    let mut ranges = Vec::new();
-    while !reader.eat("]") {
-        if matches!(reader.peek(), None | Some('\n')) {
-            return Err(reader.error(from, "the class does not end"));
-        }
-        let low_at = reader.at;
-        let low = character(reader)?;
-        let is_range = reader.rest().starts_with('-') && !reader.rest().starts_with("-]");
-        let high = if is_range {
-            reader.bump();
-            character(reader)?
-        } else {
-            low
-        };
-        if low > high {
-            return Err(reader.error(low_at, "the range runs backwards"));
-        }
-        ranges.push((low, high));
-    }
-    if ranges.is_empty() {
-        return Err(reader.error(from, "the class is empty"));
-    }
-    let ranges = normalize(ranges);
-    Ok(Expr::Chars(if negated { complement(&ranges) } else { ranges }))
 }
 
 /// One character of a string or a class, with llama.cpp's escapes.

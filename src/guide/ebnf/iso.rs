@@ -25,13 +25,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> Result<Grammar, GuideError> {
 }
 
 fn skip_space(reader: &mut Reader<'_>) -> Result<(), GuideError> {
-    loop {
-        reader.take_while(char::is_whitespace);
-        if !reader.rest().starts_with("(*") {
-            return Ok(());
-        }
-        reader.skip_comment("(*", "*)")?;
-    }
+    reader.skip_space_and_comments("(*", "*)")
 }
 
 /// A name may consist of several words; `,` is what separates things.

@@ -82,6 +82,51 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// White space, and comments from `open` to `close`.
+    pub(super) fn skip_space_and_comments(&mut self, open: &str, close: &str) -> Result<(), GuideError> {
+        self.take_while(char::is_whitespace);
+        while self.rest().starts_with(open) {
+            self.skip_comment(open, close)?;
+            self.take_while(char::is_whitespace);
+        }
+        Ok(())
+    }
+
+    /// A class from its `[` to its `]`: characters and ranges of them, each read by `character`, which is told where
+    /// the class begins.
+    pub(super) fn class(
+        &mut self,
+        character: impl Fn(&mut Self, usize) -> Result<char, GuideError>,
+    ) -> Result<Expr, GuideError> {
+        let from = self.at;
+        self.bump();
+        let negated = self.eat("^");
+        let mut ranges = Vec::new();
+        while !self.eat("]") {
+            if matches!(self.peek(), None | Some('\n')) {
+                return Err(self.error(from, "the class does not end"));
+            }
+            let low_at = self.at;
+            let low = character(self, from)?;
+            let is_range = self.rest().starts_with('-') && !self.rest().starts_with("-]");
+            let high = if is_range {
+                self.bump();
+                character(self, from)?
+            } else {
+                low
+            };
+            if low > high {
+                return Err(self.error(low_at, "the range runs backwards"));
+            }
+            ranges.push((low, high));
+        }
+        if ranges.is_empty() {
+            return Err(self.error(from, "the class is empty"));
+        }
+        let ranges = normalize(ranges);
+        Ok(Expr::Chars(if negated { complement(&ranges) } else { ranges }))
+    }
+
     /// Runs `read` one bracket deeper.
     pub(super) fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, GuideError>) -> Result<T, GuideError> {
         self.depth += 1;

@@ -1,7 +1,7 @@
 //! The notation of W3C's recommendations: `Name ::= 'text' [a-z] #x20 (A | B)* - C`.
 
 use super::super::GuideError;
-use super::reader::{Reader, complement, normalize};
+use super::reader::Reader;
 use super::{Expr, Grammar, Rule};
 
 /// Reads a whole grammar.
@@ -24,13 +24,7 @@ pub(super) fn read(mut reader: Reader<'_>) -> Result<Grammar, GuideError> {
 }
 
 fn skip_space(reader: &mut Reader<'_>) -> Result<(), GuideError> {
-    loop {
-        reader.take_while(char::is_whitespace);
-        if !reader.rest().starts_with("/*") {
-            return Ok(());
-        }
-        reader.skip_comment("/*", "*/")?;
-    }
+    reader.skip_space_and_comments("/*", "*/")
 }
 
 /// The `[12]` that the recommendations print before a rule.
@@ -136,7 +130,7 @@ fn primary(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
             Ok(string)
         }
         Some('#') => Ok(single(character(reader)?)),
-        Some('[') => class(reader),
+        Some('[') => reader.class(class_character),
         Some('(') => {
             reader.bump();
             let inner = reader.nested(choice)?;
@@ -160,33 +154,6 @@ fn character(reader: &mut Reader<'_>) -> Result<char, GuideError> {
     reader.expect("#x", "`#x` and hexadecimal digits")?;
     let digits = reader.take_while(|c| c.is_ascii_hexdigit());
     reader.code_point(digits, from)
-}
-
-fn class(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
-    let from = reader.at;
-    reader.bump();
-    let negated = reader.eat("^");
-    let mut ranges = Vec::new();
-    while !reader.eat("]") {
-        let low_at = reader.at;
-        let low = class_character(reader, from)?;
-        let is_range = reader.rest().starts_with('-') && !reader.rest().starts_with("-]");
-        let high = if is_range {
-            reader.bump();
-            class_character(reader, from)?
-        } else {
-            low
-        };
-        if low > high {
-            return Err(reader.error(low_at, "the range runs backwards"));
-        }
-        ranges.push((low, high));
-    }
-    if ranges.is_empty() {
-        return Err(reader.error(from, "the class is empty"));
-    }
-    let ranges = normalize(ranges);
-    Ok(Expr::Chars(if negated { complement(&ranges) } else { ranges }))
 }
 
 fn class_character(reader: &mut Reader<'_>, class_at: usize) -> Result<char, GuideError> {
