@@ -43,63 +43,6 @@ pub(crate) fn is_empty(row: &[u32]) -> bool {
     row.iter().all(|&word| word == 0)
 }
 
-/// The masks of one step: `[num_rows, num_words]` words in one buffer that is reused from step to step.
-///
-/// Bits past the tokenizer's end are zero in every row that a [`Matcher`](super::Matcher) has filled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenMask {
-    words: Vec<u32>,
-    row_len: usize,
-}
-
-impl TokenMask {
-    /// `num_rows` rows for logits of `vocab_len` rows, nothing allowed.
-    #[must_use]
-    pub fn new(num_rows: usize, vocab_len: usize) -> Self {
-        let row_len = num_words(vocab_len);
-        Self { words: vec![0; num_rows * row_len], row_len }
-    }
-
-    /// Makes room for `num_rows` rows; what they hold is unspecified.
-    pub fn resize(&mut self, num_rows: usize) {
-        self.words.resize(num_rows * self.row_len, 0);
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn num_rows(&self) -> usize {
-        self.words.len().checked_div(self.row_len).unwrap_or(0)
-    }
-
-    /// Words of one row.
-    #[must_use]
-    pub fn num_words(&self) -> usize {
-        self.row_len
-    }
-
-    /// One row.
-    #[must_use]
-    pub fn row(&self, row_idx: usize) -> &[u32] {
-        &self.words[row_idx * self.row_len..][..self.row_len]
-    }
-
-    /// One row, to be filled.
-    pub fn row_mut(&mut self, row_idx: usize) -> &mut [u32] {
-        &mut self.words[row_idx * self.row_len..][..self.row_len]
-    }
-
-    /// All rows, to be filled in parallel.
-    pub fn rows_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
-        self.words.chunks_exact_mut(self.row_len.max(1))
-    }
-
-    /// All words, row after row, as they go to a device.
-    #[must_use]
-    pub fn words(&self) -> &[u32] {
-        &self.words
-    }
-}
-
 /// The fault that a `planted-fault` build plants: one wrong bit in every filled row.
 #[cfg(feature = "planted-fault")]
 pub(crate) fn plant_fault(row: &mut [u32], text: &[u32]) -> Option<u32> {
@@ -127,14 +70,14 @@ mod tests {
 
     #[test]
     fn what_is_allowed_is_what_is_listed() {
-        let mut mask = TokenMask::new(2, 70);
+        let mut row = [0; num_words(70)];
+        assert!(is_empty(&row));
         for token in [0, 31, 32, 69] {
-            allow(mask.row_mut(1), token);
+            allow(&mut row, token);
         }
-        forbid(mask.row_mut(1), 31);
-        assert!(is_empty(mask.row(0)));
-        assert_eq!(allowed_tokens(mask.row(1)).collect::<Vec<_>>(), [0, 32, 69]);
-        assert!(!is_allowed(mask.row(1), 31) && !is_allowed(mask.row(1), 4_000));
+        forbid(&mut row, 31);
+        assert_eq!(allowed_tokens(&row).collect::<Vec<_>>(), [0, 32, 69]);
+        assert!(!is_allowed(&row, 31) && !is_allowed(&row, 4_000));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 pub use compiled::CompiledConstraint;
 pub use config::GuideConfig;
 pub use error::GuideError;
-pub use mask::{TokenMask, allowed_tokens, is_allowed, num_words};
+pub use mask::{allowed_tokens, is_allowed, num_words};
 pub use matcher::Matcher;
 
 use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
