@@ -1,6 +1,6 @@
 //! Counters that other threads may read while the engine runs.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ pub struct EngineStats {
     pub(super) num_masks_late: AtomicU64,
     pub(super) num_preemptions: AtomicU64,
     pub(super) num_restarts: AtomicU64,
+    pub(super) has_stopped: AtomicBool,
 }
 
 /// The counters at one moment.
@@ -51,6 +52,12 @@ pub struct StatsSnapshot {
 }
 
 impl EngineStats {
+    /// Whether the engine thread has ended; nothing is generated any more.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.has_stopped.load(Relaxed)
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ impl Engine {
     }
 
     fn run(mut self) {
+        let _sign_off = SignOff(self.stats.clone());
         while self.wait_for_work() {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.step()));
             let message = match outcome {
@@ -134,6 +135,15 @@ impl Engine {
     }
 }
 
+/// Says that the engine has ended, however it ended.
+struct SignOff(Arc<EngineStats>);
+
+impl Drop for SignOff {
+    fn drop(&mut self) {
+        self.0.has_stopped.store(true, Ordering::Relaxed);
+    }
+}
+
 fn no_thread(error: std::io::Error) -> EngineError {
     EngineError::Internal { message: format!("cannot start a thread: {error}") }
 }
@@ -141,4 +151,21 @@ fn no_thread(error: std::io::Error) -> EngineError {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ScriptedModel;
+
+    #[test]
+    fn the_engine_ends_with_its_last_handle_and_says_so() {
+        let model = Box::new(ScriptedModel::seeded(8, 64, 0));
+        let (handle, thread) = Engine::start(model, &[0], EngineConfig::default()).expect("it starts");
+        let stats = handle.stats.clone();
+        assert!(!stats.has_stopped());
+        drop(handle);
+        thread.join().expect("it ends without a panic");
+        assert!(stats.has_stopped());
+    }
 }

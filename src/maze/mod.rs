@@ -74,7 +74,7 @@ pub struct ModelCard {
 /// How the service is doing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Health {
-    /// Always `ok` while the engine answers.
+    /// `ok`, or `stopped` after the engine thread has ended.
     pub status: &'static str,
     /// The loaded model.
     pub model: String,
@@ -130,7 +130,7 @@ impl Maze {
     #[must_use]
     pub fn health(&self) -> Health {
         Health {
-            status: "ok",
+            status: if self.inner.engine.stats().has_stopped() { "stopped" } else { "ok" },
             model: self.inner.card.id.clone(),
             uptime_s: self.inner.started.elapsed().as_secs(),
             engine: self.inner.engine.stats().snapshot(),
