@@ -127,7 +127,7 @@ fn planted_violations_are_found() {
     for (path, source, expected) in [
         ("guide/mask.rs", "use crate::engine::Engine;", "guide may not import engine"),
         ("guide/mask.rs", "use crate::{text, model::Logits};", "guide may not import model"),
-        ("guide/mask.rs", "fn f() -> crate::maze::Error { todo!() }", "guide may not import maze"),
+        ("guide/mask.rs", "fn f(_: crate::maze::Error) {}", "guide may not import maze"),
         ("guide/mask.rs", "fn f() { let x = vec![crate::verify::check()]; }", "guide may not import verify"),
         ("guide/mask.rs", "use super::super::server as text;", "guide may not import server"),
         ("guide/mod.rs", "use super::server;", "guide may not import server"),

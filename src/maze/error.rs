@@ -133,8 +133,6 @@ pub enum ErrorClass {
     Unprocessable,
     /// The request is well-formed, and nothing can satisfy it.
     Unsatisfiable,
-    /// The client has gone.
-    Cancelled,
     /// No room now.
     Overloaded,
     /// Something the request needs is not there.

@@ -83,7 +83,6 @@ impl HttpError {
                 ErrorClass::TooLarge => (StatusCode::BAD_REQUEST, INVALID, source.code()),
                 ErrorClass::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
                 ErrorClass::Unsatisfiable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
-                ErrorClass::Cancelled => (CLIENT_CLOSED_REQUEST, "cancelled", source.code()),
                 ErrorClass::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", source.code()),
                 ErrorClass::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "server_error", source.code()),
                 ErrorClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", source.code()),
@@ -110,12 +109,6 @@ impl HttpError {
         ErrorBody { error: ErrorFact { message: self.to_string(), kind, param: self.param().map(Into::into), code } }
     }
 }
-
-/// nginx's status for a client that hung up; only the log ever sees it.
-const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
-    Ok(status) => status,
-    Err(_) => panic!("499 is a status"),
-};
 
 /// OpenAI's error object in its envelope.
 #[derive(Debug, Serialize)]
