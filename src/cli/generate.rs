@@ -99,6 +99,7 @@ fn request(args: GenerateArgs, maze: &Maze) -> anyhow::Result<GenerateRequest> {
         num_choices: args.num_choices,
         seed: args.seed,
         num_logprobs: None,
+        sample_forced_tokens: false,
     })
 }
 

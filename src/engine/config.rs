@@ -17,8 +17,13 @@ pub struct EngineConfig {
     pub queue_len_max: usize,
     /// Threads that compute masks. Default 2.
     pub num_mask_workers: usize,
+    /// Tokens of one sequence that follow each other without being sampled and run in one step. Default 64; 1 computes
+    /// the same output one forward pass at a time.
+    pub forced_block_len_max: usize,
     /// How long a step waits for masks after its forward pass; a later row samples in a later step. Default 2 ms.
     pub mask_late_after: Duration,
+    /// How long one mask may take at all; past it that one request fails. Default 10 s.
+    pub mask_abort_after: Duration,
 }
 
 impl Default for EngineConfig {
@@ -30,7 +35,9 @@ impl Default for EngineConfig {
             num_blocks: 1024,
             queue_len_max: 256,
             num_mask_workers: 2,
+            forced_block_len_max: 64,
             mask_late_after: Duration::from_millis(2),
+            mask_abort_after: Duration::from_secs(10),
         }
     }
 }

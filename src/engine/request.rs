@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
 use super::{EngineConfig, EngineError, EngineStats};
-use crate::guide::Matcher;
+use crate::guide::{Matcher, PilotStats};
 use crate::kernels::sampling::{SamplingParams, TokenLogprobs};
 
 /// One sequence to generate.
@@ -26,6 +26,9 @@ pub struct SequenceRequest {
     pub choice: u32,
     /// How many alternatives to report with log-probabilities.
     pub num_logprobs: Option<u32>,
+    /// Whether text that the constraint determines is appended without sampling; then those tokens have no
+    /// log-probabilities.
+    pub forced_tokens: bool,
     /// What binds the output; it masks every token.
     pub matcher: Matcher,
 }
@@ -57,6 +60,8 @@ pub struct Finished {
     pub num_masks: u32,
     /// Time spent computing them.
     pub mask_time: Duration,
+    /// What steering did: tokens forced, taken back, held back.
+    pub steering: PilotStats,
 }
 
 /// Why a sequence ended.

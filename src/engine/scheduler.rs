@@ -6,15 +6,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::block_pool::{BlockPool, PrefixId};
-use super::mask_workers::Mask;
+use super::mask_workers::{Mask, Steered};
 use super::request::Submission;
 use super::runner::SampledRow;
 use super::sequence::{MaskRow, Sequence, SequenceId};
 use super::stats::{add, set};
 use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
-use crate::guide::Matcher;
+use crate::guide::Pilot;
 use crate::kernels::sampling::{SampledToken, SamplingError, SamplingRow};
 use crate::model::Batch;
 
@@ -46,6 +47,8 @@ struct Entry {
     num_tokens: usize,
     /// Its row of logits, where the sequence's last token is in the step.
     logit_row: Option<usize>,
+    /// The sequence's edition that was scheduled; a later one has taken tokens back.
+    edition: u32,
 }
 
 /// A row of logits to sample, and whose it is.
@@ -116,42 +119,69 @@ impl Scheduler {
         (!step.entries.is_empty()).then_some(step)
     }
 
-    /// Gives away the matchers of the rows that will be sampled, as far as their masks are not known yet.
-    pub(super) fn lend_matchers(&mut self, step: &Step) -> Vec<(SequenceId, Matcher)> {
+    /// Gives away the pilots of the rows that will be sampled, as far as their masks are not known yet.
+    pub(super) fn lend_pilots(&mut self, step: &Step) -> Vec<(SequenceId, Pilot)> {
         let sampled = step.entries.iter().filter(|entry| entry.logit_row.is_some());
         sampled
             .filter_map(|entry| {
                 let sequence = self.sequences.get_mut(&entry.id)?;
-                sequence.lend_matcher().map(|matcher| (entry.id, matcher))
+                sequence.lend_pilot().map(|pilot| (entry.id, pilot))
             })
             .collect()
     }
 
-    /// Matchers come home; a sequence without a mask ends here. Returns the rows that nobody needs any more.
+    /// Pilots come home; a sequence without a mask ends here. Returns the rows that nobody needs any more.
     pub(super) fn take_back(&mut self, masks: Vec<Mask>) -> Vec<MaskRow> {
         let mut spare = Vec::new();
         for mask in masks {
             add(&self.stats.num_masks, 1);
-            match (self.sequences.get_mut(&mask.id), mask.outcome) {
-                (Some(sequence), Ok((matcher, row))) => sequence.take_back(matcher, row, mask.time),
-                (Some(sequence), Err(error)) => {
-                    let event = sequence.lose_matcher(error);
+            let Some(sequence) = self.sequences.get_mut(&mask.id) else {
+                self.num_orphans -= 1;
+                spare.extend(mask.outcome.ok().map(|steered| steered.row));
+                continue;
+            };
+            match mask.outcome {
+                Ok(steered) => spare.extend(self.steer(mask.id, steered, mask.time)),
+                Err(error) => {
+                    let event = sequence.lose_pilot(error);
                     self.end(mask.id, event);
-                }
-                (None, outcome) => {
-                    self.num_orphans -= 1;
-                    spare.extend(outcome.ok().map(|(_, row)| row));
                 }
             }
         }
         spare
     }
 
+    /// Does what a pilot advises: takes tokens back, appends forced ones, and ends what they have filled up.
+    fn steer(&mut self, id: SequenceId, steered: Steered, time: Duration) -> Option<MaskRow> {
+        let block_len = self.config.block_len;
+        let sequence = self.sequences.get_mut(&id)?;
+        add(&self.stats.num_forced_tokens, steered.advice.forced.len());
+        add(&self.stats.num_retracted_tokens, steered.advice.retract);
+        add(&self.stats.num_generated_tokens, steered.advice.forced.len());
+        for block in sequence.retract(steered.advice.retract, block_len).into_iter().rev() {
+            self.pool.free(block);
+        }
+        match sequence.take_back(steered, time) {
+            Ok(None) => None,
+            Ok(Some((finished, row))) => {
+                self.end(id, TokenEvent::Finished(finished));
+                Some(row)
+            }
+            Err(error) => {
+                self.end(id, TokenEvent::Failed(error));
+                None
+            }
+        }
+    }
+
     /// The rows of the step that can be sampled: their masks are here.
     pub(super) fn rows_to_sample(&self, step: &Step) -> Vec<RowToSample<'_>> {
         let rows = step.entries.iter().filter_map(|entry| {
             let logit_row = entry.logit_row?;
-            let row = self.sequences.get(&entry.id)?.sampling_row()?;
+            let sequence = self.sequences.get(&entry.id)?;
+            // What was forced or taken back meanwhile: these logits are no longer those of the last token.
+            let is_last = sequence.edition() == entry.edition && sequence.samples_after(entry.num_tokens);
+            let row = sequence.sampling_row().filter(|_| is_last)?;
             Some(RowToSample { id: entry.id, logit_row, row })
         });
         rows.collect()
@@ -161,6 +191,9 @@ impl Scheduler {
     pub(super) fn commit(&mut self, step: &Step, sampled: Vec<SampledRow>) -> Vec<MaskRow> {
         for entry in &step.entries {
             let Some(sequence) = self.sequences.get_mut(&entry.id) else { continue };
+            if sequence.edition() != entry.edition {
+                continue;
+            }
             let is_late = entry.logit_row.is_some() && sequence.is_away();
             add(&self.stats.num_masks_late, usize::from(is_late));
             sequence.advance(entry.num_tokens - usize::from(is_late));
@@ -186,8 +219,8 @@ impl Scheduler {
     fn schedule_running(&mut self, id: SequenceId, decoding: bool, step: &mut Step) {
         let Some(sequence) = self.sequences.get(&id) else { return };
         let budget = self.config.num_batched_tokens_max - step.batch.num_tokens();
-        let num_tokens = sequence.num_pending().min(budget);
-        let is_decoding = sequence.num_pending() == 1;
+        let num_tokens = sequence.num_next(self.config.forced_block_len_max).min(budget);
+        let is_decoding = sequence.is_decoding();
         if sequence.is_away() || num_tokens == 0 || is_decoding != decoding || sequence.block_table.is_empty() {
             return;
         }
@@ -229,7 +262,7 @@ impl Scheduler {
         }
         let logit_row = samples.then_some(step.batch.logit_rows.len());
         step.batch.push(tokens, start, &sequence.block_table, self.config.block_len, usize::from(samples));
-        step.entries.push(Entry { id, num_tokens, logit_row });
+        step.entries.push(Entry { id, num_tokens, logit_row, edition: sequence.edition() });
     }
 
     /// Gives a sequence blocks for `num_tokens` more tokens; false when the pool runs dry.

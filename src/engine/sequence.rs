@@ -1,5 +1,6 @@
 //! One choice of one request, from admission to its last token.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,21 +8,22 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::block_pool::PrefixId;
+use super::mask_workers::Steered;
 use super::request::{Finished, QueuePlace, Submission};
 use super::{EngineError, FinishReason, TokenEvent};
-use crate::guide::{GuideError, Matcher};
-use crate::kernels::sampling::{SampledToken, SamplingParams, SamplingRow};
+use crate::guide::{GuideError, Pilot, PilotStats, Steering};
+use crate::kernels::sampling::{SampledToken, SamplingParams, SamplingRow, TokenLogprobs};
 
 /// Names a sequence for as long as the engine lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SequenceId(pub(super) u64);
 
-/// Where a sequence's matcher is. It belongs to one sequence and travels to a mask worker and back.
-pub(super) enum MatcherPlace {
-    /// Here, and its next mask is not known.
-    Resident(Matcher),
-    /// Here, with the mask of the next token.
-    Ready(Matcher, MaskRow),
+/// Where a sequence's pilot is. It owns the sequence's matcher and travels to a mask worker and back.
+pub(super) enum PilotPlace {
+    /// Here, and the next mask is not known.
+    Resident(Pilot),
+    /// Here, with the mask and the soft bias of the next token.
+    Ready(Pilot, MaskRow, Arc<[(u32, f32)]>),
     /// With a mask worker.
     Away,
     /// Used up: the sequence ends in this step.
@@ -41,9 +43,14 @@ pub(super) struct Sequence {
     pub(super) block_table: Vec<u32>,
     /// Identity of each published block in the table's front.
     pub(super) prefixes: Vec<PrefixId>,
-    matcher: MatcherPlace,
+    /// Raised whenever tokens are taken back.
+    edition: u32,
+    pilot: PilotPlace,
     num_masks: u32,
     mask_time: Duration,
+    steering: PilotStats,
+    /// The newest tokens, which may still be taken back.
+    unsent: VecDeque<(u32, Option<TokenLogprobs>)>,
     max_tokens: u32,
     sampling: SamplingParams,
     output_counts: Vec<(u32, u32)>,
@@ -61,15 +68,19 @@ impl Sequence {
         let Submission { request, events, cancelled, place } = submission;
         let prompt_ids =
             if request.sampling.repetition_penalty == 1.0 { Vec::new() } else { distinct(&request.prompt) };
+        let steering = Steering { max_tokens: request.max_tokens, forced_tokens: request.forced_tokens };
         Self {
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
             num_computed: 0,
             block_table: Vec::new(),
             prefixes: Vec::new(),
-            matcher: MatcherPlace::Resident(request.matcher),
+            edition: 0,
+            pilot: PilotPlace::Resident(Pilot::new(request.matcher, steering)),
             num_masks: 0,
             mask_time: Duration::ZERO,
+            steering: PilotStats::default(),
+            unsent: VecDeque::new(),
             max_tokens: request.max_tokens,
             sampling: request.sampling,
             output_counts: Vec::new(),
@@ -110,7 +121,22 @@ impl Sequence {
     }
 
     pub(super) fn is_away(&self) -> bool {
-        matches!(self.matcher, MatcherPlace::Away)
+        matches!(self.pilot, PilotPlace::Away)
+    }
+
+    /// Which edition of its tokens this is: taking some back makes a new one.
+    pub(super) fn edition(&self) -> u32 {
+        self.edition
+    }
+
+    /// Whether its prompt is computed.
+    pub(super) fn is_decoding(&self) -> bool {
+        self.num_computed >= self.prompt_len
+    }
+
+    /// How many tokens may run next: what is left of the prompt, or the one sampled last with what is forced after it.
+    pub(super) fn num_next(&self, forced_block_len_max: usize) -> usize {
+        if self.is_decoding() { self.num_pending().min(forced_block_len_max.max(1)) } else { self.num_pending() }
     }
 
     /// The first schedule ends the wait in the queue.
@@ -130,28 +156,72 @@ impl Sequence {
         std::mem::take(&mut self.block_table)
     }
 
-    /// Takes the matcher for a mask worker; `None` when it is away or the mask is known already.
-    pub(super) fn lend_matcher(&mut self) -> Option<Matcher> {
-        match std::mem::replace(&mut self.matcher, MatcherPlace::Away) {
-            MatcherPlace::Resident(matcher) => Some(matcher),
+    /// Takes the pilot for a mask worker; `None` when it is away or the mask is known already.
+    pub(super) fn lend_pilot(&mut self) -> Option<Pilot> {
+        match std::mem::replace(&mut self.pilot, PilotPlace::Away) {
+            PilotPlace::Resident(pilot) => Some(pilot),
             other => {
-                self.matcher = other;
+                self.pilot = other;
                 None
             }
         }
     }
 
-    pub(super) fn take_back(&mut self, matcher: Matcher, row: MaskRow, mask_time: Duration) {
-        self.matcher = MatcherPlace::Ready(matcher, row);
+    /// Takes the last `count` tokens back, none of which was sent; the one before them runs again.
+    ///
+    /// Returns the blocks to free: a published block is shared and is never written to again.
+    pub(super) fn retract(&mut self, count: usize, block_len: usize) -> Vec<u32> {
+        if count == 0 {
+            return Vec::new();
+        }
+        self.edition += 1;
+        for token in self.tokens.split_off(self.tokens.len() - count) {
+            self.uncount(token);
+            self.unsent.pop_back();
+        }
+        self.num_computed = self.num_computed.min(self.tokens.len() - 1);
+        let num_kept = self.num_computed / block_len;
+        if self.prefixes.len() <= num_kept {
+            return Vec::new();
+        }
+        self.num_computed = num_kept * block_len;
+        self.prefixes.truncate(num_kept);
+        self.block_table.split_off(num_kept)
+    }
+
+    /// The pilot is back with its mask; what it forces is appended. Returns the end of the sequence when that fills the
+    /// budget, with the mask row that nobody needs then.
+    ///
+    /// # Errors
+    /// When the matcher cannot say whether the output is complete.
+    pub(super) fn take_back(
+        &mut self,
+        steered: Steered,
+        mask_time: Duration,
+    ) -> Result<Option<(Finished, MaskRow)>, EngineError> {
+        let Steered { mut pilot, row, bias, advice } = steered;
         self.num_masks += 1;
         self.mask_time += mask_time;
+        self.steering = pilot.stats();
+        for token in advice.forced {
+            self.push(token, None);
+        }
+        self.send_settled(&pilot);
+        if self.num_generated() >= self.max_tokens as usize {
+            let is_complete = pilot.is_complete()?;
+            self.pilot = PilotPlace::Gone;
+            return Ok(Some((self.finished(FinishReason::Length, is_complete), row)));
+        }
+        self.pilot = PilotPlace::Ready(pilot, row, bias);
+        Ok(None)
     }
 
     /// The row to sample with, once its mask is here.
     pub(super) fn sampling_row(&self) -> Option<SamplingRow<'_>> {
-        let MatcherPlace::Ready(_, mask) = &self.matcher else { return None };
+        let PilotPlace::Ready(_, mask, bias) = &self.pilot else { return None };
         Some(SamplingRow {
             mask,
+            bias,
             params: &self.sampling,
             output_counts: &self.output_counts,
             prompt_ids: &self.prompt_ids,
@@ -173,36 +243,37 @@ impl Sequence {
         sampled: SampledToken,
         end_tokens: &[u32],
     ) -> (Result<Option<Finished>, EngineError>, MaskRow) {
-        let MatcherPlace::Ready(matcher, row) = std::mem::replace(&mut self.matcher, MatcherPlace::Gone) else {
+        let PilotPlace::Ready(pilot, row, _) = std::mem::replace(&mut self.pilot, PilotPlace::Gone) else {
             unreachable!("only rows with a mask are sampled");
         };
-        (self.accept_with(matcher, sampled, end_tokens), row)
+        (self.accept_with(pilot, sampled, end_tokens), row)
     }
 
     fn accept_with(
         &mut self,
-        mut matcher: Matcher,
+        mut pilot: Pilot,
         sampled: SampledToken,
         end_tokens: &[u32],
     ) -> Result<Option<Finished>, EngineError> {
         if end_tokens.contains(&sampled.id) {
             return Ok(Some(self.finished(FinishReason::EndToken, true)));
         }
-        matcher.accept(sampled.id)?;
-        self.count(sampled.id);
-        self.tokens.push(sampled.id);
-        self.send(TokenEvent::Token { id: sampled.id, logprobs: sampled.logprobs });
+        pilot.accept(sampled.id)?;
+        self.push(sampled.id, sampled.logprobs);
+        self.send_settled(&pilot);
         if self.num_generated() >= self.max_tokens as usize {
-            let is_complete = matcher.is_complete()?;
-            return Ok(Some(self.finished(FinishReason::Length, is_complete)));
+            let is_complete = pilot.is_complete()?;
+            if is_complete || !pilot.can_close_otherwise() {
+                return Ok(Some(self.finished(FinishReason::Length, is_complete)));
+            }
         }
-        self.matcher = MatcherPlace::Resident(matcher);
+        self.pilot = PilotPlace::Resident(pilot);
         Ok(None)
     }
 
-    /// How a sequence ends whose mask could not be computed; its matcher did not come home.
-    pub(super) fn lose_matcher(&mut self, error: GuideError) -> TokenEvent {
-        self.matcher = MatcherPlace::Gone;
+    /// How a sequence ends whose mask could not be computed; its pilot did not come home.
+    pub(super) fn lose_pilot(&mut self, error: GuideError) -> TokenEvent {
+        self.pilot = PilotPlace::Gone;
         match error {
             GuideError::DeadEnd { parts, byte_offset } => {
                 TokenEvent::Finished(self.finished(FinishReason::DeadEnd { parts, byte_offset }, false))
@@ -211,8 +282,33 @@ impl Sequence {
         }
     }
 
-    fn finished(&self, reason: FinishReason, is_complete: bool) -> Finished {
-        Finished { reason, is_complete, num_masks: self.num_masks, mask_time: self.mask_time }
+    fn push(&mut self, token: u32, logprobs: Option<TokenLogprobs>) {
+        self.count(token);
+        self.tokens.push(token);
+        self.unsent.push_back((token, logprobs));
+    }
+
+    /// Sends the tokens that cannot be taken back any more.
+    fn send_settled(&mut self, pilot: &Pilot) {
+        let num_held = self.num_generated().saturating_sub(pilot.num_settled());
+        while self.unsent.len() > num_held {
+            self.send_oldest();
+        }
+    }
+
+    fn send_oldest(&mut self) {
+        if let Some((id, logprobs)) = self.unsent.pop_front() {
+            self.send(TokenEvent::Token { id, logprobs });
+        }
+    }
+
+    /// Sends what was held back; the end follows.
+    fn finished(&mut self, reason: FinishReason, is_complete: bool) -> Finished {
+        while !self.unsent.is_empty() {
+            self.send_oldest();
+        }
+        let Self { num_masks, mask_time, steering, .. } = *self;
+        Finished { reason, is_complete, num_masks, mask_time, steering }
     }
 
     /// Sends an event; a reader that has gone is noticed at the next step.
@@ -224,16 +320,27 @@ impl Sequence {
         );
     }
 
-    fn count(&mut self, id: u32) {
-        let penalized = self.sampling.frequency_penalty != 0.0
+    fn is_penalized(&self) -> bool {
+        self.sampling.frequency_penalty != 0.0
             || self.sampling.presence_penalty != 0.0
-            || self.sampling.repetition_penalty != 1.0;
-        if !penalized {
+            || self.sampling.repetition_penalty != 1.0
+    }
+
+    fn count(&mut self, id: u32) {
+        if !self.is_penalized() {
             return;
         }
         match self.output_counts.binary_search_by_key(&id, |&(known, _)| known) {
             Ok(found) => self.output_counts[found].1 += 1,
             Err(place) => self.output_counts.insert(place, (id, 1)),
+        }
+    }
+
+    fn uncount(&mut self, id: u32) {
+        let Ok(found) = self.output_counts.binary_search_by_key(&id, |&(known, _)| known) else { return };
+        self.output_counts[found].1 -= 1;
+        if self.output_counts[found].1 == 0 {
+            self.output_counts.remove(found);
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct EngineStats {
     pub(super) num_prefill_tokens: AtomicU64,
     pub(super) num_generated_tokens: AtomicU64,
     pub(super) num_prefix_hit_tokens: AtomicU64,
+    pub(super) num_forced_tokens: AtomicU64,
+    pub(super) num_retracted_tokens: AtomicU64,
     pub(super) num_masks: AtomicU64,
     pub(super) num_masks_late: AtomicU64,
     pub(super) num_preemptions: AtomicU64,
@@ -37,8 +39,12 @@ pub struct StatsSnapshot {
     pub steps: u64,
     /// Prompt tokens computed.
     pub prefill_tokens: u64,
-    /// Tokens sampled.
+    /// Tokens of output, sampled or forced.
     pub generated_tokens: u64,
+    /// Tokens appended without sampling, because the constraint determines them.
+    pub forced_tokens: u64,
+    /// Sampled tokens taken back before they were sent, because no end could be reached after them.
+    pub retracted_tokens: u64,
     /// Prompt tokens found in the prefix cache.
     pub prefix_hit_tokens: u64,
     /// Masks computed.
@@ -69,6 +75,8 @@ impl EngineStats {
             steps: self.num_steps.load(Relaxed),
             prefill_tokens: self.num_prefill_tokens.load(Relaxed),
             generated_tokens: self.num_generated_tokens.load(Relaxed),
+            forced_tokens: self.num_forced_tokens.load(Relaxed),
+            retracted_tokens: self.num_retracted_tokens.load(Relaxed),
             prefix_hit_tokens: self.num_prefix_hit_tokens.load(Relaxed),
             masks: self.num_masks.load(Relaxed),
             masks_late: self.num_masks_late.load(Relaxed),

@@ -46,12 +46,7 @@ impl Engine {
         let runner = ModelRunner::new(model, &config)?;
         let engine = Self {
             scheduler: Scheduler::new(config.clone(), end_tokens.to_vec(), stats.clone()),
-            masks: MaskWorkers::start(
-                config.num_mask_workers,
-                config.num_seqs_max,
-                crate::guide::num_words(runner.vocab_len()),
-            )
-            .map_err(no_thread)?,
+            masks: MaskWorkers::start(&config, crate::guide::num_words(runner.vocab_len())).map_err(no_thread)?,
             runner,
             submissions,
             stats: stats.clone(),
@@ -81,7 +76,7 @@ impl Engine {
     /// One step: every running sequence gains a chunk of its prompt or one token.
     fn step(&mut self) -> Result<(), EngineError> {
         let Some(step) = self.scheduler.schedule() else { return self.wait_for_masks() };
-        self.masks.compute(self.scheduler.lend_matchers(&step));
+        self.masks.compute(self.scheduler.lend_pilots(&step));
         let logits = self.runner.forward(&step.batch)?;
         let masks = self.masks.collect(Instant::now() + self.config.mask_late_after);
         self.masks.recycle(self.scheduler.take_back(masks));
@@ -123,7 +118,7 @@ impl Engine {
                 Ok(submissions) => self.add(submissions),
                 Err(RecvError) => std::thread::sleep(Duration::from_millis(1)),
             },
-            default(CANCEL_CHECK_INTERVAL) => {}
+            default(CANCEL_CHECK_INTERVAL) => self.masks.abort_overdue(),
         }
         Ok(())
     }

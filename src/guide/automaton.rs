@@ -234,6 +234,11 @@ impl AutomatonPart {
         Self { seed: Some(raw), ..Self::new(vec![part], layered, num_words, config) }
     }
 
+    /// Whether the start depends on the prompt.
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.
     pub(crate) fn start(&self, prompt: &[u8], config: &GuideConfig) -> u32 {
         match &self.seed {

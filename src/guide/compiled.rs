@@ -22,6 +22,8 @@ pub struct CompiledConstraint {
     pub(crate) automata: Vec<AutomatonPart>,
     /// Matchers at the start, with warm lexers, to be cloned.
     pub(crate) structural: Mutex<Vec<Structural>>,
+    /// Matchers that finished sequences have warmed, at their start again.
+    pub(crate) spares: Mutex<Vec<Vec<Structural>>>,
     pub(crate) config: GuideConfig,
     pub(crate) digest: Digest,
     pub(crate) num_parts: usize,
@@ -38,15 +40,42 @@ impl CompiledConstraint {
     /// A matcher at the start of an output that follows `prompt`.
     ///
     /// The prompt matters only to forbidden text of `scope: document`. Costs about 3 ms and 2 MB per structural part:
-    /// make it off the engine thread.
+    /// make it off the engine thread. One that a finished sequence left is taken first, in about 1 us.
     ///
     /// # Errors
     /// None today; a structural part that cannot be cloned will report it here.
     pub fn matcher(self: &Arc<Self>, prompt: &[u8]) -> Result<Matcher, GuideError> {
-        let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
-        let structural = structural.iter().map(Structural::deep_clone).collect();
+        let warm = self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let structural = warm.unwrap_or_else(|| {
+            let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
+            structural.iter().map(Structural::deep_clone).collect()
+        });
         let start = self.automata.iter().map(|automaton| automaton.start(prompt, &self.config)).collect();
         Ok(Matcher::new(Arc::clone(self), structural, start))
+    }
+
+    /// Keeps the structural parts of a finished sequence for the next one, as far as there is room and all are sound.
+    pub(crate) fn keep_warm(&self, structural: Vec<Structural>) {
+        if structural.is_empty() {
+            return;
+        }
+        let reset: Option<Vec<_>> =
+            structural.into_iter().map(|part| part.reset(self.config.max_matcher_uses)).collect();
+        let Some(reset) = reset else { return };
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < self.config.max_spare_matchers {
+            spares.push(reset);
+        }
+    }
+
+    /// Whether nothing binds the output but which tokens are text.
+    pub(crate) fn is_free(&self) -> bool {
+        self.num_parts == 0
+    }
+
+    /// Whether where a sequence starts depends on its prompt.
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.automata.iter().any(AutomatonPart::is_seeded)
     }
 
     /// One structural part as it is before any token.

@@ -50,6 +50,29 @@ pub struct GuideConfig {
     pub max_token_ids: usize,
     /// Prompt bytes that can still matter for forbidden text of `scope: document`. Default 64 KiB.
     pub max_seed_bytes: usize,
+    /// Masks that one search for a witness may cost while a sequence runs. Default 512, about 5-20 ms for a schema; a
+    /// search that runs out leaves the token to chance or takes it back.
+    pub witness_fuel_per_token: usize,
+    /// Searches in a row that may find nothing before a sequence stops looking for a while. Default 4.
+    pub max_witness_failures: usize,
+    /// Tokens refused at one place before the witness itself is followed. Default 4; each costs a forward pass.
+    pub max_refusals: usize,
+    /// Steps back out of dead ends in one sequence. Default 64; each costs a forward pass.
+    pub max_backtracks: usize,
+    /// Newest tokens kept from the client where parts may dead-end and no witness is known. Default 8.
+    pub hold_back_tokens: usize,
+    /// The least that one token is taken to lengthen the shortest end by, in tokens. Default 16; more looks earlier
+    /// for a way to close in budget.
+    pub min_closing_margin: u32,
+    /// Forced tokens appended in one block. Default 64.
+    pub max_forced_tokens: usize,
+    /// Bytes of forced text that are looked ahead. Default 1,024.
+    pub max_forced_bytes: usize,
+    /// Matchers of finished sequences kept warm for the next ones, for each compiled constraint. Default 4, at about
+    /// 2 MB per structural part.
+    pub max_spare_matchers: usize,
+    /// Sequences that one matcher serves before its lexer is thrown away. Default 64.
+    pub max_matcher_uses: u32,
     /// Stack of the thread that compiles. Default 256 MiB of address space; only what is touched is memory.
     pub compile_stack_bytes: usize,
     /// Fuel for building the lexer of a grammar. Default 1,000,000, about 20 ms.
@@ -91,6 +114,16 @@ impl Default for GuideConfig {
             max_forbidden_bytes: 512 << 10,
             max_token_ids: 1 << 20,
             max_seed_bytes: 64 << 10,
+            witness_fuel_per_token: 512,
+            max_witness_failures: 4,
+            max_refusals: 4,
+            max_backtracks: 64,
+            hold_back_tokens: 8,
+            min_closing_margin: 16,
+            max_forced_tokens: 64,
+            max_forced_bytes: 1_024,
+            max_spare_matchers: 4,
+            max_matcher_uses: 64,
             compile_stack_bytes: 256 << 20,
             initial_lexer_fuel: 1_000_000,
             step_lexer_fuel: 500_000,

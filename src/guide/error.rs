@@ -149,6 +149,12 @@ pub enum GuideError {
         /// The part.
         part: String,
     },
+    /// A mask that took longer than the engine waits for one; its matcher is lost.
+    #[error("{part}: a mask took longer than this server waits for one; try again, or simplify the part")]
+    Aborted {
+        /// The part.
+        part: String,
+    },
     /// A fault of ours or of a library; it concerns this request alone.
     #[error("{part}: internal error: {message}")]
     Internal {
@@ -175,6 +181,7 @@ impl GuideError {
             | Self::OtherVocabulary { part, .. }
             | Self::NotAllowed { part, .. }
             | Self::LimitExceeded { part }
+            | Self::Aborted { part }
             | Self::Internal { part, .. } => Some(part),
             Self::Unsatisfiable { parts } | Self::DeadEnd { parts, .. } => parts.first().map(String::as_str),
             Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } => None,

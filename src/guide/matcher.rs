@@ -1,9 +1,10 @@
 //! How far one sequence has got through a compiled constraint.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::compiled::CompiledConstraint;
-use super::structural::Structural;
+use super::structural::{AbortHandle, Structural};
 use super::{GuideError, mask};
 
 /// The position of one sequence: owned by it, moved to a mask worker and back.
@@ -18,6 +19,7 @@ pub struct Matcher {
     steps: Vec<Step>,
     num_bytes: usize,
     planted: Option<u32>,
+    aborted: Arc<AtomicBool>,
 }
 
 /// One accepted token.
@@ -33,7 +35,7 @@ enum Step {
 
 impl Matcher {
     pub(crate) fn new(compiled: Arc<CompiledConstraint>, structural: Vec<Structural>, start: Vec<u32>) -> Self {
-        Self { compiled, structural, states: start, steps: Vec::new(), num_bytes: 0, planted: None }
+        Self { compiled, structural, states: start, steps: Vec::new(), num_bytes: 0, planted: None, aborted: Arc::default() }
     }
 
     /// Overwrites `row` with what may follow: a set bit is an allowed id.
@@ -51,6 +53,9 @@ impl Matcher {
         }
         if self.has_ended() {
             return Err(GuideError::Ended);
+        }
+        if self.aborted.load(Ordering::Acquire) {
+            return Err(GuideError::Aborted { part: self.part_names().join(" and ") });
         }
         row.copy_from_slice(&self.compiled.allowed);
         for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
@@ -108,28 +113,69 @@ impl Matcher {
         Ok(self.has_ended() || self.unfinished()?.is_none())
     }
 
-    /// Tokens that must follow one after another, because each is the only one allowed; empty where there is a choice.
+    /// The tokens of text that must follow, in the tokenizer's own split; empty where there is a choice.
     ///
-    /// Appending them changes no output: a sampler could not have chosen otherwise. Costs one mask per token.
-    pub fn forced(&mut self) -> Vec<u32> {
-        let mut forced = Vec::new();
-        if cfg!(feature = "planted-fault") {
-            return forced;
+    /// `row` is the mask of this place. The bytes that begin every allowed token are determined; structural parts look
+    /// further ahead. The last tokens are left out where a longer token could begin with them, so that what follows is
+    /// still the sampler's to choose. At most `room` tokens. Nothing is accepted; a token that some part refuses after
+    /// the first ones may be among them.
+    ///
+    /// # Errors
+    /// As [`Self::is_complete`].
+    pub fn forced(&mut self, row: &[u32], room: usize) -> Result<Vec<u32>, GuideError> {
+        // The planted fault of a test build is no forced token.
+        if cfg!(feature = "planted-fault") || room == 0 || self.is_complete()? {
+            return Ok(Vec::new());
         }
-        let mut row = vec![0; self.compiled.text.len()];
-        while self.fill(&mut row).is_ok() {
-            let mut allowed = mask::allowed_tokens(&row);
-            let (Some(only), None) = (allowed.next(), allowed.next()) else { break };
-            if self.accept(only).is_err() {
-                break;
+        let mut allowed = mask::allowed_tokens(row);
+        let Some(first) = allowed.next() else { return Ok(Vec::new()) };
+        let vocabulary = Arc::clone(&self.compiled.vocabulary);
+        let mut common = vocabulary.bytes(first);
+        let mut is_only = true;
+        for token in allowed {
+            is_only = false;
+            let shared = common.iter().zip(vocabulary.bytes(token)).take_while(|(a, b)| a == b).count();
+            common = &common[..shared];
+            if common.is_empty() {
+                return Ok(Vec::new());
             }
-            forced.push(only);
         }
-        if self.rollback(forced.len()).is_err() {
-            // The matcher is lost; the next call reports it.
-            forced.clear();
+        let ahead = self.structural.iter().map(Structural::forced_bytes).filter(|bytes| bytes.starts_with(common));
+        let mut bytes = ahead.max_by_key(Vec::len).unwrap_or_else(|| common.to_vec());
+        bytes.truncate(self.compiled.config.max_forced_bytes);
+        let mut block = self.canonical(&bytes);
+        if block.is_empty() && is_only {
+            block.push(first);
         }
-        forced
+        block.truncate(room);
+        Ok(block)
+    }
+
+    /// Splits text that must follow as the tokenizer splits it after the last token, without the tokens at its end that
+    /// a longer token could begin with.
+    fn canonical(&self, bytes: &[u8]) -> Vec<u32> {
+        let vocabulary = &self.compiled.vocabulary;
+        let env = vocabulary.tok_env();
+        let last = match self.steps.last() {
+            Some(Step::Text(token)) => vocabulary.bytes(*token),
+            _ => &[],
+        };
+        let whole = env.tokenize_bytes(&[last, bytes].concat());
+        let mut len = 0;
+        let border = whole.iter().position(|&token| {
+            let before = len;
+            len += vocabulary.bytes(token).len();
+            before == last.len()
+        });
+        let mut block = match border {
+            Some(border) => whole[border..].to_vec(),
+            None => env.tokenize_bytes(bytes),
+        };
+        let open = (1..=block.len().min(MAX_HEALED_TOKENS))
+            .rev()
+            .find(|&count| env.tok_trie().has_extensions(&vocabulary.decode(&block[block.len() - count..])));
+        block.truncate(block.len() - open.unwrap_or(0));
+        block
     }
 
     /// Takes back the last `num_tokens` accepted tokens, end tokens included.
@@ -169,6 +215,35 @@ impl Matcher {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.steps.last(), Some(Step::End))
+    }
+
+    /// The last `count` tokens, when so many tokens of text were accepted.
+    pub(crate) fn last_tokens(&self, count: usize) -> Option<Vec<u32>> {
+        let from = self.steps.len().checked_sub(count)?;
+        let tokens = self.steps[from..].iter().map(|step| match step {
+            Step::Text(token) | Step::Fault(token) => Some(*token),
+            Step::End => None,
+        });
+        tokens.collect()
+    }
+
+    /// The parts, for errors that concern all of them.
+    pub(crate) fn part_names(&self) -> Vec<String> {
+        let lists = self.compiled.lists.iter().map(|list| list.part.clone());
+        let automata = self.compiled.automata.iter().flat_map(|automaton| automaton.parts.iter().cloned());
+        let structural = self.structural.iter().map(|structural| structural.part().to_owned());
+        lists.chain(automata).chain(structural).collect()
+    }
+
+    /// Allows the end tokens in `row`.
+    pub(crate) fn allow_end_tokens(&self, row: &mut [u32]) {
+        self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(row, token));
+    }
+
+    /// Stops a mask that takes too long; see [`AbortHandle`].
+    #[must_use]
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::new(&self.aborted, &self.structural)
     }
 
     /// The constraint that this matcher follows.
@@ -306,6 +381,16 @@ impl Matcher {
     fn with_end_tokens(&self, mut row: Vec<u32>) -> Vec<u32> {
         self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(&mut row, token));
         row
+    }
+}
+
+/// Tokens at the end of forced text that are looked at together for a longer token that begins with them.
+const MAX_HEALED_TOKENS: usize = 4;
+
+impl Drop for Matcher {
+    /// The lexers that this sequence has warmed serve the next one.
+    fn drop(&mut self) {
+        self.compiled.keep_warm(std::mem::take(&mut self.structural));
     }
 }
 

@@ -17,6 +17,7 @@ mod forbidden;
 mod lark;
 mod mask;
 mod matcher;
+mod pilot;
 mod regex;
 mod schema;
 mod structural;
@@ -31,6 +32,8 @@ pub use config::GuideConfig;
 pub use error::GuideError;
 pub use mask::{allowed_tokens, is_allowed, num_words};
 pub use matcher::Matcher;
+pub use pilot::{Advice, Pilot, PilotStats, Steering};
+pub use structural::AbortHandle;
 
 use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
 use crate::text::Vocabulary;
@@ -108,6 +111,7 @@ impl Guide {
             allowed: plan.allowed,
             lists: plan.lists,
             structural: Mutex::new(plan.structural),
+            spares: Mutex::default(),
             config: self.config.clone(),
             digest: self.digest(irs),
             num_parts,

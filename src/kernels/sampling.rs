@@ -47,6 +47,8 @@ impl Default for SamplingParams {
 pub struct SamplingRow<'a> {
     /// Mask bits, `[num_words]` u32: bit `id % 32` of word `id / 32` is set where `id` may be sampled.
     pub mask: &'a [u32],
+    /// What soft biases add to single logits, ascending by id.
+    pub bias: &'a [(u32, f32)],
     /// The parameters.
     pub params: &'a SamplingParams,
     /// How often each token stands in the output so far, ascending by id.
@@ -106,7 +108,7 @@ pub fn sample(logits: &mut [f32], row: &SamplingRow<'_>) -> Result<SampledToken,
     let top = row.num_logprobs.zip(raw_norm).map(|(count, norm)| top_logprobs(logits, count as usize, norm));
     let raw = raw_norm.map(|norm| (logits.to_vec(), norm));
     penalize(logits, row);
-    for &(id, bias) in &row.params.logit_bias {
+    for &(id, bias) in row.params.logit_bias.iter().chain(row.bias) {
         if let Some(logit) = logits.get_mut(id as usize) {
             *logit += bias;
         }
@@ -305,6 +307,7 @@ mod tests {
     fn row<'a>(mask: &'a [u32], params: &'a SamplingParams, position: u32) -> SamplingRow<'a> {
         SamplingRow {
             mask,
+            bias: &[],
             params,
             output_counts: &[],
             prompt_ids: &[],

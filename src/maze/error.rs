@@ -206,6 +206,7 @@ impl Error {
 fn guide_class(error: &GuideError) -> ErrorClass {
     match error {
         GuideError::Unsatisfiable { .. } | GuideError::DeadEnd { .. } => ErrorClass::Unsatisfiable,
+        GuideError::Aborted { .. } => ErrorClass::Overloaded,
         GuideError::NotAllowed { .. }
         | GuideError::Ended
         | GuideError::Rollback { .. }
@@ -217,6 +218,7 @@ fn guide_class(error: &GuideError) -> ErrorClass {
 
 fn guide_code(error: &GuideError) -> &'static str {
     match error {
+        GuideError::Aborted { .. } => "mask_aborted",
         GuideError::InvalidIr { .. } => "invalid_constraint_ir",
         GuideError::InvalidGrammar { .. } => "invalid_grammar",
         GuideError::InvalidRegex { .. } => "invalid_regex",

@@ -155,6 +155,7 @@ impl Maze {
                     seed,
                     choice,
                     num_logprobs: request.num_logprobs,
+                    forced_tokens: !request.sample_forced_tokens && request.num_logprobs.is_none(),
                     matcher: compiled.matcher(prompt.text.as_bytes())?,
                 })
             })

@@ -122,16 +122,26 @@ pub struct ChoiceStats {
     pub constraint_checks: u32,
     /// Mean time of one mask, in microseconds.
     pub avg_constraint_check_us: u64,
+    /// Tokens appended without sampling, because the constraint determines them.
+    pub forced_tokens: u32,
+    /// Sampled tokens taken back before they were sent, because no end could be reached after them.
+    pub retracted_tokens: u32,
+    /// The most tokens that were held back at once, so that they could be taken back.
+    pub hold_back: u32,
 }
 
 impl ChoiceStats {
     pub(super) fn new(total: Duration, to_first: Duration, num_tokens: usize, finished: Option<&Finished>) -> Self {
+        let steering = finished.map(|end| end.steering).unwrap_or_default();
         let (num_masks, mask_time) = finished.map_or((0, Duration::ZERO), |end| (end.num_masks, end.mask_time));
         Self {
             total_time_ms: total.as_millis() as u64,
             time_to_first_token_ms: to_first.as_millis() as u64,
             time_per_token_us: (total.as_micros() / num_tokens.max(1) as u128) as u64,
             constraint_checks: num_masks,
+            forced_tokens: steering.num_forced,
+            retracted_tokens: steering.num_retracted,
+            hold_back: steering.hold_back,
             avg_constraint_check_us: (mask_time.as_micros() / u128::from(num_masks.max(1))) as u64,
         }
     }

@@ -27,6 +27,9 @@ pub struct GenerateRequest {
     pub seed: Option<u64>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
+    /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending
+    /// them. So it is done too where log-probabilities are asked for.
+    pub sample_forced_tokens: bool,
 }
 
 /// What the model continues.

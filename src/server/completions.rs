@@ -98,6 +98,7 @@ impl Plan {
             num_choices,
             seed: request.seed,
             num_logprobs: request.logprobs,
+            sample_forced_tokens: false,
         };
         let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
         Ok(Self { requests, echoes, num_choices, origins: constraints.origins, delivery })

@@ -33,6 +33,7 @@ pub(crate) async fn create(
         num_choices: 1,
         seed: body.seed,
         num_logprobs: None,
+        sample_forced_tokens: false,
     };
     let origins = constraints.origins;
     let generation = app.maze.generate(request).await.map_err(|error| origins.locate(error))?;

@@ -1,0 +1,385 @@
+//! Steering one sequence past what single masks cannot see: forced tokens, dead ends, and the end of the budget.
+//!
+//! A mask says what may follow; it does not say whether an end can still be reached in the tokens that are left, or
+//! at all when several parts must hold. A [`Pilot`] owns a sequence's matcher and keeps, where that is needed, a
+//! *witness*: a complete continuation from where the sequence stands. A sampled token is kept only while a witness that
+//! fits the budget is known after it; otherwise it is taken back, banned at its place, and drawn again, and after
+//! a few refusals the witness itself is followed. Tokens that may be taken back are not sent before that is decided
+//! (the hold-back rule).
+//!
+//! Everything here is decided by counts of work, never by a clock, so the same request takes the same way under any
+//! load.
+
+use std::sync::Arc;
+
+use super::matcher::Matcher;
+use super::structural::AbortHandle;
+use super::{GuideConfig, GuideError, Verdict, mask};
+
+/// What a request asks of its pilot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steering {
+    /// Most tokens of the output, end token not counted.
+    pub max_tokens: u32,
+    /// Whether text that all parts together determine is appended without sampling.
+    pub forced_tokens: bool,
+}
+
+/// What the engine does before it samples: the row that was filled holds for the place after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// Tokens to take back, the last ones first; none of them was sent.
+    pub retract: usize,
+    /// Tokens to append without sampling.
+    pub forced: Vec<u32>,
+}
+
+/// What steering has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PilotStats {
+    /// Tokens appended without sampling.
+    pub num_forced: u32,
+    /// Sampled tokens that were taken back.
+    pub num_retracted: u32,
+    /// Witness searches.
+    pub num_searches: u32,
+    /// The most tokens that were held back at once.
+    pub hold_back: u32,
+}
+
+/// The steering of one sequence; it owns the sequence's matcher and travels with it.
+pub struct Pilot {
+    matcher: Matcher,
+    steering: Steering,
+    config: GuideConfig,
+    mode: Mode,
+    /// A complete continuation from the place `witness_at`, in tokens.
+    witness: Option<Vec<u32>>,
+    witness_at: usize,
+    /// Tokens refused at their places, for the sequence as it is up to there; ascending by place.
+    bans: Vec<(usize, u32)>,
+    /// Accepted tokens that can not be taken back any more.
+    floor: usize,
+    num_backtracks: usize,
+    stats: PilotStats,
+}
+
+/// How closely a sequence is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing to watch: every place is an end, or there is no constraint.
+    Off,
+    /// Masks alone, until so many tokens are accepted; then a witness is looked for.
+    Free { check_at: usize },
+    /// Every token must leave a witness; `failures` searches in a row found none.
+    Watched { failures: usize },
+    /// No witness can be found: dead ends are met by going back over what is held.
+    Groping,
+}
+
+impl Pilot {
+    /// Steers `matcher`, which stands at the start of its output.
+    #[must_use]
+    pub fn new(matcher: Matcher, steering: Steering) -> Self {
+        let compiled = Arc::clone(matcher.compiled());
+        let config = compiled.config.clone();
+        let witness = match compiled.verdict() {
+            Verdict::Satisfiable(witness) if !compiled.is_seeded() => Some(witness.tokens.clone()),
+            _ => None,
+        };
+        let mode = if compiled.is_free() {
+            Mode::Off
+        } else if compiled.may_dead_end() {
+            Mode::Watched { failures: 0 }
+        } else {
+            Mode::Free { check_at: 0 }
+        };
+        let stats = PilotStats::default();
+        let mut pilot = Self {
+            matcher,
+            steering,
+            config,
+            mode,
+            witness,
+            witness_at: 0,
+            bans: Vec::new(),
+            floor: 0,
+            num_backtracks: 0,
+            stats,
+        };
+        pilot.plan_next_check();
+        pilot
+    }
+
+    /// Decides what happens to the last token, appends what is forced, and fills `row` for the place after it.
+    ///
+    /// Costs one mask where nothing is watched; a watched token that leaves the witness costs a search of at most
+    /// `witness_fuel_per_token` masks.
+    ///
+    /// # Errors
+    /// As [`Matcher::fill`]; [`GuideError::DeadEnd`] only after everything that may be taken back was tried.
+    pub fn next(&mut self, row: &mut [u32]) -> Result<Advice, GuideError> {
+        let before = self.matcher.num_accepted();
+        self.watch()?;
+        while let Err(error) = self.fill(row) {
+            self.step_back(error)?;
+        }
+        let retract = before - self.matcher.num_accepted();
+        self.stats.num_retracted += retract as u32;
+        let forced = if retract == 0 && self.steering.forced_tokens { self.force(row)? } else { Vec::new() };
+        self.stats.num_forced += forced.len() as u32;
+        Ok(Advice { retract, forced })
+    }
+
+    /// Moves on by a sampled token that the last row allowed.
+    ///
+    /// # Errors
+    /// As [`Matcher::accept`].
+    pub fn accept(&mut self, token: u32) -> Result<(), GuideError> {
+        self.matcher.accept(token)?;
+        self.raise_floor();
+        Ok(())
+    }
+
+    /// Accepted tokens that will not be taken back any more and may be sent.
+    #[must_use]
+    pub fn num_settled(&self) -> usize {
+        self.floor
+    }
+
+    /// Whether the output may end here, under every part.
+    ///
+    /// # Errors
+    /// As [`Matcher::is_complete`].
+    pub fn is_complete(&mut self) -> Result<bool, GuideError> {
+        self.matcher.is_complete()
+    }
+
+    /// Whether the last token can still be taken back in favour of a way that is known to end in budget.
+    #[must_use]
+    pub fn can_close_otherwise(&self) -> bool {
+        let place = self.matcher.num_accepted();
+        self.floor < place && self.witness.is_some() && self.witness_at < place
+    }
+
+    /// What soft biases add to the logits of the next token; see [`Matcher::bias`].
+    pub fn bias(&mut self) -> Arc<[(u32, f32)]> {
+        self.matcher.bias()
+    }
+
+    /// Stops a mask that takes too long; the sequence is lost then.
+    #[must_use]
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.matcher.abort_handle()
+    }
+
+    /// What steering has done so far.
+    #[must_use]
+    pub fn stats(&self) -> PilotStats {
+        self.stats
+    }
+
+    fn num_left(&self) -> usize {
+        (self.steering.max_tokens as usize).saturating_sub(self.matcher.num_accepted())
+    }
+
+    /// How many of the newest tokens are kept from the client.
+    fn hold_back(&self) -> usize {
+        match self.mode {
+            Mode::Off | Mode::Free { .. } => 0,
+            Mode::Watched { .. } => 1,
+            Mode::Groping => self.config.hold_back_tokens,
+        }
+    }
+
+    fn raise_floor(&mut self) {
+        let hold_back = self.hold_back();
+        let settled = self.matcher.num_accepted().saturating_sub(hold_back);
+        self.floor = self.floor.max(settled);
+        self.stats.hold_back = self.stats.hold_back.max(hold_back as u32);
+    }
+
+    /// Sees to it that a witness is known where one is needed; takes the last token back where it left none.
+    fn watch(&mut self) -> Result<(), GuideError> {
+        match self.mode {
+            Mode::Off | Mode::Groping => Ok(()),
+            Mode::Free { check_at } if self.matcher.num_accepted() < check_at => Ok(()),
+            Mode::Free { .. } => {
+                self.renew_witness()?;
+                self.plan_next_check();
+                Ok(())
+            }
+            Mode::Watched { failures } => self.watch_last_token(failures),
+        }
+    }
+
+    fn watch_last_token(&mut self, failures: usize) -> Result<(), GuideError> {
+        let place = self.matcher.num_accepted();
+        let has_base = self.witness.is_some() && self.witness_at + 1 >= place;
+        if self.renew_witness()? {
+            self.mode = Mode::Watched { failures: 0 };
+            self.plan_next_check();
+            return Ok(());
+        }
+        if has_base && place > self.floor && self.witness_at < place {
+            return self.take_back();
+        }
+        self.mode = if failures + 1 >= self.config.max_witness_failures && self.matcher.compiled().may_dead_end() {
+            Mode::Groping
+        } else if failures + 1 >= self.config.max_witness_failures {
+            // The search is out of its depth here; it tries again further on.
+            Mode::Free { check_at: place + self.config.max_witness_failures }
+        } else {
+            Mode::Watched { failures: failures + 1 }
+        };
+        Ok(())
+    }
+
+    /// Makes the witness one from the present place that fits what is left of the budget, if one can be found. The
+    /// old one stays known when none is.
+    fn renew_witness(&mut self) -> Result<bool, GuideError> {
+        let place = self.matcher.num_accepted();
+        let num_left = self.num_left();
+        if let Some(rest) = self.followed_witness() {
+            if rest.len() <= num_left {
+                self.witness = Some(rest);
+                self.witness_at = place;
+                return Ok(true);
+            }
+        }
+        self.stats.num_searches += 1;
+        let Some(found) = self.matcher.witness(num_left, self.config.witness_fuel_per_token)? else {
+            return Ok(false);
+        };
+        self.witness = Some(found);
+        self.witness_at = place;
+        Ok(true)
+    }
+
+    /// What is left of the witness when the tokens accepted since are its own.
+    fn followed_witness(&self) -> Option<Vec<u32>> {
+        let witness = self.witness.as_ref()?;
+        let since = self.matcher.num_accepted().checked_sub(self.witness_at)?;
+        let accepted = self.matcher.last_tokens(since)?;
+        witness.starts_with(&accepted).then(|| witness[since..].to_vec())
+    }
+
+    /// Watches every token when the budget is close to what the witness needs, else says when to look again: one
+    /// token may lengthen the shortest end by as much as the shortest whole output.
+    fn plan_next_check(&mut self) {
+        if self.mode == Mode::Off || self.matcher.compiled().may_dead_end() {
+            return;
+        }
+        let place = self.matcher.num_accepted();
+        let known = self.witness.as_ref().filter(|_| self.witness_at == place).map(Vec::len);
+        let Some(shortest) = known else {
+            self.mode = Mode::Watched { failures: 0 };
+            return;
+        };
+        let growth = self.matcher.compiled().min_tokens().unwrap_or(0).max(self.config.min_closing_margin) as usize;
+        let slack = self.num_left().saturating_sub(shortest);
+        let num_safe = slack.saturating_sub(growth) / (growth + 1);
+        self.mode = match num_safe {
+            0 => Mode::Watched { failures: 0 },
+            steps => Mode::Free { check_at: place + steps },
+        };
+    }
+
+    /// Takes the last token back and bans it at its place.
+    fn take_back(&mut self) -> Result<(), GuideError> {
+        let Some(&token) = self.matcher.last_tokens(1).as_deref().and_then(<[u32]>::first) else {
+            return Err(GuideError::Rollback { asked: 1, accepted: self.matcher.num_accepted() });
+        };
+        self.matcher.rollback(1)?;
+        let place = self.matcher.num_accepted();
+        self.bans.retain(|&(banned_at, _)| banned_at <= place);
+        self.bans.push((place, token));
+        Ok(())
+    }
+
+    /// Meets an empty mask: goes back by one token that was not sent.
+    fn step_back(&mut self, error: GuideError) -> Result<(), GuideError> {
+        let is_dead_end = matches!(error, GuideError::DeadEnd { .. });
+        let is_tried_out = self.num_backtracks >= self.config.max_backtracks;
+        if !is_dead_end || is_tried_out || self.matcher.num_accepted() <= self.floor {
+            return Err(error);
+        }
+        self.num_backtracks += 1;
+        self.take_back()
+    }
+
+    /// The mask of this place, without what was refused here; only the witness's way when that happened too often.
+    fn fill(&mut self, row: &mut [u32]) -> Result<(), GuideError> {
+        let place = self.matcher.num_accepted();
+        self.bans.retain(|&(banned_at, _)| (self.floor..=place).contains(&banned_at));
+        self.matcher.fill(row)?;
+        let num_bans = self.bans.iter().filter(|&&(banned_at, _)| banned_at == place).count();
+        if num_bans == 0 {
+            return Ok(());
+        }
+        if num_bans >= self.config.max_refusals {
+            if let Some(only) = self.followed_witness() {
+                row.fill(0);
+                match only.first() {
+                    Some(&token) => mask::allow(row, token),
+                    None => self.matcher.allow_end_tokens(row),
+                }
+                return Ok(());
+            }
+        }
+        self.bans.iter().filter(|&&(banned_at, _)| banned_at == place).for_each(|&(_, token)| mask::forbid(row, token));
+        if mask::is_empty(row) {
+            return Err(GuideError::DeadEnd { parts: self.matcher.part_names(), byte_offset: self.matcher.num_bytes() });
+        }
+        Ok(())
+    }
+
+    /// Appends what is determined, block by block, and leaves in `row` the mask after it.
+    ///
+    /// Determined are the bytes that begin every allowed token, and as far as a structural part can look ahead, what
+    /// must follow them. They are written in the tokenizer's own split; the last tokens are left to the sampler where
+    /// a longer token could begin with them (llguidance, "fast-forward tokens", toktrie's `chop_tokens`).
+    fn force(&mut self, row: &mut [u32]) -> Result<Vec<u32>, GuideError> {
+        let start = self.matcher.num_accepted();
+        let mut forced = Vec::new();
+        let mut filled = Ok(());
+        while filled.is_ok() && forced.len() < self.config.max_forced_tokens {
+            let room = self.num_left().min(self.config.max_forced_tokens - forced.len());
+            let num_before = forced.len();
+            for token in self.matcher.forced(row, room)? {
+                // Another split may still pass where a part refuses this one.
+                if self.matcher.accept(token).is_err() {
+                    break;
+                }
+                forced.push(token);
+            }
+            if forced.len() == num_before {
+                break;
+            }
+            filled = self.fill(row);
+        }
+        if forced.is_empty() {
+            return Ok(forced);
+        }
+        let is_dead_end = match filled {
+            Ok(()) => false,
+            Err(GuideError::DeadEnd { .. }) => self.num_left() > 0,
+            Err(error) => return Err(error),
+        };
+        if is_dead_end || (matches!(self.mode, Mode::Watched { .. }) && !self.renew_witness()?) {
+            // Either no token follows, or the tokenizer's split is longer than the budget allows: what is determined
+            // is sampled under its masks, where a dead end can be met and the witness knows a shorter split.
+            self.matcher.rollback(self.matcher.num_accepted() - start)?;
+            self.fill(row)?;
+            return Ok(Vec::new());
+        }
+        self.raise_floor();
+        Ok(forced)
+    }
+}
+
+impl std::fmt::Debug for Pilot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pilot").field("mode", &self.mode).field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
