@@ -5,8 +5,8 @@
 //! over the sorted vocabulary, once for each state that is met, and keeps the masks in a bounded mask cache that all
 //! sequences share.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::vocabulary::SortedTokens;
 use super::{GuideConfig, mask};
@@ -149,6 +149,36 @@ impl ByteDfa {
         self.accepting[state as usize]
     }
 
+    /// Memory of the tables in bytes.
+    fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.next) + size_of_val(&*self.accepting)
+    }
+
+    /// For every state, the bytes of the shortest text from it to an accepting one; `u32::MAX` where there is none.
+    fn distances(&self) -> Vec<u32> {
+        let num_states = self.accepting.len();
+        let mut sources = vec![Vec::new(); num_states];
+        for (at, &to) in self.next.iter().enumerate().filter(|&(_, &to)| to != DEAD) {
+            let from = (at / self.num_classes) as u32;
+            let known: &mut Vec<u32> = &mut sources[to as usize];
+            if known.last() != Some(&from) {
+                known.push(from);
+            }
+        }
+        let mut distances = vec![u32::MAX; num_states];
+        let mut queue: VecDeque<u32> = (0..num_states as u32).filter(|&state| self.is_accepting(state)).collect();
+        queue.iter().for_each(|&state| distances[state as usize] = 0);
+        while let Some(state) = queue.pop_front() {
+            for &from in &sources[state as usize] {
+                if distances[from as usize] == u32::MAX {
+                    distances[from as usize] = distances[state as usize] + 1;
+                    queue.push_back(from);
+                }
+            }
+        }
+        distances
+    }
+
     /// Whether nothing at all is accepted.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == DEAD
@@ -214,18 +244,21 @@ fn common_classes(left: &ByteDfa, right: &ByteDfa) -> (Box<[u8; 256]>, Vec<(u8, 
 pub(crate) struct AutomatonPart {
     /// The parts of the IR that this automaton is the product of.
     pub(crate) parts: Vec<String>,
-    pub(crate) dfa: ByteDfa,
+    dfa: ByteDfa,
+    distances: OnceLock<Vec<u32>>,
     /// For `scope: document`: the automaton that reads the prompt.
     seed: Option<RawDfa>,
     masks: RwLock<HashMap<u32, Arc<[u32]>>>,
     max_masks: usize,
+    mask_bytes: usize,
 }
 
 impl AutomatonPart {
     /// A part that judges the output alone.
     pub(crate) fn new(parts: Vec<String>, dfa: ByteDfa, num_words: usize, config: &GuideConfig) -> Self {
-        let max_masks = (config.mask_cache_bytes / (4 * num_words.max(1))).max(1);
-        Self { parts, dfa, seed: None, masks: RwLock::default(), max_masks }
+        let mask_bytes = 4 * num_words.max(1);
+        let max_masks = (config.mask_cache_bytes / mask_bytes).clamp(1, dfa.accepting.len());
+        Self { parts, dfa, distances: OnceLock::new(), seed: None, masks: RwLock::default(), max_masks, mask_bytes }
     }
 
     /// A part that judges the output as the continuation of a prompt.
@@ -237,6 +270,35 @@ impl AutomatonPart {
     /// Whether the start depends on the prompt.
     pub(crate) fn is_seeded(&self) -> bool {
         self.seed.is_some()
+    }
+
+    /// The transition table; `None` for an automaton that is built as it is needed.
+    pub(crate) fn table(&self) -> Option<&ByteDfa> {
+        Some(&self.dfa)
+    }
+
+    /// The state after `bytes`, [`DEAD`] if they are not allowed.
+    pub(crate) fn run(&self, state: u32, bytes: &[u8]) -> u32 {
+        self.dfa.run(state, bytes)
+    }
+
+    /// Whether the output may end here.
+    pub(crate) fn is_accepting(&self, state: u32) -> bool {
+        self.dfa.is_accepting(state)
+    }
+
+    /// Bytes of the shortest text from `state` to an accepting state; `None` where there is none or it is unknown.
+    ///
+    /// The first call looks at the whole table: about 10 ns per transition.
+    pub(crate) fn min_bytes_to_end(&self, state: u32) -> Option<u32> {
+        let distances = self.distances.get_or_init(|| self.dfa.distances());
+        distances.get(state as usize).copied().filter(|&distance| distance != u32::MAX)
+    }
+
+    /// Memory that this part may come to hold, in bytes: its tables, and its mask cache when full.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let seed = self.seed.as_ref().map_or(0, |raw| size_of_val(&*raw.next) + 2 * raw.accepting.len());
+        self.dfa.memory_bytes() + seed + self.max_masks * self.mask_bytes
     }
 
     /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::chars::num_chars;
 use super::compiled::CompiledConstraint;
 use super::structural::{AbortHandle, Structural};
 use super::{GuideError, mask};
@@ -18,6 +19,8 @@ pub struct Matcher {
     states: Vec<u32>,
     steps: Vec<Step>,
     num_bytes: usize,
+    /// Code points begun so far.
+    num_chars: usize,
     planted: Option<u32>,
     aborted: Arc<AtomicBool>,
 }
@@ -35,7 +38,16 @@ enum Step {
 
 impl Matcher {
     pub(crate) fn new(compiled: Arc<CompiledConstraint>, structural: Vec<Structural>, start: Vec<u32>) -> Self {
-        Self { compiled, structural, states: start, steps: Vec::new(), num_bytes: 0, planted: None, aborted: Arc::default() }
+        Self {
+            compiled,
+            structural,
+            states: start,
+            steps: Vec::new(),
+            num_bytes: 0,
+            num_chars: 0,
+            planted: None,
+            aborted: Arc::default(),
+        }
     }
 
     /// Overwrites `row` with what may follow: a set bit is an allowed id.
@@ -61,6 +73,9 @@ impl Matcher {
         for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
             automaton.intersect_mask(state, &self.compiled.tokens, row);
         }
+        if let Some(limit) = &self.compiled.chars {
+            limit.intersect_mask(self.num_chars, row);
+        }
         for structural in &mut self.structural {
             structural.intersect_mask(row)?;
         }
@@ -72,6 +87,12 @@ impl Matcher {
         }
         self.planted = mask::plant_fault(row, &self.compiled.text);
         Ok(())
+    }
+
+    /// What soft biases add to the logits of the next token: ascending by id, relative to a constant that softmax
+    /// cancels; empty where nothing is biased.
+    pub fn bias(&mut self) -> Arc<[(u32, f32)]> {
+        Arc::default()
     }
 
     /// Moves on by `token`.
@@ -99,7 +120,7 @@ impl Matcher {
         }
         let from = self.states.len() - compiled.automata.len();
         for (idx, automaton) in compiled.automata.iter().enumerate() {
-            self.states.push(automaton.dfa.run(self.states[from + idx], bytes));
+            self.states.push(automaton.run(self.states[from + idx], bytes));
         }
         self.push(Step::Text(token));
         Ok(())
@@ -188,7 +209,8 @@ impl Matcher {
         };
         let taken = self.steps.split_off(kept);
         let num_consumed = taken.iter().filter(|step| matches!(step, Step::Text(_))).count();
-        self.num_bytes -= taken.iter().map(|step| self.len_of(*step)).sum::<usize>();
+        self.num_bytes -= taken.iter().map(|step| self.text_of(*step).len()).sum::<usize>();
+        self.num_chars -= taken.iter().map(|step| num_chars(self.text_of(*step))).sum::<usize>();
         self.states.truncate(self.compiled.automata.len() * (kept + 1));
         self.planted = None;
         for idx in 0..self.structural.len() {
@@ -257,15 +279,16 @@ impl Matcher {
     }
 
     fn push(&mut self, step: Step) {
-        self.num_bytes += self.len_of(step);
+        self.num_bytes += self.text_of(step).len();
+        self.num_chars += num_chars(self.text_of(step));
         self.steps.push(step);
     }
 
-    /// Bytes of text of a step.
-    fn len_of(&self, step: Step) -> usize {
+    /// The text of a step.
+    fn text_of(&self, step: Step) -> &[u8] {
         match step {
-            Step::Text(token) | Step::Fault(token) => self.compiled.vocabulary.bytes(token).len(),
-            Step::End => 0,
+            Step::Text(token) | Step::Fault(token) => self.compiled.vocabulary.bytes(token),
+            Step::End => &[],
         }
     }
 
@@ -310,9 +333,12 @@ impl Matcher {
         }
         let bytes = compiled.vocabulary.bytes(token);
         for (automaton, &state) in compiled.automata.iter().zip(self.current()) {
-            if automaton.dfa.run(state, bytes) == super::automaton::DEAD {
+            if automaton.run(state, bytes) == super::automaton::DEAD {
                 return Ok(Some(automaton.parts.join(" and ")));
             }
+        }
+        if let Some(limit) = compiled.chars.as_ref().filter(|limit| !limit.allows(self.num_chars, bytes)) {
+            return Ok(Some(limit.part.clone()));
         }
         for structural in &mut self.structural {
             if !structural.allows(token)? {
@@ -325,7 +351,7 @@ impl Matcher {
     /// The first part that does not accept the output as it is.
     fn unfinished(&mut self) -> Result<Option<String>, GuideError> {
         for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
-            if !automaton.dfa.is_accepting(state) {
+            if !automaton.is_accepting(state) {
                 return Ok(Some(automaton.parts.join(" and ")));
             }
         }
@@ -353,7 +379,12 @@ impl Matcher {
             }
         }
         scratch.fill(0);
-        let parts = narrowing.into_iter().flat_map(|(parts, _)| parts).collect();
+        let mut parts: Vec<String> = Vec::new();
+        for part in narrowing.into_iter().flat_map(|(parts, _)| parts) {
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
         Ok(GuideError::DeadEnd { parts, byte_offset: self.num_bytes })
     }
 
@@ -366,8 +397,13 @@ impl Matcher {
         for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
             let mut row = self.compiled.text.to_vec();
             automaton.intersect_mask(state, &self.compiled.tokens, &mut row);
-            let row = if automaton.dfa.is_accepting(state) { self.with_end_tokens(row) } else { row };
+            let row = if automaton.is_accepting(state) { self.with_end_tokens(row) } else { row };
             narrowing.push((automaton.parts.clone(), row));
+        }
+        if let Some(limit) = &self.compiled.chars {
+            let mut row = self.compiled.text.to_vec();
+            limit.intersect_mask(self.num_chars, &mut row);
+            narrowing.push((vec![limit.part.clone()], self.with_end_tokens(row)));
         }
         for idx in 0..self.structural.len() {
             let mut row = self.compiled.text.to_vec();

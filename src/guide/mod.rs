@@ -9,6 +9,7 @@
 //! a part is quietly dropped. What cannot be enforced is refused by name.
 
 mod automaton;
+mod chars;
 mod compiled;
 mod config;
 mod ebnf;
@@ -25,7 +26,7 @@ mod tokens;
 mod vocabulary;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use compiled::CompiledConstraint;
 pub use config::GuideConfig;
@@ -38,6 +39,7 @@ pub use structural::AbortHandle;
 use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
 use crate::text::Vocabulary;
 use automaton::{AutomatonPart, ByteDfa};
+use chars::{CharCounts, CharLimit};
 use compiled::IdList;
 use regex::CompiledGroup;
 use schema::{CheckedSchema, JsonStyle};
@@ -49,6 +51,7 @@ pub struct Guide {
     vocabulary: Arc<Vocabulary>,
     tokens: Arc<SortedTokens>,
     text: Arc<[u32]>,
+    char_counts: OnceLock<Arc<CharCounts>>,
     factory: StructuralFactory,
     config: GuideConfig,
 }
@@ -62,7 +65,7 @@ impl Guide {
         let tokens = Arc::new(SortedTokens::new(&vocabulary));
         let text = tokens::text_row(&vocabulary).into();
         let factory = StructuralFactory::new(&vocabulary, &config)?;
-        Ok(Self { vocabulary, tokens, text, factory, config })
+        Ok(Self { vocabulary, tokens, text, char_counts: OnceLock::new(), factory, config })
     }
 
     /// Makes the conjunction of all parts of all `irs`; with none, every text token may follow and the output may end
@@ -103,6 +106,10 @@ impl Guide {
         for (idx, ir) in irs.iter().enumerate() {
             self.add(&mut plan, &Prefix::new(irs.len(), idx), ir, style)?;
         }
+        let chars = self.char_limit(irs);
+        if let Some(limit) = &chars {
+            plan.automata.push((limit.part.clone(), chars::utf8(&limit.part, &self.config)?.prune()));
+        }
         Ok(CompiledConstraint {
             vocabulary: Arc::clone(&self.vocabulary),
             tokens: Arc::clone(&self.tokens),
@@ -110,6 +117,7 @@ impl Guide {
             automata: self.merge(plan.automata, plan.continuing)?,
             allowed: plan.allowed,
             lists: plan.lists,
+            chars,
             structural: Mutex::new(plan.structural),
             spares: Mutex::default(),
             config: self.config.clone(),
@@ -117,6 +125,15 @@ impl Guide {
             num_parts,
             max_tokens: irs.iter().filter_map(|ir| ir.limits.max_tokens).min(),
         })
+    }
+
+    /// The smallest `limits.max_chars`, named after the first IR that states it.
+    fn char_limit(&self, irs: &[ConstraintIr]) -> Option<CharLimit> {
+        let stated = irs.iter().enumerate().filter_map(|(idx, ir)| Some((ir.limits.max_chars?, idx)));
+        let (max_chars, idx) = stated.min()?;
+        let counts = self.char_counts.get_or_init(|| Arc::new(CharCounts::new(&self.vocabulary, &self.text)));
+        let part = Prefix::new(irs.len(), idx).part("limits.max_chars");
+        Some(CharLimit { part, max_chars: max_chars as usize, counts: Arc::clone(counts) })
     }
 
     /// The tightest white space that any IR asks for; it binds the schemas of all.
@@ -261,6 +278,7 @@ fn num_parts(ir: &ConstraintIr) -> usize {
         + usize::from(ir.grammar.is_some())
         + usize::from(ir.token_masks.is_some())
         + usize::from(!ir.forbidden_text.is_empty())
+        + usize::from(ir.limits.max_chars.is_some())
         + ir.regex_patterns.len()
 }
 
@@ -271,9 +289,6 @@ fn refuse_unsupported(prefix: &Prefix, ir: &ConstraintIr) -> Result<(), GuideErr
         |part: &str, why: &str| Err(GuideError::UnsupportedPart { part: prefix.part(part), why: why.into() });
     if !ir.soft.is_empty() {
         return unsupported("soft", "biases are not applied yet; leave the field out");
-    }
-    if ir.limits.max_chars.is_some() {
-        return unsupported("limits.max_chars", "only `limits.max_tokens` is kept to; leave the field out");
     }
     Ok(())
 }

@@ -274,6 +274,48 @@ fn forced_tokens_are_those_without_a_choice() {
 }
 
 #[test]
+fn code_points_are_counted_by_their_first_byte_and_given_back() {
+    let guide = guide(&[b"a", "\u{e9}".as_bytes(), b"\xC3", b"\xA9", b"ab", "aé".as_bytes(), b"abcdefghijkl"]);
+    let end = guide.vocabulary().end_tokens()[0];
+    let limits = [json!({"limits": {"max_chars": 12}}), json!({"limits": {"max_chars": 2}})];
+    let mut matcher = start(&guide, &limits);
+    assert_eq!(matcher.compiled().num_parts(), 2);
+    let allowed = |matcher: &mut Matcher| allowed_tokens(&filled(matcher).expect("a mask")).collect::<Vec<_>>();
+    assert_eq!(allowed(&mut matcher), [0, 1, 2, 4, 5, end]);
+    let part = "constraints[1].limits.max_chars".to_owned();
+    assert_eq!(matcher.accept(6), Err(GuideError::NotAllowed { part, token: 6 }));
+    matcher.accept(0).expect("one of two");
+    matcher.accept(2).expect("two of two");
+    assert_eq!(allowed(&mut matcher), [3], "half a character is no text to end with");
+    matcher.accept(3).expect("the other half costs nothing");
+    assert_eq!(allowed(&mut matcher), [end]);
+    matcher.rollback(2).expect("two tokens");
+    assert_eq!(allowed(&mut matcher), [0, 1, 2, end]);
+    assert_eq!(
+        refusal(
+            &guide,
+            json!({"limits": {"max_chars": 0}, "regex_patterns": [{"any_of": [{"pattern": "a"}], "match": "full"}]})
+        ),
+        GuideError::Unsatisfiable { parts: vec!["regex_patterns[0]".into(), "limits.max_chars".into()] }
+    );
+}
+
+#[test]
+fn the_way_to_an_end_is_counted_in_bytes() {
+    let compiled = BYTES
+        .compile(&[ir(json!({"regex_patterns": [{"any_of": [{"pattern": "a{3,5}|xyz{4}"}], "match": "full"}]}))])
+        .expect("compiles");
+    let [automaton] = compiled.automata.as_slice() else { panic!("one automaton") };
+    let start = automaton.start(b"", &compiled.config);
+    for (text, bytes) in
+        [("", Some(3)), ("x", Some(5)), ("aa", Some(1)), ("aaaa", Some(0)), ("xyzzz", Some(1)), ("b", None)]
+    {
+        assert_eq!(automaton.min_bytes_to_end(automaton.run(start, text.as_bytes())), bytes, "{text}");
+    }
+    assert!(compiled.memory_bytes() > 4 * compiled.text.len());
+}
+
+#[test]
 fn a_wrong_row_is_refused() {
     let mut matcher = start(&BYTES, &[]);
     assert!(matches!(matcher.fill(&mut [0; 2]), Err(GuideError::RowLength { actual: 2, .. })));
@@ -318,8 +360,6 @@ fn no_escape_hides_a_forbidden_text_or_a_second_spelling_of_a_key() {
 fn what_is_not_enforced_is_refused_by_name() {
     let soft = json!({"soft": [{"text": "a", "bias": 1.0}]});
     assert!(matches!(refusal(&BYTES, soft), GuideError::UnsupportedPart { part, .. } if part == "soft"));
-    let chars = json!({"limits": {"max_chars": 3}});
-    assert!(matches!(refusal(&BYTES, chars), GuideError::UnsupportedPart { part, .. } if part == "limits.max_chars"));
     let aimless = json!({"limits": {"json_whitespace": {"max_newlines": 1, "max_spaces": 1}}});
     assert!(matches!(refusal(&BYTES, aimless), GuideError::UnsupportedPart { .. }));
     let stale = json!({"digest": Digest::of_bytes(b"other")});
