@@ -20,8 +20,12 @@ pub struct EngineConfig {
     /// Tokens of one sequence that follow each other without being sampled and run in one step. Default 64; 1 computes
     /// the same output one forward pass at a time.
     pub forced_block_len_max: usize,
-    /// How long a step waits for masks after its forward pass; a later row samples in a later step. Default 2 ms.
+    /// How long a step whose rows all wait for masks waits after its forward pass; a later row samples in a later step,
+    /// and one that is later than this once is computed apart from the others. Default 2 ms.
     pub mask_late_after: Duration,
+    /// How much longer a step may get, as a share of its time, for rows whose masks are late while others are ready.
+    /// Default 0.01.
+    pub mask_wait_share: f32,
     /// How long one mask may take at all; past it that one request fails. Default 10 s.
     pub mask_abort_after: Duration,
 }
@@ -37,6 +41,7 @@ impl Default for EngineConfig {
             num_mask_workers: 2,
             forced_block_len_max: 64,
             mask_late_after: Duration::from_millis(2),
+            mask_wait_share: 0.01,
             mask_abort_after: Duration::from_secs(10),
         }
     }

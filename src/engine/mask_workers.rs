@@ -39,20 +39,45 @@ pub(super) struct Mask {
     pub(super) time: Duration,
 }
 
+/// A pilot to lend.
+pub(super) struct Lent {
+    pub(super) id: SequenceId,
+    pub(super) pilot: Pilot,
+    /// How long its last mask took.
+    pub(super) last_mask_time: Duration,
+}
+
 /// A pilot that is with a worker, or waits for one.
 struct Away {
     id: SequenceId,
     since: Instant,
     abort: AbortHandle,
+    lane: Lane,
+    /// Whether it was lent in the step under way, which may wait for it.
+    is_fresh: bool,
 }
 
-/// The workers and the two bounded channels to them.
+/// Which workers compute a mask: a slow one waits behind slow ones only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Fast,
+    Slow,
+}
+
+/// The workers and the bounded channels to them.
 pub(super) struct MaskWorkers {
-    jobs: Option<Sender<Job>>,
+    /// To the fast lane and to the slow one.
+    jobs: Option<[Sender<Job>; 2]>,
     masks: Receiver<Mask>,
     num_words: usize,
     spare_rows: Vec<MaskRow>,
     away: Vec<Away>,
+    /// Computed on the spot, because nothing binds the output.
+    done: Vec<Mask>,
+    /// Whether the step under way has rows that need not wait for anyone.
+    has_ready_rows: bool,
+    late_after: Duration,
+    wait_share: f32,
     abort_after: Duration,
     threads: Vec<JoinHandle<()>>,
 }
@@ -60,45 +85,67 @@ pub(super) struct MaskWorkers {
 impl MaskWorkers {
     /// Starts the threads, for rows of `num_words` words; as many masks as there are sequences may be under way.
     pub(super) fn start(config: &EngineConfig, num_words: usize) -> std::io::Result<Self> {
-        let EngineConfig { num_mask_workers, num_seqs_max: num_jobs_max, .. } = *config;
-        let (jobs, job_receiver) = bounded::<Job>(num_jobs_max);
-        let (mask_sender, masks) = bounded::<Mask>(num_jobs_max);
-        let threads = (0..num_mask_workers.max(1))
-            .map(|index| {
-                let (jobs, masks) = (job_receiver.clone(), mask_sender.clone());
-                std::thread::Builder::new().name(format!("mask-{index}")).stack_size(MASK_STACK_BYTES).spawn(
-                    move || {
-                        for job in jobs {
-                            if masks.send(job.run()).is_err() {
-                                return;
-                            }
-                        }
-                    },
-                )
-            })
-            .collect::<Result<_, _>>()?;
-        let abort_after = config.mask_abort_after;
-        let (spare_rows, away) = (Vec::new(), Vec::new());
-        Ok(Self { jobs: Some(jobs), masks, num_words, spare_rows, away, abort_after, threads })
+        let (mask_sender, masks) = bounded::<Mask>(config.num_seqs_max);
+        let mut threads = Vec::new();
+        let mut lane = |name: &str, num_workers: usize| -> std::io::Result<Sender<Job>> {
+            let (sender, receiver) = bounded::<Job>(config.num_seqs_max);
+            for index in 0..num_workers.max(1) {
+                threads.push(worker(format!("{name}-{index}"), receiver.clone(), mask_sender.clone())?);
+            }
+            Ok(sender)
+        };
+        let jobs = [lane("mask", config.num_mask_workers)?, lane("slow-mask", 1)?];
+        Ok(Self {
+            jobs: Some(jobs),
+            masks,
+            num_words,
+            spare_rows: Vec::new(),
+            away: Vec::new(),
+            done: Vec::new(),
+            has_ready_rows: false,
+            late_after: config.mask_late_after,
+            wait_share: config.mask_wait_share,
+            abort_after: config.mask_abort_after,
+            threads,
+        })
     }
 
-    /// Hands out pilots; their masks are computed from now on.
-    pub(super) fn compute(&mut self, lent: impl IntoIterator<Item = (SequenceId, Pilot)>) {
-        for (id, pilot) in lent {
-            self.away.push(Away { id, since: Instant::now(), abort: pilot.abort_handle() });
+    /// Hands out the pilots of a step; their masks are computed from now on. `num_ready` rows have theirs already.
+    pub(super) fn compute(&mut self, lent: Vec<Lent>, num_ready: usize) {
+        self.away.iter_mut().for_each(|away| away.is_fresh = false);
+        self.has_ready_rows = num_ready > 0;
+        for Lent { id, pilot, last_mask_time } in lent {
             let row = self.spare_rows.pop().unwrap_or_else(|| vec![0; self.num_words]);
+            if pilot.is_free() {
+                self.has_ready_rows = true;
+                self.done.push(Job { id, pilot, row }.run());
+                continue;
+            }
+            let lane = if last_mask_time > self.late_after { Lane::Slow } else { Lane::Fast };
+            self.away.push(Away { id, since: Instant::now(), abort: pilot.abort_handle(), lane, is_fresh: true });
             let jobs = self.jobs.as_ref().expect("the workers live as long as the engine");
-            jobs.send(Job { id, pilot, row }).expect("workers outlive their channel");
+            jobs[lane as usize].send(Job { id, pilot, row }).expect("workers outlive their channel");
         }
     }
 
-    /// Masks that are ready, waiting at most until `deadline` for those still away.
-    pub(super) fn collect(&mut self, deadline: Instant) -> Vec<Mask> {
-        let mut collected = Vec::with_capacity(self.away.len());
-        while !self.away.is_empty() {
-            let Ok(mask) = self.masks.recv_deadline(deadline) else { break };
-            self.away.retain(|away| away.id != mask.id);
-            collected.push(mask);
+    /// Masks that are ready, after a wait for those of this step, whose forward pass began at `started`.
+    ///
+    /// Rows that need not wait lose at most `mask_wait_share` of the step; where all rows wait, they wait together up
+    /// to `mask_late_after`, but not for one whose last mask was slower than that.
+    pub(super) fn collect(&mut self, started: Instant) -> Vec<Mask> {
+        let mut collected = std::mem::take(&mut self.done);
+        let share = started.elapsed().mul_f32(self.wait_share);
+        let wait = if self.has_ready_rows { share.min(self.late_after) } else { self.late_after };
+        let deadline = Instant::now() + wait;
+        loop {
+            let is_anyone_ready = self.has_ready_rows || !collected.is_empty();
+            let waits_for = |away: &Away| away.is_fresh && (away.lane == Lane::Fast || !is_anyone_ready);
+            let mask = match self.away.iter().any(waits_for) {
+                true => self.masks.recv_deadline(deadline).ok(),
+                false => self.masks.try_recv().ok(),
+            };
+            let Some(mask) = mask else { break };
+            collected.extend(self.came_home(mask));
         }
         self.abort_overdue();
         collected
@@ -127,6 +174,17 @@ impl MaskWorkers {
     }
 }
 
+/// A thread that computes the masks of one lane until the engine has gone.
+fn worker(name: String, jobs: Receiver<Job>, masks: Sender<Mask>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).stack_size(MASK_STACK_BYTES).spawn(move || {
+        for job in jobs {
+            if masks.send(job.run()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
 /// Stack of a mask worker: derivatives of deep regexes recurse. Default 64 MiB of address space each.
 const MASK_STACK_BYTES: usize = 64 << 20;
 
@@ -149,6 +207,7 @@ impl Job {
 impl Drop for MaskWorkers {
     fn drop(&mut self) {
         self.jobs = None;
+        self.away.iter().for_each(|away| away.abort.abort());
         while self.masks.recv().is_ok() {}
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::block_pool::{BlockPool, PrefixId};
-use super::mask_workers::{Mask, Steered};
+use super::mask_workers::{Lent, Mask, Steered};
 use super::request::Submission;
 use super::runner::SampledRow;
 use super::sequence::{MaskRow, Sequence, SequenceId};
 use super::stats::{add, set};
 use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
-use crate::guide::Pilot;
 use crate::kernels::sampling::{SampledToken, SamplingError, SamplingRow};
 use crate::model::Batch;
 
@@ -119,15 +118,19 @@ impl Scheduler {
         (!step.entries.is_empty()).then_some(step)
     }
 
-    /// Gives away the pilots of the rows that will be sampled, as far as their masks are not known yet.
-    pub(super) fn lend_pilots(&mut self, step: &Step) -> Vec<(SequenceId, Pilot)> {
-        let sampled = step.entries.iter().filter(|entry| entry.logit_row.is_some());
-        sampled
+    /// Gives away the pilots of the rows that will be sampled, as far as their masks are not known yet; and how many are.
+    pub(super) fn lend_pilots(&mut self, step: &Step) -> (Vec<Lent>, usize) {
+        let sampled: Vec<_> = step.entries.iter().filter(|entry| entry.logit_row.is_some()).collect();
+        let lent: Vec<_> = sampled
+            .iter()
             .filter_map(|entry| {
                 let sequence = self.sequences.get_mut(&entry.id)?;
-                sequence.lend_pilot().map(|pilot| (entry.id, pilot))
+                let last_mask_time = sequence.last_mask_time();
+                sequence.lend_pilot().map(|pilot| Lent { id: entry.id, pilot, last_mask_time })
             })
-            .collect()
+            .collect();
+        let num_ready = sampled.len() - lent.len();
+        (lent, num_ready)
     }
 
     /// Pilots come home; a sequence without a mask ends here. Returns the rows that nobody needs any more.

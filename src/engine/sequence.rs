@@ -48,6 +48,7 @@ pub(super) struct Sequence {
     pilot: PilotPlace,
     num_masks: u32,
     mask_time: Duration,
+    last_mask_time: Duration,
     steering: PilotStats,
     /// The newest tokens, which may still be taken back.
     unsent: VecDeque<(u32, Option<TokenLogprobs>)>,
@@ -79,6 +80,7 @@ impl Sequence {
             pilot: PilotPlace::Resident(Pilot::new(request.matcher, steering)),
             num_masks: 0,
             mask_time: Duration::ZERO,
+            last_mask_time: Duration::ZERO,
             steering: PilotStats::default(),
             unsent: VecDeque::new(),
             max_tokens: request.max_tokens,
@@ -122,6 +124,11 @@ impl Sequence {
 
     pub(super) fn is_away(&self) -> bool {
         matches!(self.pilot, PilotPlace::Away)
+    }
+
+    /// How long its last mask took.
+    pub(super) fn last_mask_time(&self) -> Duration {
+        self.last_mask_time
     }
 
     /// Which edition of its tokens this is: taking some back makes a new one.
@@ -202,6 +209,7 @@ impl Sequence {
         let Steered { mut pilot, row, bias, advice } = steered;
         self.num_masks += 1;
         self.mask_time += mask_time;
+        self.last_mask_time = mask_time;
         self.steering = pilot.stats();
         for token in advice.forced {
             self.push(token, None);

@@ -76,9 +76,11 @@ impl Engine {
     /// One step: every running sequence gains a chunk of its prompt or one token.
     fn step(&mut self) -> Result<(), EngineError> {
         let Some(step) = self.scheduler.schedule() else { return self.wait_for_masks() };
-        self.masks.compute(self.scheduler.lend_pilots(&step));
+        let started = Instant::now();
+        let (pilots, num_ready) = self.scheduler.lend_pilots(&step);
+        self.masks.compute(pilots, num_ready);
         let logits = self.runner.forward(&step.batch)?;
-        let masks = self.masks.collect(Instant::now() + self.config.mask_late_after);
+        let masks = self.masks.collect(started);
         self.masks.recycle(self.scheduler.take_back(masks));
         add(&self.stats.num_steps, 1);
         let tokens = self.runner.sample(&logits, &self.scheduler.rows_to_sample(&step))?;

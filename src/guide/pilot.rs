@@ -147,6 +147,12 @@ impl Pilot {
         self.floor
     }
 
+    /// Whether nothing binds the output, so that a mask costs no more than a copy.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
     /// Whether the output may end here, under every part.
     ///
     /// # Errors
