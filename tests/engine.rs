@@ -43,6 +43,7 @@ fn request(guide: &Guide, irs: &[ConstraintIr], prompt: &[u8], seed: u64, max_to
         seed,
         choice: 0,
         num_logprobs: None,
+        forced_tokens: true,
         matcher: guide.compile(irs).expect("the IR compiles").matcher(prompt).expect("a matcher"),
     }
 }

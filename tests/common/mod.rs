@@ -94,3 +94,18 @@ pub fn worst_difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
+
+/// The tokenizer of the embedded model.
+pub fn nano_tokenizer() -> ananke::text::Tokenizer {
+    let folder = repository("models/ananke-nano");
+    let read = |name: &str| std::fs::read(folder.join(name)).expect("the embedded model is in the repository");
+    let files = [read("config.json"), read("tokenizer_config.json"), read("generation_config.json")];
+    let files = ananke::text::ConfigFiles {
+        config: Some(&files[0]),
+        tokenizer_config: Some(&files[1]),
+        generation_config: Some(&files[2]),
+        ..ananke::text::ConfigFiles::default()
+    };
+    let config = ananke::text::TokenizerConfig::from_files(&files).expect("the model's files agree");
+    ananke::text::Tokenizer::from_json(&read("tokenizer.json"), config).expect("the tokenizer loads")
+}
