@@ -21,7 +21,6 @@ const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The loop; one thread owns all of it.
 pub struct Engine {
-    config: EngineConfig,
     scheduler: Scheduler,
     masks: MaskWorkers,
     runner: ModelRunner,
@@ -50,7 +49,6 @@ impl Engine {
             runner,
             submissions,
             stats: stats.clone(),
-            config: config.clone(),
         };
         let thread =
             std::thread::Builder::new().name("engine".into()).spawn(move || engine.run()).map_err(no_thread)?;

@@ -267,6 +267,18 @@ impl AutomatonPart {
         Self { seed: Some(raw), ..Self::new(vec![part], layered, num_words, config) }
     }
 
+    /// The bytes that must follow `state`, at most `max_len`: up to the first choice, or place where the output may end.
+    pub(crate) fn forced_bytes(&self, mut state: u32, max_len: usize) -> Vec<u8> {
+        let mut forced = Vec::new();
+        while forced.len() < max_len && !self.is_accepting(state) {
+            let mut live = (0..=u8::MAX).map(|byte| (byte, self.run(state, &[byte]))).filter(|&(_, next)| next != DEAD);
+            let (Some((byte, next)), None) = (live.next(), live.next()) else { break };
+            forced.push(byte);
+            state = next;
+        }
+        forced
+    }
+
     /// Whether the start depends on the prompt.
     pub(crate) fn is_seeded(&self) -> bool {
         self.seed.is_some()

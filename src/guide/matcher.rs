@@ -136,8 +136,8 @@ impl Matcher {
 
     /// The tokens of text that must follow, in the tokenizer's own split; empty where there is a choice.
     ///
-    /// `row` is the mask of this place. The bytes that begin every allowed token are determined; structural parts look
-    /// further ahead. The last tokens are left out where a longer token could begin with them, so that what follows is
+    /// `row` is the mask of this place. The bytes that begin every allowed token are determined; each part by itself
+    /// looks further ahead. The last tokens are left out where a longer token could begin with them, so that what follows is
     /// still the sampler's to choose. At most `room` tokens. Nothing is accepted; a token that some part refuses after
     /// the first ones may be among them.
     ///
@@ -161,9 +161,13 @@ impl Matcher {
                 return Ok(Vec::new());
             }
         }
-        let ahead = self.structural.iter().map(Structural::forced_bytes).filter(|bytes| bytes.starts_with(common));
-        let mut bytes = ahead.max_by_key(Vec::len).unwrap_or_else(|| common.to_vec());
-        bytes.truncate(self.compiled.config.max_forced_bytes);
+        let max_len = self.compiled.config.max_forced_bytes;
+        let structural = self.structural.iter().map(Structural::forced_bytes);
+        let automata = self.compiled.automata.iter().zip(self.current());
+        let automata = automata.map(|(automaton, &state)| automaton.forced_bytes(state, max_len));
+        let ahead = structural.chain(automata).filter(|bytes| bytes.starts_with(common)).max_by_key(Vec::len);
+        let mut bytes = ahead.unwrap_or_else(|| common.to_vec());
+        bytes.truncate(max_len);
         let mut block = self.canonical(&bytes);
         if block.is_empty() && is_only {
             block.push(first);

@@ -263,14 +263,32 @@ fn a_grammar_that_leads_nowhere_can_be_backed_out_of() {
 #[test]
 fn forced_tokens_are_those_without_a_choice() {
     let mut matcher = start(&BYTES, &[json!({"grammar": {"syntax": "ebnf", "source": "s ::= 'abc' ('d' | 'e') 'f'"}})]);
-    let forced: Vec<u8> = matcher.forced().iter().map(|&token| token as u8).collect();
-    assert_eq!(forced, b"abc");
+    let forced = |matcher: &mut Matcher, room| {
+        let row = filled(matcher).expect("a mask");
+        matcher.forced(&row, room).expect("alive")
+    };
+    assert_eq!(forced(&mut matcher, 9), b"abc".map(u32::from));
+    assert_eq!(forced(&mut matcher, 2), b"ab".map(u32::from));
     assert_eq!(matcher.num_accepted(), 0, "asking changes nothing");
-    for byte in b"abcd" {
+    for byte in b"abc" {
         matcher.accept(u32::from(*byte)).expect("allowed");
     }
-    let end = BYTES.vocabulary().end_tokens()[0];
-    assert_eq!(matcher.forced(), [u32::from(b'f'), end]);
+    assert!(forced(&mut matcher, 9).is_empty());
+    matcher.accept(u32::from(b'd')).expect("allowed");
+    assert_eq!(forced(&mut matcher, 9), [u32::from(b'f')]);
+    matcher.accept(u32::from(b'f')).expect("allowed");
+    assert!(forced(&mut matcher, 9).is_empty(), "only the end may follow, and that is sampled");
+}
+
+#[test]
+fn the_last_forced_tokens_are_left_to_a_longer_one_that_may_begin_with_them() {
+    let guide = guide(&[b"a", b"b", b"c", b"d", b"ab", b"cd", b"cde", b"e"]);
+    let full = |pattern: &str| json!({"regex_patterns": [{"any_of": [{"pattern": pattern}], "match": "full"}]});
+    for (pattern, expected) in [("abcd[a-e]", &[4u32][..]), ("abe[a-e]", &[4, 7]), ("abcd", &[4]), ("[a-e]+", &[])] {
+        let mut matcher = start(&guide, &[full(pattern)]);
+        let row = filled(&mut matcher).expect("a mask");
+        assert_eq!(matcher.forced(&row, 9).expect("alive"), expected, "{pattern}");
+    }
 }
 
 #[test]
