@@ -5,8 +5,8 @@
 //! over the sorted vocabulary, once for each state that is met, and keeps the masks in a bounded mask cache that all
 //! sequences share.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::vocabulary::SortedTokens;
 use super::{GuideConfig, mask};
@@ -149,6 +149,33 @@ impl ByteDfa {
         self.accepting[state as usize]
     }
 
+    /// Per state, bytes of the shortest text to an accepting one, `u32::MAX` where there is none: breadth first,
+    /// against the edges.
+    fn distances_to_end(&self) -> Box<[u32]> {
+        let num_states = self.accepting.len();
+        let mut distances = vec![u32::MAX; num_states];
+        if self.accepting[1..].iter().all(|&accepting| accepting) {
+            distances[1..].fill(0);
+            return distances.into();
+        }
+        let mut sources = vec![Vec::new(); num_states];
+        for (idx, &to) in self.next.iter().enumerate().filter(|&(_, &to)| to != DEAD) {
+            sources[to as usize].push((idx / self.num_classes) as u32);
+        }
+        let mut queue: VecDeque<u32> = (1..num_states as u32).filter(|&state| self.is_accepting(state)).collect();
+        queue.iter().for_each(|&state| distances[state as usize] = 0);
+        while let Some(state) = queue.pop_front() {
+            let distance = distances[state as usize] + 1;
+            for &from in &sources[state as usize] {
+                if distances[from as usize] == u32::MAX {
+                    distances[from as usize] = distance;
+                    queue.push_back(from);
+                }
+            }
+        }
+        distances.into()
+    }
+
     /// Whether nothing at all is accepted.
     pub(crate) fn is_empty(&self) -> bool {
         self.start == DEAD
@@ -219,13 +246,15 @@ pub(crate) struct AutomatonPart {
     seed: Option<RawDfa>,
     masks: RwLock<HashMap<u32, Arc<[u32]>>>,
     max_masks: usize,
+    /// Per state, bytes to the nearest end; filled when first asked for.
+    distances: OnceLock<Box<[u32]>>,
 }
 
 impl AutomatonPart {
     /// A part that judges the output alone.
     pub(crate) fn new(parts: Vec<String>, dfa: ByteDfa, num_words: usize, config: &GuideConfig) -> Self {
         let max_masks = (config.mask_cache_bytes / (4 * num_words.max(1))).max(1);
-        Self { parts, dfa, seed: None, masks: RwLock::default(), max_masks }
+        Self { parts, dfa, seed: None, masks: RwLock::default(), max_masks, distances: OnceLock::new() }
     }
 
     /// A part that judges the output as the continuation of a prompt.
@@ -243,6 +272,12 @@ impl AutomatonPart {
                 (1 + raw.num_states()) as u32 + raw.run(tail)
             }
         }
+    }
+
+    /// Bytes of the shortest text from `state` to an accepting state; `None` where no text leads there.
+    pub(crate) fn min_bytes_to_end(&self, state: u32) -> Option<u32> {
+        let distances = self.distances.get_or_init(|| self.dfa.distances_to_end());
+        Some(distances[state as usize]).filter(|&distance| distance != u32::MAX)
     }
 
     /// Keeps in `row` the tokens that may follow `state`: about 1 us when the state was met before.

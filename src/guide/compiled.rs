@@ -1,8 +1,9 @@
 //! IRs against one vocabulary: immutable, shared by every sequence that asks for the same.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::automaton::AutomatonPart;
+use super::liveness::Alphabet;
 use super::matcher::Matcher;
 use super::structural::Structural;
 use super::vocabulary::SortedTokens;
@@ -19,6 +20,8 @@ pub struct CompiledConstraint {
     /// Row of the text tokens that the id lists leave.
     pub(crate) allowed: Vec<u32>,
     pub(crate) lists: Vec<IdList>,
+    /// What a search for a complete output steps by; made when first searched.
+    pub(crate) alphabet: OnceLock<Alphabet>,
     pub(crate) automata: Vec<AutomatonPart>,
     /// Matchers at the start, with warm lexers, to be cloned.
     pub(crate) structural: Mutex<Vec<Structural>>,
@@ -47,6 +50,11 @@ impl CompiledConstraint {
         let structural = structural.iter().map(Structural::deep_clone).collect();
         let start = self.automata.iter().map(|automaton| automaton.start(prompt, &self.config)).collect();
         Ok(Matcher::new(Arc::clone(self), structural, start))
+    }
+
+    /// What a search for a complete output steps by.
+    pub(crate) fn alphabet(&self) -> &Alphabet {
+        self.alphabet.get_or_init(|| Alphabet::new(&self.vocabulary, &self.allowed))
     }
 
     /// One structural part as it is before any token.

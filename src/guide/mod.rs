@@ -15,6 +15,7 @@ mod ebnf;
 mod error;
 mod forbidden;
 mod lark;
+mod liveness;
 mod mask;
 mod matcher;
 mod regex;
@@ -24,7 +25,7 @@ mod tokens;
 mod vocabulary;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use compiled::CompiledConstraint;
 pub use config::GuideConfig;
@@ -107,6 +108,7 @@ impl Guide {
             automata: self.merge(plan.automata, plan.continuing)?,
             allowed: plan.allowed,
             lists: plan.lists,
+            alphabet: OnceLock::new(),
             structural: Mutex::new(plan.structural),
             config: self.config.clone(),
             digest: self.digest(irs),

@@ -155,6 +155,13 @@ impl Structural {
         self.matcher.consume_token(token).map_err(|error| self.lost(&error.to_string()))
     }
 
+    /// Bytes that must follow, one after another; empty where there is a choice or the part may end.
+    ///
+    /// The library then holds these bytes until they are consumed or the last token is taken back.
+    pub(crate) fn forced_bytes(&mut self) -> Vec<u8> {
+        self.matcher.compute_ff_bytes()
+    }
+
     /// Takes tokens back.
     pub(crate) fn rollback(&mut self, num_tokens: usize) -> Result<(), GuideError> {
         self.matcher.rollback(num_tokens).map_err(|error| self.lost(&error.to_string()))
