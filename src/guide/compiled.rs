@@ -1,9 +1,10 @@
 //! IRs against one vocabulary: immutable, shared by every sequence that asks for the same.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
+use super::liveness::Alphabet;
 use super::matcher::Matcher;
 use super::structural::Structural;
 use super::vocabulary::SortedTokens;
@@ -20,6 +21,8 @@ pub struct CompiledConstraint {
     /// Row of the text tokens that the id lists leave.
     pub(crate) allowed: Vec<u32>,
     pub(crate) lists: Vec<IdList>,
+    /// What a search for a complete output steps by; made when first searched.
+    pub(crate) alphabet: OnceLock<Alphabet>,
     pub(crate) automata: Vec<AutomatonPart>,
     pub(crate) chars: Option<CharLimit>,
     /// Matchers at the start, with warm lexers, to be cloned.
@@ -81,6 +84,11 @@ impl CompiledConstraint {
     /// Whether where a sequence starts depends on its prompt.
     pub(crate) fn is_seeded(&self) -> bool {
         self.automata.iter().any(AutomatonPart::is_seeded)
+    }
+
+    /// What a search for a complete output steps by.
+    pub(crate) fn alphabet(&self) -> &Alphabet {
+        self.alphabet.get_or_init(|| Alphabet::new(&self.vocabulary, &self.allowed))
     }
 
     /// One structural part as it is before any token.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::chars::num_chars;
 use super::compiled::CompiledConstraint;
+use super::liveness::Search;
 use super::structural::{AbortHandle, Structural};
 use super::{GuideError, mask};
 
@@ -69,16 +70,7 @@ impl Matcher {
         if self.aborted.load(Ordering::Acquire) {
             return Err(GuideError::Aborted { part: self.part_names().join(" and ") });
         }
-        row.copy_from_slice(&self.compiled.allowed);
-        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
-            automaton.intersect_mask(state, &self.compiled.tokens, row);
-        }
-        if let Some(limit) = &self.compiled.chars {
-            limit.intersect_mask(self.num_chars, row);
-        }
-        for structural in &mut self.structural {
-            structural.intersect_mask(row)?;
-        }
+        self.fill_text(row)?;
         if self.is_complete()? {
             self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(row, token));
         }
@@ -93,6 +85,45 @@ impl Matcher {
     /// cancels; empty where nothing is biased.
     pub fn bias(&mut self) -> Arc<[(u32, f32)]> {
         Arc::default()
+    }
+
+    /// Overwrites `row` with the text tokens that may follow, perhaps none.
+    pub(crate) fn fill_text(&mut self, row: &mut [u32]) -> Result<(), GuideError> {
+        row.copy_from_slice(&self.compiled.allowed);
+        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
+            automaton.intersect_mask(state, &self.compiled.tokens, row);
+        }
+        if let Some(limit) = &self.compiled.chars {
+            limit.intersect_mask(self.num_chars, row);
+        }
+        for structural in &mut self.structural {
+            structural.intersect_mask(row)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that some structural part says must follow, as long as the output cannot end here.
+    pub(crate) fn forced_bytes(&self) -> Vec<u8> {
+        self.structural.iter().map(Structural::forced_bytes).max_by_key(Vec::len).unwrap_or_default()
+    }
+
+    /// Bytes that the automata need at least after `token` before the output may end.
+    pub(crate) fn min_bytes_to_end(&self, token: u32) -> u32 {
+        let bytes = self.compiled.vocabulary.bytes(token);
+        let automata = self.compiled.automata.iter().zip(self.current());
+        let needs = automata.filter_map(|(automaton, &state)| {
+            automaton.min_bytes_to_end(automaton.run(state, bytes)) // unknown counts as none
+        });
+        needs.max().unwrap_or(0)
+    }
+
+    /// A complete continuation of at most `max_tokens` tokens (end tokens not counted) from here, found with at most
+    /// `fuel` masks; `None` where none was found. Deterministic; the matcher is left as it was.
+    ///
+    /// # Errors
+    /// [`GuideError::LimitExceeded`] or [`GuideError::Internal`] from a structural part.
+    pub fn witness(&mut self, max_tokens: usize, fuel: usize) -> Result<Option<Vec<u32>>, GuideError> {
+        Ok(Search::new(self, max_tokens, fuel).run()?.tokens())
     }
 
     /// Moves on by `token`.

@@ -16,6 +16,7 @@ mod ebnf;
 mod error;
 mod forbidden;
 mod lark;
+mod liveness;
 mod mask;
 mod matcher;
 mod pilot;
@@ -118,6 +119,7 @@ impl Guide {
             allowed: plan.allowed,
             lists: plan.lists,
             chars,
+            alphabet: OnceLock::new(),
             structural: Mutex::new(plan.structural),
             spares: Mutex::default(),
             config: self.config.clone(),

@@ -38,6 +38,35 @@ impl SortedTokens {
         sorted
     }
 
+    /// The tokens that `text` begins with, with their lengths in bytes, longest first.
+    pub(crate) fn prefixes_of(&self, text: &[u8]) -> Vec<(u32, usize)> {
+        let mut found = Vec::new();
+        let (mut from, mut to) = (0, self.ids.len());
+        for (depth, &byte) in text.iter().enumerate().take(self.max_len) {
+            let at = |idx: usize| self.bytes_of(idx).get(depth).copied();
+            // What ends at this depth sorts first; it was found one byte earlier.
+            let begin = from + partition_point(to - from, |idx| at(from + idx) < Some(byte));
+            let end = begin + partition_point(to - begin, |idx| at(begin + idx) == Some(byte));
+            (from, to) = (begin, end);
+            let ends = (from..to).take_while(|&idx| self.bytes_of(idx).len() == depth + 1);
+            found.extend(ends.map(|idx| (self.ids[idx], depth + 1)));
+            if from == to {
+                break;
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    fn bytes_of(&self, idx: usize) -> &[u8] {
+        &self.bytes[self.starts[idx] as usize..self.starts[idx + 1] as usize]
+    }
+
+    /// Bytes of the longest token.
+    pub(crate) fn max_len(&self) -> usize {
+        self.max_len
+    }
+
     /// Allows in `row` every token whose bytes `dfa` can take from `state`.
     pub(crate) fn walk(&self, dfa: &ByteDfa, state: u32, row: &mut [u32]) {
         // states[depth] is the state after `depth` bytes of the current token.
@@ -65,4 +94,18 @@ impl SortedTokens {
             }
         }
     }
+}
+
+/// How many of `0..len` satisfy `holds`, which holds for a first stretch only.
+fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }

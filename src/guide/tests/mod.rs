@@ -3,6 +3,7 @@
 
 mod composite;
 mod hostile;
+mod liveness;
 mod notations;
 mod oracle;
 mod parts;
