@@ -72,15 +72,15 @@ impl Dice {
 fn schema(dice: &mut Dice, depth: usize) -> Value {
     let kinds = if depth == 0 { 6 } else { 9 };
     match dice.roll(kinds) {
-        0 => json!({"type": "integer", "minimum": 0, "maximum": [9, 99, 500][dice.roll(3)]}),
+        0 => json!({"type": "integer", "minimum": 0, "maximum": ([9, 99, 500][dice.roll(3)])}),
         1 => json!({"type": "boolean"}),
-        2 => json!({"enum": [["a", "a longer member of it"], ["left", "right"], ["x", "yy"]][dice.roll(3)]}),
+        2 => json!({"enum": ([["a", "a longer member of it"], ["left", "right"], ["x", "yy"]][dice.roll(3)])}),
         3 => {
             let min = dice.roll(6);
             json!({"type": "string", "minLength": min, "maxLength": min + 1 + dice.roll(20)})
         }
         4 => json!({"type": "string"}),
-        5 => json!({"type": ["string", "null"], "pattern": ["^[a-f]{2,8}$", "^(ab)+-[0-9]{4}$"][dice.roll(2)]}),
+        5 => json!({"type": ["string", "null"], "pattern": (["^[a-f]{2,8}$", "^(ab)+-[0-9]{4}$"][dice.roll(2)])}),
         6 => {
             let min = dice.roll(3);
             json!({"type": "array", "items": schema(dice, depth - 1), "minItems": min, "maxItems": min + 1 + dice.roll(4)})

@@ -224,7 +224,7 @@ impl Scheduler {
         let budget = self.config.num_batched_tokens_max - step.batch.num_tokens();
         let num_tokens = sequence.num_next(self.config.forced_block_len_max).min(budget);
         let is_decoding = sequence.is_decoding();
-        if sequence.is_away() || num_tokens == 0 || is_decoding != decoding || sequence.block_table.is_empty() {
+        if sequence.is_away() || num_tokens == 0 || is_decoding != decoding || !self.running.contains(&id) {
             return;
         }
         while !self.grow(id, num_tokens) {
