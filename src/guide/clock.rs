@@ -30,6 +30,7 @@ impl<K: Hash + Eq + Clone, V> ClockCache<K, V> {
         Self { entries: HashMap::new(), clock: VecDeque::new(), num_bytes: 0, max_bytes }
     }
 
+    #[cfg(test)]
     pub(crate) fn num_bytes(&self) -> usize {
         self.num_bytes
     }
