@@ -1,15 +1,16 @@
 //! Byte automata of our own: every regex group and every list of forbidden text becomes one.
 //!
 //! A [`ByteDfa`] is a plain transition table without dead ends: each of its states can reach an end, so a prefix that
-//! cannot be completed is never allowed. It is immutable; a sequence's state is one `u32`. [`AutomatonPart`] walks it
-//! over the sorted vocabulary, once for each state that is met, and keeps the masks in a bounded mask cache that all
-//! sequences share.
+//! cannot be completed is never allowed. It is immutable; a sequence's state is one `u32`. [`AutomatonPart`] is a table
+//! or a lazily built automaton, with the masks of the states that were met, which all sequences share.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::OnceLock;
 
+use super::lazy::LazyDfa;
+use super::mask_cache::MaskCache;
 use super::vocabulary::SortedTokens;
-use super::{GuideConfig, mask};
+use super::{GuideConfig, GuideError};
 
 /// The state from which nothing is accepted.
 pub(crate) const DEAD: u32 = 0;
@@ -39,9 +40,14 @@ impl RawDfa {
         &self.next[state as usize * self.num_classes..][..self.num_classes]
     }
 
+    /// The state after one more byte, whatever is refused.
+    pub(crate) fn step(&self, state: u32, byte: u8) -> u32 {
+        self.row(state)[self.classes[byte as usize] as usize]
+    }
+
     /// Follows `bytes` from the start, whatever is refused on the way.
     fn run(&self, bytes: &[u8]) -> u32 {
-        bytes.iter().fold(self.start, |state, &byte| self.row(state)[self.classes[byte as usize] as usize])
+        bytes.iter().fold(self.start, |state, &byte| self.step(state, byte))
     }
 
     /// The states from which an end can be reached, by walking the edges backwards from the accepting ones.
@@ -154,29 +160,10 @@ impl ByteDfa {
         size_of_val(&*self.next) + size_of_val(&*self.accepting)
     }
 
-    /// For every state, the bytes of the shortest text from it to an accepting one; `u32::MAX` where there is none.
-    fn distances(&self) -> Vec<u32> {
-        let num_states = self.accepting.len();
-        let mut sources = vec![Vec::new(); num_states];
-        for (at, &to) in self.next.iter().enumerate().filter(|&(_, &to)| to != DEAD) {
-            let from = (at / self.num_classes) as u32;
-            let known: &mut Vec<u32> = &mut sources[to as usize];
-            if known.last() != Some(&from) {
-                known.push(from);
-            }
-        }
-        let mut distances = vec![u32::MAX; num_states];
-        let mut queue: VecDeque<u32> = (0..num_states as u32).filter(|&state| self.is_accepting(state)).collect();
-        queue.iter().for_each(|&state| distances[state as usize] = 0);
-        while let Some(state) = queue.pop_front() {
-            for &from in &sources[state as usize] {
-                if distances[from as usize] == u32::MAX {
-                    distances[from as usize] = distances[state as usize] + 1;
-                    queue.push_back(from);
-                }
-            }
-        }
-        distances
+    /// States, the dead one included.
+    #[cfg(test)]
+    pub(crate) fn num_states(&self) -> usize {
+        self.accepting.len()
     }
 
     /// Whether nothing at all is accepted.
@@ -225,6 +212,29 @@ impl ByteDfa {
     }
 }
 
+/// For every state of a table, the bytes of the shortest text from it to a goal; `u32::MAX` where there is none.
+pub(crate) fn distances(next: &[u32], num_classes: usize, is_goal: &[bool]) -> Vec<u32> {
+    let mut sources: Vec<Vec<u32>> = vec![Vec::new(); is_goal.len()];
+    for (at, &to) in next.iter().enumerate() {
+        let (from, known) = ((at / num_classes) as u32, &mut sources[to as usize]);
+        if known.last() != Some(&from) {
+            known.push(from);
+        }
+    }
+    let mut distances = vec![u32::MAX; is_goal.len()];
+    let mut queue: VecDeque<u32> = (0u32..).zip(is_goal).filter_map(|(state, &goal)| goal.then_some(state)).collect();
+    queue.iter().for_each(|&state| distances[state as usize] = 0);
+    while let Some(state) = queue.pop_front() {
+        for &from in &sources[state as usize] {
+            if distances[from as usize] == u32::MAX {
+                distances[from as usize] = distances[state as usize] + 1;
+                queue.push_back(from);
+            }
+        }
+    }
+    distances
+}
+
 /// Columns for the bytes that neither automaton tells apart.
 fn common_classes(left: &ByteDfa, right: &ByteDfa) -> (Box<[u8; 256]>, Vec<(u8, u8)>) {
     let mut columns: Vec<(u8, u8)> = Vec::new();
@@ -240,102 +250,182 @@ fn common_classes(left: &ByteDfa, right: &ByteDfa) -> (Box<[u8; 256]>, Vec<(u8, 
     (classes, columns)
 }
 
+/// Something that goes from state to state, byte by byte.
+pub(crate) trait Stepper {
+    /// The state after one more byte, [`DEAD`] if it is not allowed.
+    fn step(&mut self, state: u32, byte: u8) -> u32;
+
+    /// Whether every step so far meant what it said.
+    fn is_sound(&self) -> bool {
+        true
+    }
+}
+
+impl Stepper for &ByteDfa {
+    #[inline]
+    fn step(&mut self, state: u32, byte: u8) -> u32 {
+        ByteDfa::step(self, state, byte)
+    }
+}
+
 /// One automaton of a compiled constraint, with its masks.
 pub(crate) struct AutomatonPart {
     /// The parts of the IR that this automaton is the product of.
     pub(crate) parts: Vec<String>,
-    dfa: ByteDfa,
+    engine: Engine,
+    /// For `scope: document`: whether the prompt is read first, and by what.
+    seed: Seed,
     distances: OnceLock<Vec<u32>>,
-    /// For `scope: document`: the automaton that reads the prompt.
-    seed: Option<RawDfa>,
-    masks: RwLock<HashMap<u32, Arc<[u32]>>>,
-    max_masks: usize,
-    mask_bytes: usize,
+    masks: MaskCache,
+}
+
+enum Engine {
+    Table(ByteDfa),
+    Lazy(LazyDfa),
+}
+
+enum Seed {
+    /// The output is judged alone.
+    None,
+    /// This automaton reads the prompt.
+    Raw(RawDfa),
+    /// The lazily built automaton reads the prompt itself.
+    Own,
 }
 
 impl AutomatonPart {
-    /// A part that judges the output alone.
-    pub(crate) fn new(parts: Vec<String>, dfa: ByteDfa, num_words: usize, config: &GuideConfig) -> Self {
-        let mask_bytes = 4 * num_words.max(1);
-        let max_masks = (config.mask_cache_bytes / mask_bytes).clamp(1, dfa.accepting.len());
-        Self { parts, dfa, distances: OnceLock::new(), seed: None, masks: RwLock::default(), max_masks, mask_bytes }
+    /// A part that judges the output alone, with this much room for masks.
+    pub(crate) fn new(parts: Vec<String>, dfa: ByteDfa, mask_bytes: usize) -> Self {
+        Self::with_engine(parts, Engine::Table(dfa), Seed::None, mask_bytes)
     }
 
     /// A part that judges the output as the continuation of a prompt.
-    pub(crate) fn continuing(part: String, raw: RawDfa, num_words: usize, config: &GuideConfig) -> Self {
-        let layered = raw.layered();
-        Self { seed: Some(raw), ..Self::new(vec![part], layered, num_words, config) }
+    pub(crate) fn continuing(part: String, raw: RawDfa, mask_bytes: usize) -> Self {
+        Self::with_engine(vec![part], Engine::Table(raw.layered()), Seed::Raw(raw), mask_bytes)
+    }
+
+    /// A part that is built as it is walked; `continues` a prompt or not.
+    pub(crate) fn lazy(part: String, lazy: LazyDfa, continues: bool, mask_bytes: usize) -> Self {
+        let seed = if continues { Seed::Own } else { Seed::None };
+        Self::with_engine(vec![part], Engine::Lazy(lazy), seed, mask_bytes)
+    }
+
+    fn with_engine(parts: Vec<String>, engine: Engine, seed: Seed, mask_bytes: usize) -> Self {
+        Self { parts, engine, seed, distances: OnceLock::new(), masks: MaskCache::new(mask_bytes) }
     }
 
     /// The bytes that must follow `state`, at most `max_len`: up to the first choice, or place where the output may end.
-    pub(crate) fn forced_bytes(&self, mut state: u32, max_len: usize) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn forced_bytes(&self, mut state: u32, max_len: usize) -> Result<Vec<u8>, GuideError> {
         let mut forced = Vec::new();
         while forced.len() < max_len && !self.is_accepting(state) {
-            let mut live = (0..=u8::MAX).map(|byte| (byte, self.run(state, &[byte]))).filter(|&(_, next)| next != DEAD);
-            let (Some((byte, next)), None) = (live.next(), live.next()) else { break };
+            let mut only = None;
+            for byte in 0..=u8::MAX {
+                let next = self.run(state, &[byte])?;
+                if next != DEAD && only.replace((byte, next)).is_some() {
+                    return Ok(forced);
+                }
+            }
+            let Some((byte, next)) = only else { break };
             forced.push(byte);
             state = next;
         }
-        forced
+        Ok(forced)
     }
 
     /// Whether the start depends on the prompt.
     pub(crate) fn is_seeded(&self) -> bool {
-        self.seed.is_some()
+        !matches!(self.seed, Seed::None)
     }
 
     /// The transition table; `None` for an automaton that is built as it is needed.
     pub(crate) fn table(&self) -> Option<&ByteDfa> {
-        Some(&self.dfa)
+        match &self.engine {
+            Engine::Table(dfa) => Some(dfa),
+            Engine::Lazy(_) => None,
+        }
     }
 
     /// The state after `bytes`, [`DEAD`] if they are not allowed.
-    pub(crate) fn run(&self, state: u32, bytes: &[u8]) -> u32 {
-        self.dfa.run(state, bytes)
+    ///
+    /// # Errors
+    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound.
+    pub(crate) fn run(&self, state: u32, bytes: &[u8]) -> Result<u32, GuideError> {
+        match &self.engine {
+            Engine::Table(dfa) => Ok(dfa.run(state, bytes)),
+            Engine::Lazy(lazy) => lazy.run(state, bytes),
+        }
     }
 
     /// Whether the output may end here.
     pub(crate) fn is_accepting(&self, state: u32) -> bool {
-        self.dfa.is_accepting(state)
+        match &self.engine {
+            Engine::Table(dfa) => dfa.is_accepting(state),
+            Engine::Lazy(lazy) => lazy.is_accepting(state),
+        }
     }
 
     /// Bytes of the shortest text from `state` to an accepting state; `None` where there is none or it is unknown.
     ///
     /// The first call looks at the whole table: about 10 ns per transition.
     pub(crate) fn min_bytes_to_end(&self, state: u32) -> Option<u32> {
-        let distances = self.distances.get_or_init(|| self.dfa.distances());
-        distances.get(state as usize).copied().filter(|&distance| distance != u32::MAX)
+        match &self.engine {
+            Engine::Table(dfa) => {
+                let distances = self.distances.get_or_init(|| distances(&dfa.next, dfa.num_classes, &dfa.accepting));
+                distances.get(state as usize).copied().filter(|&distance| distance != u32::MAX)
+            }
+            Engine::Lazy(lazy) => lazy.min_bytes_to_end(state),
+        }
     }
 
     /// Memory that this part may come to hold, in bytes: its tables, and its mask cache when full.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let seed = self.seed.as_ref().map_or(0, |raw| size_of_val(&*raw.next) + 2 * raw.accepting.len());
-        self.dfa.memory_bytes() + seed + self.max_masks * self.mask_bytes
+        let engine = match &self.engine {
+            Engine::Table(dfa) => dfa.memory_bytes(),
+            Engine::Lazy(lazy) => lazy.memory_bytes(),
+        };
+        let seed = match &self.seed {
+            Seed::Raw(raw) => size_of_val(&*raw.next) + 2 * raw.accepting.len(),
+            Seed::None | Seed::Own => 0,
+        };
+        engine + seed + self.masks.max_bytes()
     }
 
     /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.
-    pub(crate) fn start(&self, prompt: &[u8], config: &GuideConfig) -> u32 {
-        match &self.seed {
-            None => self.dfa.start,
-            Some(raw) => {
-                let tail = &prompt[prompt.len().saturating_sub(config.max_seed_bytes)..];
-                (1 + raw.num_states()) as u32 + raw.run(tail)
-            }
+    ///
+    /// # Errors
+    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound.
+    pub(crate) fn start(&self, prompt: &[u8], config: &GuideConfig) -> Result<u32, GuideError> {
+        let tail = &prompt[prompt.len().saturating_sub(config.max_seed_bytes)..];
+        match (&self.engine, &self.seed) {
+            (Engine::Table(_), Seed::Raw(raw)) => Ok((1 + raw.num_states()) as u32 + raw.run(tail)),
+            (Engine::Lazy(lazy), Seed::Own) => lazy.start_after(tail),
+            (Engine::Table(dfa), _) => Ok(dfa.start),
+            (Engine::Lazy(lazy), _) => Ok(lazy.start),
         }
     }
 
     /// Keeps in `row` the tokens that may follow `state`: about 1 us when the state was met before.
-    pub(crate) fn intersect_mask(&self, state: u32, tokens: &SortedTokens, row: &mut [u32]) {
-        if let Some(known) = self.masks.read().unwrap_or_else(PoisonError::into_inner).get(&state) {
-            return mask::intersect(row, known);
+    ///
+    /// # Errors
+    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound.
+    pub(crate) fn intersect_mask(&self, state: u32, tokens: &SortedTokens, row: &mut [u32]) -> Result<(), GuideError> {
+        match &self.engine {
+            Engine::Table(dfa) => self.masks.intersect_mask(state, tokens, row, &mut &*dfa),
+            Engine::Lazy(lazy) => {
+                let mut walker = lazy.walker();
+                self.masks.intersect_mask(state, tokens, row, &mut walker);
+                return walker.check();
+            }
         }
-        let mut allowed = vec![0; row.len()];
-        tokens.walk(&self.dfa, state, &mut allowed);
-        mask::intersect(row, &allowed);
-        let mut masks = self.masks.write().unwrap_or_else(PoisonError::into_inner);
-        if masks.len() >= self.max_masks {
-            masks.clear();
-        }
-        masks.insert(state, allowed.into());
+        Ok(())
+    }
+
+    /// Bytes that the mask cache holds now.
+    #[cfg(test)]
+    pub(crate) fn num_mask_bytes(&self) -> usize {
+        self.masks.num_bytes()
     }
 }

@@ -78,8 +78,9 @@ pub(crate) fn num_chars(bytes: &[u8]) -> usize {
 ///
 /// # Errors
 /// [`GuideError::Internal`] if it cannot be built.
-pub(crate) fn utf8(part: &str, config: &GuideConfig) -> Result<RawDfa, GuideError> {
+pub(crate) fn utf8(part: &str) -> Result<RawDfa, GuideError> {
     let any = Box::new(Hir::dot(Dot::AnyChar));
     let text = Hir::repetition(Repetition { min: 0, max: None, greedy: true, sub: any });
-    regex::automaton(part, &text, MatchMode::Full, config)
+    // Always the same nine states, whatever a request may cost.
+    regex::automaton(part, &text, MatchMode::Full, &GuideConfig::default())
 }

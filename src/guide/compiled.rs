@@ -6,6 +6,7 @@ use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
 use super::liveness::Alphabet;
 use super::matcher::Matcher;
+use super::soft::SoftBiases;
 use super::structural::Structural;
 use super::vocabulary::SortedTokens;
 use super::{GuideConfig, GuideError};
@@ -25,6 +26,7 @@ pub struct CompiledConstraint {
     pub(crate) alphabet: OnceLock<Alphabet>,
     pub(crate) automata: Vec<AutomatonPart>,
     pub(crate) chars: Option<CharLimit>,
+    pub(crate) soft: Option<SoftBiases>,
     /// Matchers at the start, with warm lexers, to be cloned.
     pub(crate) structural: Mutex<Vec<Structural>>,
     /// Matchers that finished sequences have warmed, at their start again.
@@ -51,14 +53,16 @@ impl CompiledConstraint {
     /// make it off the engine thread. One that a finished sequence left is taken first, in about 1 us.
     ///
     /// # Errors
-    /// None today; a structural part that cannot be cloned will report it here.
+    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound while it reads the prompt.
     pub fn matcher(self: &Arc<Self>, prompt: &[u8]) -> Result<Matcher, GuideError> {
         let warm = self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let structural = warm.unwrap_or_else(|| {
             let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
             structural.iter().map(Structural::deep_clone).collect()
         });
-        let start = self.automata.iter().map(|automaton| automaton.start(prompt, &self.config)).collect();
+        let start = self.automata.iter().map(|automaton| automaton.start(prompt, &self.config));
+        let mut start = start.collect::<Result<Vec<_>, _>>()?;
+        start.extend(self.soft.iter().flat_map(SoftBiases::start));
         Ok(Matcher::new(Arc::clone(self), structural, start))
     }
 
@@ -115,7 +119,8 @@ impl CompiledConstraint {
         let row = size_of_val(&*self.text);
         let automata: usize = self.automata.iter().map(AutomatonPart::memory_bytes).sum();
         let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
-        size_of::<Self>() + row * (1 + self.lists.len()) + automata + num_structural * STRUCTURAL_BYTES
+        let soft = self.soft.as_ref().map_or(0, SoftBiases::memory_bytes);
+        size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + num_structural * STRUCTURAL_BYTES
     }
 
     /// The smallest `limits.max_tokens` of the IRs; the engine keeps to it.

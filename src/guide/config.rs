@@ -40,8 +40,21 @@ pub struct GuideConfig {
     pub max_automaton_bytes: usize,
     /// States of the product of several automata; above it they stay apart. Default 20,000, about 20 ms.
     pub max_product_states: usize,
-    /// Cached masks of one automaton, shared by its sequences. Default 32 MiB: 2,000 states at 129k ids.
+    /// Cached masks of all automata of one compiled constraint. Default 32 MiB: 2,000 whole rows at 129k ids, and ten
+    /// to a hundred times as many masks of forbidden text, which are kept as differences.
     pub mask_cache_bytes: usize,
+    /// Soft biases of one request. Default 64; each costs about 2 us for a list that was not met before.
+    pub max_soft: usize,
+    /// Greatest magnitude of a soft bias, in logit units. Default 100, which settles any choice.
+    pub max_bias: u32,
+    /// Cached lists of what soft biases add, of one compiled constraint. Default 8 MiB, 4-20 KB a list at 129k ids.
+    pub bias_cache_bytes: usize,
+    /// Bytes of one expression before it is made into an automaton lazily. Default 64 MiB.
+    pub max_lazy_nfa_bytes: usize,
+    /// What one lazily built automaton may hold; a sequence that needs more fails. Default 64 MiB: some 100,000 states.
+    pub max_lazy_bytes: usize,
+    /// Steps of a lazily built automaton's expression in one mask. Default 50,000,000, about 0.3 s.
+    pub lazy_step_fuel: u64,
     /// Forbidden texts of one IR. Default 10,000.
     pub max_forbidden_texts: usize,
     /// Bytes of all forbidden texts of one IR. Default 512 KiB; each byte is about one state.
@@ -110,6 +123,12 @@ impl Default for GuideConfig {
             max_automaton_bytes: 64 << 20,
             max_product_states: 20_000,
             mask_cache_bytes: 32 << 20,
+            max_soft: 64,
+            max_bias: 100,
+            bias_cache_bytes: 8 << 20,
+            max_lazy_nfa_bytes: 64 << 20,
+            max_lazy_bytes: 64 << 20,
+            lazy_step_fuel: 50_000_000,
             max_forbidden_texts: 10_000,
             max_forbidden_bytes: 512 << 10,
             max_token_ids: 1 << 20,

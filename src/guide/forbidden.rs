@@ -1,7 +1,8 @@
 //! Forbidden text: bytes that never appear, however they are split into tokens.
 //!
-//! Literals of one IR become one Aho-Corasick automaton for each spelling rule; patterns and whole words become one
-//! `absent` automaton. Both are walked byte by byte, so a text is caught across any number of tokens.
+//! Literals of one IR become one automaton for each spelling rule: Aho-Corasick, or a trie that is entered at word
+//! borders; patterns become one `absent` automaton. All are walked byte by byte, so a text is caught across any number
+//! of tokens.
 
 use std::collections::HashMap;
 
@@ -11,6 +12,7 @@ use aho_corasick::{Anchored, MatchKind as AhoMatchKind};
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use super::automaton::RawDfa;
+use super::regex::CompiledGroup;
 use super::{GuideConfig, GuideError, regex};
 use crate::constraint::{ForbiddenText, MatchMode, Scope, TextOrRegex};
 
@@ -23,20 +25,21 @@ pub(crate) fn compile(
     texts: &[ForbiddenText],
     scope: Scope,
     config: &GuideConfig,
-) -> Result<Vec<RawDfa>, GuideError> {
+) -> Result<Vec<CompiledGroup>, GuideError> {
     GuideError::check_size(part, "number of texts", texts.len(), config.max_forbidden_texts)?;
     let num_bytes = texts.iter().flat_map(|text| [&text.text, &text.regex]).flatten().map(String::len).sum();
     GuideError::check_size(part, "bytes of the texts", num_bytes, config.max_forbidden_bytes)?;
 
-    let mut literals: [Vec<&str>; 2] = [Vec::new(), Vec::new()];
+    let mut literals: [[Vec<&str>; 2]; 2] = Default::default();
     let mut patterns = Vec::new();
     for (idx, text) in texts.iter().enumerate().filter(|(_, text)| text.scope == scope) {
         let place = format!("{part}[{idx}]");
         let pattern = text.pattern().map_err(|error| invalid_ir(&place, &error.to_string()))?;
         match pattern {
             TextOrRegex::Text("") => return Err(invalid_ir(&place, "the text is empty")),
-            TextOrRegex::Text(literal) if !text.whole_word => literals[usize::from(text.ignore_case)].push(literal),
-            TextOrRegex::Text(literal) => patterns.push(spelled(Hir::literal(literal.as_bytes()), text)),
+            TextOrRegex::Text(literal) => {
+                literals[usize::from(text.whole_word)][usize::from(text.ignore_case)].push(literal);
+            }
             TextOrRegex::Regex(pattern) => {
                 let hir = regex::parse(&place, pattern, "", config)?;
                 regex::refuse_empty_match(&place, &hir)?;
@@ -46,13 +49,20 @@ pub(crate) fn compile(
     }
 
     let mut automata = Vec::new();
-    for (ignore_case, literals) in [false, true].into_iter().zip(&literals) {
-        if !literals.is_empty() {
-            automata.push(literal_automaton(part, literals, ignore_case, config)?);
+    for (whole_word, ignore_case) in [(false, false), (false, true), (true, false), (true, true)] {
+        let literals = &literals[usize::from(whole_word)][usize::from(ignore_case)];
+        if literals.is_empty() {
+            continue;
         }
+        let raw = if whole_word {
+            word_automaton(part, literals, ignore_case, config)
+        } else {
+            literal_automaton(part, literals, ignore_case, config)
+        };
+        automata.push(CompiledGroup::Automaton(raw?));
     }
     if !patterns.is_empty() {
-        automata.push(regex::automaton(part, &Hir::alternation(patterns), MatchMode::Absent, config)?);
+        automata.push(CompiledGroup::new(part, &Hir::alternation(patterns), MatchMode::Absent, config)?);
     }
     Ok(automata)
 }
@@ -68,7 +78,7 @@ fn spelled(hir: Hir, text: &ForbiddenText) -> Hir {
 }
 
 /// Aho-Corasick over all literals: a state that ends one of them is refused.
-fn literal_automaton(
+pub(crate) fn literal_automaton(
     part: &str,
     literals: &[&str],
     ignore_case: bool,
@@ -80,7 +90,7 @@ fn literal_automaton(
         .prefilter(false)
         .build(literals)
         .map_err(|error| GuideError::internal(part, error.to_string()))?;
-    let (classes, representative) = literal_classes(literals, ignore_case);
+    let (classes, representative) = literal_classes(literals, ignore_case, |_| 0);
     let num_classes = representative.len();
     let start = automaton.start_state(Anchored::No).map_err(|error| GuideError::internal(part, error.to_string()))?;
     let mut number = HashMap::from([(start, 0u32)]);
@@ -104,31 +114,131 @@ fn literal_automaton(
     Ok(RawDfa { classes, num_classes, next, refused, accepting, start: 0, delayed: false })
 }
 
-/// One column for every byte that occurs in a literal, and one for all others.
-fn literal_classes(literals: &[&str], ignore_case: bool) -> (Box<[u8; 256]>, Vec<u8>) {
+/// One column for every byte that occurs in a literal, in either case where case is folded, and one for all other bytes
+/// of each `kind`; with one byte of every column.
+fn literal_classes(literals: &[&str], ignore_case: bool, kind: impl Fn(u8) -> u16) -> (Box<[u8; 256]>, Vec<u8>) {
+    let fold = |byte: u8| if ignore_case { byte.to_ascii_lowercase() } else { byte };
     let mut occurs = [false; 256];
-    for byte in literals.iter().flat_map(|literal| literal.bytes()) {
-        occurs[byte as usize] = true;
-        if ignore_case {
-            occurs[byte.to_ascii_lowercase() as usize] = true;
-            occurs[byte.to_ascii_uppercase() as usize] = true;
-        }
-    }
+    literals.iter().flat_map(|literal| literal.bytes()).for_each(|byte| occurs[fold(byte) as usize] = true);
+    let mut column_of: HashMap<u16, u8> = HashMap::new();
     let mut classes = Box::new([0; 256]);
     let mut representative = Vec::new();
-    let mut other = None;
     for byte in 0..=255u8 {
-        let shared = if occurs[byte as usize] { None } else { other };
-        classes[byte as usize] = shared.unwrap_or_else(|| {
+        let key = if occurs[fold(byte) as usize] { 256 + u16::from(fold(byte)) } else { kind(byte) };
+        classes[byte as usize] = *column_of.entry(key).or_insert_with(|| {
             representative.push(byte);
-            let class = (representative.len() - 1) as u8;
-            if !occurs[byte as usize] {
-                other = Some(class);
-            }
-            class
+            (representative.len() - 1) as u8
         });
     }
     (classes, representative)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// A trie of whole words, entered wherever no word character stands before.
+///
+/// A word has been found when the byte after it is no word character, so what is refused shows one byte late.
+fn word_automaton(part: &str, words: &[&str], ignore_case: bool, config: &GuideConfig) -> Result<RawDfa, GuideError> {
+    let fold = |byte: u8| if ignore_case { byte.to_ascii_lowercase() } else { byte };
+    let mut trie = WordTrie::default();
+    words.iter().for_each(|word| trie.insert(word.bytes().map(fold)));
+    let (classes, representative) = literal_classes(words, ignore_case, |byte| u16::from(is_word(byte)));
+    let num_classes = representative.len();
+    let mut states = WordStates::new(trie.is_end.len());
+    let start = states.number(WordState { nodes: Vec::new(), at_border: true, ends_word: false, found: false });
+    let mut next = Vec::new();
+    let mut at = 0;
+    while let Some(state) = states.order.get(at).cloned() {
+        at += 1;
+        for &byte in &representative {
+            let from_root = state.at_border.then_some(WordTrie::ROOT);
+            let nodes = state.nodes.iter().copied().chain(from_root);
+            let nodes: Vec<u32> = nodes.filter_map(|node| trie.child(node, fold(byte))).collect();
+            next.push(states.number(WordState {
+                ends_word: nodes.iter().any(|&node| trie.is_end[node as usize]),
+                at_border: !is_word(byte),
+                found: state.ends_word && !is_word(byte),
+                nodes,
+            }));
+        }
+        GuideError::check_size(part, "bytes of the automaton", next.len() * 4, config.max_automaton_bytes)?;
+    }
+    let refused = states.order.iter().map(|state| state.found).collect();
+    let accepting = states.order.iter().map(|state| !state.ends_word).collect();
+    Ok(RawDfa { classes, num_classes, next, refused, accepting, start, delayed: true })
+}
+
+struct WordTrie {
+    children: HashMap<(u32, u8), u32>,
+    is_end: Vec<bool>,
+}
+
+impl Default for WordTrie {
+    fn default() -> Self {
+        Self { children: HashMap::new(), is_end: vec![false] }
+    }
+}
+
+impl WordTrie {
+    const ROOT: u32 = 0;
+
+    fn insert(&mut self, word: impl Iterator<Item = u8>) {
+        let end = word.fold(Self::ROOT, |node, byte| {
+            *self.children.entry((node, byte)).or_insert_with(|| {
+                self.is_end.push(false);
+                self.is_end.len() as u32 - 1
+            })
+        });
+        self.is_end[end as usize] = true;
+    }
+
+    fn child(&self, node: u32, byte: u8) -> Option<u32> {
+        self.children.get(&(node, byte)).copied()
+    }
+}
+
+/// Words under way, by their nodes, the longest first.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct WordState {
+    nodes: Vec<u32>,
+    /// Whether a word may begin here.
+    at_border: bool,
+    /// Whether a word is found if it ends here.
+    ends_word: bool,
+    /// Whether a word ended one byte ago.
+    found: bool,
+}
+
+/// Numbers for states; nearly all of them have at most one word under way and need no hash.
+struct WordStates {
+    order: Vec<WordState>,
+    few: Vec<u32>,
+    many: HashMap<WordState, u32>,
+}
+
+impl WordStates {
+    fn new(num_nodes: usize) -> Self {
+        Self { order: Vec::new(), few: vec![u32::MAX; num_nodes * 8], many: HashMap::new() }
+    }
+
+    fn number(&mut self, state: WordState) -> u32 {
+        let fresh = self.order.len() as u32;
+        let flags = usize::from(state.at_border) + 2 * usize::from(state.ends_word) + 4 * usize::from(state.found);
+        let known = match state.nodes.as_slice() {
+            // The root is never under way, so its place stands for no word.
+            [] => &mut self.few[flags],
+            [node] => &mut self.few[*node as usize * 8 + flags],
+            _ => self.many.entry(state.clone()).or_insert(u32::MAX),
+        };
+        if *known == u32::MAX {
+            *known = fresh;
+            self.order.push(state);
+            return fresh;
+        }
+        *known
+    }
 }
 
 /// The expression with ASCII letters in both cases and every other byte as it is.

@@ -10,18 +10,22 @@
 
 mod automaton;
 mod chars;
+mod clock;
 mod compiled;
 mod config;
 mod ebnf;
 mod error;
 mod forbidden;
 mod lark;
+mod lazy;
 mod liveness;
 mod mask;
+mod mask_cache;
 mod matcher;
 mod pilot;
 mod regex;
 mod schema;
+mod soft;
 mod structural;
 mod tokens;
 mod vocabulary;
@@ -39,11 +43,13 @@ pub use structural::AbortHandle;
 
 use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
 use crate::text::Vocabulary;
-use automaton::{AutomatonPart, ByteDfa};
+use automaton::{AutomatonPart, ByteDfa, RawDfa};
 use chars::{CharCounts, CharLimit};
 use compiled::IdList;
+use lazy::LazyDfa;
 use regex::CompiledGroup;
 use schema::{CheckedSchema, JsonStyle};
+use soft::SoftBiases;
 use structural::{Structural, StructuralFactory};
 use vocabulary::SortedTokens;
 
@@ -81,7 +87,8 @@ impl Guide {
     /// generated at the first step.
     pub fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, GuideError> {
         for (idx, ir) in irs.iter().enumerate() {
-            refuse_unsupported(&Prefix::new(irs.len(), idx), ir)?;
+            let part = Prefix::new(irs.len(), idx).part("ir");
+            ir.validate().map_err(|error| GuideError::InvalidIr { part, message: error.to_string() })?;
         }
         let num_parts = irs.iter().map(num_parts).sum();
         GuideError::check_size("constraints", "number of parts", num_parts, self.config.max_parts)?;
@@ -109,18 +116,22 @@ impl Guide {
         }
         let chars = self.char_limit(irs);
         if let Some(limit) = &chars {
-            plan.automata.push((limit.part.clone(), chars::utf8(&limit.part, &self.config)?.prune()));
+            plan.automata.push((limit.part.clone(), chars::utf8(&limit.part)?.prune()));
         }
+        let lists = std::mem::take(&mut plan.lists);
+        let structural = std::mem::take(&mut plan.structural);
+        let allowed = std::mem::take(&mut plan.allowed);
         Ok(CompiledConstraint {
             vocabulary: Arc::clone(&self.vocabulary),
             tokens: Arc::clone(&self.tokens),
             text: Arc::clone(&self.text),
-            automata: self.merge(plan.automata, plan.continuing)?,
-            allowed: plan.allowed,
-            lists: plan.lists,
+            automata: self.automata(plan)?,
+            allowed,
+            lists,
             chars,
+            soft: self.soft(irs)?,
             alphabet: OnceLock::new(),
-            structural: Mutex::new(plan.structural),
+            structural: Mutex::new(structural),
             spares: Mutex::default(),
             config: self.config.clone(),
             digest: self.digest(irs),
@@ -136,6 +147,14 @@ impl Guide {
         let counts = self.char_counts.get_or_init(|| Arc::new(CharCounts::new(&self.vocabulary, &self.text)));
         let part = Prefix::new(irs.len(), idx).part("limits.max_chars");
         Some(CharLimit { part, max_chars: max_chars as usize, counts: Arc::clone(counts) })
+    }
+
+    fn soft(&self, irs: &[ConstraintIr]) -> Result<Option<SoftBiases>, GuideError> {
+        let biases = irs.iter().enumerate().flat_map(|(idx, ir)| {
+            let prefix = Prefix::new(irs.len(), idx);
+            ir.soft.iter().enumerate().map(move |(idx, soft)| (prefix.part(&format!("soft[{idx}]")), soft))
+        });
+        SoftBiases::new(biases, self.vocabulary.end_tokens(), &self.config)
     }
 
     /// The tightest white space that any IR asks for; it binds the schemas of all.
@@ -175,21 +194,13 @@ impl Guide {
         }
         for (idx, group) in ir.regex_patterns.iter().enumerate() {
             let part = prefix.part(&format!("regex_patterns[{idx}]"));
-            match regex::compile_group(&part, group, &self.config)? {
-                CompiledGroup::Automaton(raw) => plan.automata.push((part, raw.prune())),
-                CompiledGroup::Lark(source) => {
-                    let structural = self.factory.compile(&part, &source);
-                    plan.structural.push(structural.map_err(|rejection| lark::explain(&part, rejection))?);
-                }
+            plan.add(regex::compile_group(&part, group, &self.config)?, part, Scope::Output);
+        }
+        for scope in [Scope::Output, Scope::Document] {
+            let part = prefix.part("forbidden_text");
+            for automaton in forbidden::compile(&part, &ir.forbidden_text, scope, &self.config)? {
+                plan.add(automaton, part.clone(), scope);
             }
-        }
-        let part = prefix.part("forbidden_text");
-        for raw in forbidden::compile(&part, &ir.forbidden_text, Scope::Output, &self.config)? {
-            plan.automata.push((part.clone(), raw.prune()));
-        }
-        for raw in forbidden::compile(&part, &ir.forbidden_text, Scope::Document, &self.config)? {
-            let num_words = self.text.len();
-            plan.continuing.push(AutomatonPart::continuing(part.clone(), raw, num_words, &self.config));
         }
         Ok(())
     }
@@ -206,11 +217,7 @@ impl Guide {
     }
 
     /// Multiplies automata while the product stays small, so that what they exclude together is known early.
-    fn merge(
-        &self,
-        automata: Vec<(String, ByteDfa)>,
-        continuing: Vec<AutomatonPart>,
-    ) -> Result<Vec<AutomatonPart>, GuideError> {
+    fn merge(&self, automata: Vec<(String, ByteDfa)>) -> Result<Vec<(Vec<String>, ByteDfa)>, GuideError> {
         let mut merged: Vec<(Vec<String>, ByteDfa)> = Vec::new();
         for (part, dfa) in automata {
             if dfa.is_empty() {
@@ -234,9 +241,23 @@ impl Guide {
                 }
             }
         }
-        let num_words = self.text.len();
-        let merged = merged.into_iter().map(|(parts, dfa)| AutomatonPart::new(parts, dfa, num_words, &self.config));
-        Ok(merged.chain(continuing).collect())
+        Ok(merged)
+    }
+
+    /// All automata with their masks, which share one bound.
+    fn automata(&self, plan: Plan) -> Result<Vec<AutomatonPart>, GuideError> {
+        let merged = self.merge(plan.automata)?;
+        let num_automata = merged.len() + plan.continuing.len() + plan.lazy.len();
+        let mask_bytes = self.config.mask_cache_bytes / num_automata.max(1);
+        let tables = merged.into_iter().map(|(parts, dfa)| AutomatonPart::new(parts, dfa, mask_bytes));
+        let continuing = plan.continuing.into_iter();
+        let lazy = plan.lazy.into_iter();
+        Ok(tables
+            .chain(continuing.map(|(part, raw)| AutomatonPart::continuing(part, raw, mask_bytes)))
+            .chain(
+                lazy.map(|(part, lazy, scope)| AutomatonPart::lazy(part, lazy, scope == Scope::Document, mask_bytes)),
+            )
+            .collect())
     }
 
     fn digest(&self, irs: &[ConstraintIr]) -> Digest {
@@ -259,7 +280,18 @@ struct Plan {
     lists: Vec<IdList>,
     structural: Vec<Structural>,
     automata: Vec<(String, ByteDfa)>,
-    continuing: Vec<AutomatonPart>,
+    continuing: Vec<(String, RawDfa)>,
+    lazy: Vec<(String, LazyDfa, Scope)>,
+}
+
+impl Plan {
+    fn add(&mut self, automaton: CompiledGroup, part: String, scope: Scope) {
+        match (automaton, scope) {
+            (CompiledGroup::Automaton(raw), Scope::Output) => self.automata.push((part, raw.prune())),
+            (CompiledGroup::Automaton(raw), Scope::Document) => self.continuing.push((part, raw)),
+            (CompiledGroup::Lazy(lazy), scope) => self.lazy.push((part, lazy, scope)),
+        }
+    }
 }
 
 /// How the parts of one IR are named: bare when it is the only one.
@@ -280,19 +312,9 @@ fn num_parts(ir: &ConstraintIr) -> usize {
         + usize::from(ir.grammar.is_some())
         + usize::from(ir.token_masks.is_some())
         + usize::from(!ir.forbidden_text.is_empty())
+        + usize::from(!ir.soft.is_empty())
         + usize::from(ir.limits.max_chars.is_some())
         + ir.regex_patterns.len()
-}
-
-/// What the IR can say and this build cannot enforce is refused, never skipped.
-fn refuse_unsupported(prefix: &Prefix, ir: &ConstraintIr) -> Result<(), GuideError> {
-    ir.validate().map_err(|error| GuideError::InvalidIr { part: prefix.part("ir"), message: error.to_string() })?;
-    let unsupported =
-        |part: &str, why: &str| Err(GuideError::UnsupportedPart { part: prefix.part(part), why: why.into() });
-    if !ir.soft.is_empty() {
-        return unsupported("soft", "biases are not applied yet; leave the field out");
-    }
-    Ok(())
 }
 
 /// Runs `work` on a thread with `stack_bytes` of stack; a panic in it becomes an error.

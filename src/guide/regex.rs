@@ -2,7 +2,7 @@
 //!
 //! Patterns are in the syntax of the `regex` crate and run over bytes. Anchors and ASCII word boundaries are exact in a
 //! DFA that knows the end of input; a Unicode word boundary is not and is refused. A group that is too big for a
-//! transition table goes to llguidance, whose automaton is built lazily, if it can say it.
+//! transition table is built lazily.
 
 use regex_automata::dfa::dense;
 use regex_automata::dfa::{Automaton, StartKind};
@@ -13,6 +13,7 @@ use regex_syntax::hir::{Dot, Hir, HirKind, Look, Repetition};
 use std::collections::HashMap;
 
 use super::automaton::RawDfa;
+use super::lazy::LazyDfa;
 use super::{GuideConfig, GuideError};
 use crate::constraint::{MatchMode, RegexGroup};
 
@@ -20,8 +21,24 @@ use crate::constraint::{MatchMode, RegexGroup};
 pub(crate) enum CompiledGroup {
     /// An automaton of our own.
     Automaton(RawDfa),
-    /// Lark source, for a group that is too big.
-    Lark(String),
+    /// An automaton that is built as it is walked, for a group whose table would be too big.
+    Lazy(LazyDfa),
+}
+
+impl CompiledGroup {
+    /// The table of an expression where it fits, else the lazily built automaton.
+    ///
+    /// # Errors
+    /// [`GuideError::TooLarge`] where the table does not fit and look-around keeps it from being built lazily, or where
+    /// not even the expression fits; [`GuideError::InvalidRegex`] for what has no automaton.
+    pub(crate) fn new(part: &str, hir: &Hir, mode: MatchMode, config: &GuideConfig) -> Result<Self, GuideError> {
+        match automaton(part, hir, mode, config) {
+            Err(GuideError::TooLarge { .. }) if hir.properties().look_set().is_empty() => {
+                LazyDfa::new(part, hir, mode, config).map(Self::Lazy)
+            }
+            table => table.map(Self::Automaton),
+        }
+    }
 }
 
 /// Compiles a group.
@@ -39,14 +56,7 @@ pub(crate) fn compile_group(part: &str, group: &RegexGroup, config: &GuideConfig
         }
         alternatives.push(hir);
     }
-    let alternation = Hir::alternation(alternatives);
-    match automaton(part, &alternation, group.match_mode, config) {
-        Ok(raw) => Ok(CompiledGroup::Automaton(raw)),
-        Err(too_large @ GuideError::TooLarge { .. }) => {
-            as_lark(&alternation, group.match_mode).map(CompiledGroup::Lark).ok_or(too_large)
-        }
-        Err(error) => Err(error),
-    }
+    CompiledGroup::new(part, &Hir::alternation(alternatives), group.match_mode, config)
 }
 
 /// Reads a pattern.
@@ -164,7 +174,8 @@ fn determinize(part: &str, hir: &Hir, config: &GuideConfig) -> Result<dense::DFA
                 .start_kind(StartKind::Anchored)
                 .accelerate(false)
                 .dfa_size_limit(Some(budget))
-                .determinize_size_limit(Some(budget)),
+                // Sets of many states fill this slowly: 2,500 alternatives would take 4 s to fill all of the budget.
+                .determinize_size_limit(Some(budget / 8)),
         )
         .build_from_nfa(&nfa)
         .map_err(|error| if error.is_size_limit_exceeded() { too_large() } else { invalid(error.to_string()) })
@@ -207,24 +218,6 @@ fn tabulate(part: &str, dfa: &dense::DFA<Vec<u32>>, absent: bool, config: &Guide
     }
     GuideError::check_size(part, "bytes of the automaton", next.len() * 4, config.max_automaton_bytes)?;
     Ok(RawDfa { classes, num_classes, next, refused, accepting, start: 0, delayed: absent })
-}
-
-/// Lark source for a group; `None` where llguidance's dialect cannot say it (anchors, bytes that are no UTF-8).
-fn as_lark(hir: &Hir, mode: MatchMode) -> Option<String> {
-    if !hir.properties().look_set().is_empty() || !hir.properties().is_utf8() {
-        return None;
-    }
-    let mut pattern = String::new();
-    regex_syntax::hir::print::Printer::new().print(hir, &mut pattern).ok()?;
-    let pattern = llguidance::regex_to_lark(&pattern, "");
-    let any = "(?s:.*)";
-    let rules = match mode {
-        MatchMode::Full => format!("start: /{pattern}/"),
-        MatchMode::Prefix => format!("start: /(?:{pattern}){any}/"),
-        MatchMode::Contains => format!("start: /{any}(?:{pattern}){any}/"),
-        MatchMode::Absent => format!("start: TEXT\nTEXT: /{any}/ & ~/{any}(?:{pattern}){any}/"),
-    };
-    Some(format!("%llguidance {{\"no_forcing\": true}}\n{rules}\n"))
 }
 
 /// `hir` only where no ASCII word character stands directly before or after it.

@@ -1,65 +1,89 @@
-//! The vocabulary in the order in which a byte automaton walks it.
+//! The vocabulary in the order in which automata walk it.
 
-use super::automaton::{ByteDfa, DEAD};
 use super::mask;
 use crate::text::Vocabulary;
 
-/// All text tokens sorted by their bytes, each with the length it shares with its predecessor.
+/// All text tokens as a trie, in the order of their bytes.
 ///
-/// That is a trie without nodes: walking it takes one step of the automaton per byte that is new, and what begins with
-/// a refused prefix is skipped.
+/// The nodes stand in preorder, so that a walk is one pass over an array: one step of the automaton for each node, and
+/// one jump over everything that begins with a refused prefix.
 pub(crate) struct SortedTokens {
+    nodes: Vec<Node>,
+    /// The tokens by their bytes; those of one node stand together.
     ids: Vec<u32>,
-    /// Bytes shared with the token before.
-    shared: Vec<u32>,
-    /// Where each token's bytes begin, and one more for the end.
-    starts: Vec<u32>,
-    bytes: Vec<u8>,
     max_len: usize,
+    /// Tokens that begin with each byte.
+    num_by_first_byte: Box<[u32; 256]>,
+}
+
+/// The end of one byte of one or more tokens.
+struct Node {
+    /// The next node that is not below this one.
+    end: u32,
+    /// The first token at this node or after it.
+    first_id: u32,
+    /// Number of bytes up to and including this one, above the byte itself in the lowest eight bits.
+    depth_and_byte: u32,
+}
+
+impl Node {
+    fn depth(&self) -> usize {
+        (self.depth_and_byte >> 8) as usize
+    }
+
+    fn byte(&self) -> u8 {
+        self.depth_and_byte as u8
+    }
 }
 
 impl SortedTokens {
-    /// Sorts the ids that may be sampled as text: about 50 ms at 129k ids, once per model.
+    /// Sorts the ids that may be sampled as text: about 50 ms and 5 MB at 129k ids, once per model.
     pub(crate) fn new(vocabulary: &Vocabulary) -> Self {
-        let mut ids: Vec<u32> =
-            (0..vocabulary.num_tokens() as u32).filter(|&token| vocabulary.is_text(token)).collect();
-        ids.retain(|token| !vocabulary.end_tokens().contains(token));
+        let text = super::tokens::text_row(vocabulary);
+        let mut ids: Vec<u32> = mask::allowed_tokens(&text).collect();
         ids.sort_by_key(|&token| vocabulary.bytes(token));
-        let mut sorted = Self { ids, shared: Vec::new(), starts: vec![0], bytes: Vec::new(), max_len: 0 };
-        let mut before: &[u8] = &[];
-        for &token in &sorted.ids {
+        let (mut nodes, mut open, mut before) = (Vec::<Node>::new(), Vec::<usize>::new(), &[][..]);
+        let mut num_by_first_byte = Box::new([0; 256]);
+        let mut max_len = 0;
+        for (first_id, &token) in (0u32..).zip(&ids) {
             let bytes = vocabulary.bytes(token);
-            sorted.shared.push(before.iter().zip(bytes).take_while(|(a, b)| a == b).count() as u32);
-            sorted.bytes.extend_from_slice(bytes);
-            sorted.starts.push(sorted.bytes.len() as u32);
-            sorted.max_len = sorted.max_len.max(bytes.len());
+            let shared = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+            for closed in open.drain(shared..) {
+                nodes[closed].end = nodes.len() as u32;
+            }
+            for (depth, &byte) in (1u32..).zip(bytes).skip(shared) {
+                open.push(nodes.len());
+                nodes.push(Node { end: 0, first_id, depth_and_byte: depth << 8 | u32::from(byte) });
+            }
+            num_by_first_byte[bytes[0] as usize] += 1;
+            max_len = max_len.max(bytes.len());
             before = bytes;
         }
-        sorted
+        for closed in open {
+            nodes[closed].end = nodes.len() as u32;
+        }
+        // Every node's tokens end where the next node's begin.
+        nodes.push(Node { end: 0, first_id: ids.len() as u32, depth_and_byte: 0 });
+        Self { nodes, ids, max_len, num_by_first_byte }
     }
 
     /// The tokens that `text` begins with, with their lengths in bytes, longest first.
     pub(crate) fn prefixes_of(&self, text: &[u8]) -> Vec<(u32, usize)> {
         let mut found = Vec::new();
-        let (mut from, mut to) = (0, self.ids.len());
-        for (depth, &byte) in text.iter().enumerate().take(self.max_len) {
-            let at = |idx: usize| self.bytes_of(idx).get(depth).copied();
-            // What ends at this depth sorts first; it was found one byte earlier.
-            let begin = from + partition_point(to - from, |idx| at(from + idx) < Some(byte));
-            let end = begin + partition_point(to - begin, |idx| at(begin + idx) == Some(byte));
-            (from, to) = (begin, end);
-            let ends = (from..to).take_while(|&idx| self.bytes_of(idx).len() == depth + 1);
-            found.extend(ends.map(|idx| (self.ids[idx], depth + 1)));
-            if from == to {
+        let (mut at, mut end) = (0, self.nodes.len() - 1);
+        for (len, &byte) in (1..).zip(text) {
+            while at < end && self.nodes[at].byte() != byte {
+                at = self.nodes[at].end as usize;
+            }
+            if at >= end {
                 break;
             }
+            found.extend(self.tokens_at(at).iter().map(|&token| (token, len)));
+            end = self.nodes[at].end as usize;
+            at += 1;
         }
         found.reverse();
         found
-    }
-
-    fn bytes_of(&self, idx: usize) -> &[u8] {
-        &self.bytes[self.starts[idx] as usize..self.starts[idx + 1] as usize]
     }
 
     /// Bytes of the longest token.
@@ -67,45 +91,66 @@ impl SortedTokens {
         self.max_len
     }
 
-    /// Allows in `row` every token whose bytes `dfa` can take from `state`.
-    pub(crate) fn walk(&self, dfa: &ByteDfa, state: u32, row: &mut [u32]) {
+    pub(crate) fn num_tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Tokens that begin with each byte.
+    pub(crate) fn num_by_first_byte(&self) -> &[u32; 256] {
+        &self.num_by_first_byte
+    }
+
+    /// The tokens that end at a node.
+    fn tokens_at(&self, node: usize) -> &[u32] {
+        &self.ids[self.nodes[node].first_id as usize..self.nodes[node + 1].first_id as usize]
+    }
+
+    /// Follows every token from `start` and calls `visit` with the tokens that `step` lets through and the state after
+    /// them.
+    pub(crate) fn walk<S: Copy>(
+        &self,
+        start: S,
+        mut step: impl FnMut(S, u8) -> Option<S>,
+        mut visit: impl FnMut(&[u32], S),
+    ) {
         // states[depth] is the state after `depth` bytes of the current token.
-        let mut states = vec![state; self.max_len + 1];
+        let mut states = vec![start; self.max_len + 1];
         let mut at = 0;
-        while at < self.ids.len() {
-            let bytes = &self.bytes[self.starts[at] as usize..self.starts[at + 1] as usize];
-            let mut depth = self.shared[at] as usize;
-            while depth < bytes.len() {
-                states[depth + 1] = dfa.step(states[depth], bytes[depth]);
-                depth += 1;
-                if states[depth] == DEAD {
-                    break;
-                }
-            }
-            if states[depth] != DEAD {
-                mask::allow(row, self.ids[at]);
-                at += 1;
+        while at + 1 < self.nodes.len() {
+            let node = &self.nodes[at];
+            let Some(state) = step(states[node.depth() - 1], node.byte()) else {
+                at = node.end as usize;
+                continue;
+            };
+            states[node.depth()] = state;
+            visit(self.tokens_at(at), state);
+            at += 1;
+        }
+    }
+
+    /// Follows every token from two states at once, skips what begins with bytes that lead both to the same state, and
+    /// calls `visit` with the other tokens and the two states after them.
+    ///
+    /// For states of an automaton that forgets, that is some hundred nodes of hundreds of thousands.
+    pub(crate) fn walk_pair<S: Copy + PartialEq>(
+        &self,
+        starts: (S, S),
+        mut step: impl FnMut(S, u8) -> S,
+        mut visit: impl FnMut(&[u32], S, S),
+    ) {
+        let mut states = vec![starts; self.max_len + 1];
+        let mut at = 0;
+        while at + 1 < self.nodes.len() {
+            let node = &self.nodes[at];
+            let (left, right) = states[node.depth() - 1];
+            let pair = (step(left, node.byte()), step(right, node.byte()));
+            if pair.0 == pair.1 {
+                at = node.end as usize;
                 continue;
             }
-            // Everything that shares these `depth` bytes is refused as well.
+            states[node.depth()] = pair;
+            visit(self.tokens_at(at), pair.0, pair.1);
             at += 1;
-            while at < self.ids.len() && self.shared[at] as usize >= depth {
-                at += 1;
-            }
         }
     }
-}
-
-/// How many of `0..len` satisfy `holds`, which holds for a first stretch only.
-fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if holds(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }

@@ -102,14 +102,30 @@ fn what_is_just_below_the_bounds_compiles_and_runs_on_a_small_stack() {
 }
 
 #[test]
-fn ten_thousand_forbidden_words_compile() {
+fn ten_thousand_forbidden_texts_of_every_kind_compile_within_their_cap() {
     let mut random = Random(1);
     let mut word =
         || -> String { (0..3 + random.below(12)).map(|_| (b'a' + random.below(26) as u8) as char).collect() };
-    let words: Vec<Value> = (0..10_000).map(|_| json!({"text": word()})).collect();
-    let (result, took) = compile(json!({"forbidden_text": words}));
-    assert_eq!(result, Ok(()));
-    assert!(took < Duration::from_secs(3), "took {took:?}");
+    for kind in ["text", "ignore_case", "whole_word", "regex", "mixed"] {
+        for scope in ["output", "document"] {
+            let texts: Vec<Value> = (0..10_000)
+                .map(|idx| match (kind, idx % 4) {
+                    ("text", _) | ("mixed", 0) => json!({"text": word(), "scope": scope}),
+                    ("ignore_case", _) | ("mixed", 1) => json!({"text": word(), "ignore_case": true, "scope": scope}),
+                    ("whole_word", _) | ("mixed", 2) => json!({"text": word(), "whole_word": true, "scope": scope}),
+                    _ => json!({"regex": format!("{}[0-9]?{}", word(), word()), "scope": scope}),
+                })
+                .collect();
+            let begun = Instant::now();
+            let compiled = BYTES.compile(&[ir(json!({"forbidden_text": texts}))]);
+            let compiled = compiled.unwrap_or_else(|error| panic!("{kind}, {scope}: {error}"));
+            let took = begun.elapsed();
+            let num_bytes = compiled.memory_bytes();
+            println!("10,000 {kind}, {scope}: {took:?}, {} MiB", num_bytes >> 20);
+            assert!(took < Duration::from_secs(10), "{kind}, {scope} took {took:?}");
+            assert!(num_bytes < 5 * BYTES.config.max_automaton_bytes, "{kind}, {scope}: {num_bytes} bytes");
+        }
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The guide as a whole: masks against a brute-force oracle, notations, hostile input, and random walks under several
 //! parts at once.
 
+mod automata;
 mod composite;
 mod hostile;
 mod liveness;
 mod notations;
 mod oracle;
 mod parts;
+mod soft;
 
 use std::sync::{Arc, LazyLock};
 

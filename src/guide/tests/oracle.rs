@@ -4,6 +4,8 @@
 //! enumerates every text over a small alphabet up to a length, and calls a prefix alive when some judged text continues
 //! it. Automata are judged together, because their product is pruned; structural parts each for themselves.
 
+use std::rc::Rc;
+
 use super::*;
 
 const ALPHABET: &[u8] = b"abc\"";
@@ -21,8 +23,24 @@ type Judge = Box<dyn Fn(&[u8]) -> bool>;
 struct Part {
     ir: Value,
     judge: Judge,
-    is_structural: bool,
+    kind: Kind,
 }
+
+/// How a part takes part in the masks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A table that is multiplied with the others.
+    Literal,
+    /// The same, or an automaton by itself where no expression fits into a table.
+    Regex,
+    /// A mask of its own.
+    Alone,
+    /// Only these ids, whatever the text.
+    Ids(&'static [u32]),
+}
+
+/// What stands before the output; only `scope: document` sees it.
+const PROMPT: &[u8] = b"ca\"a";
 
 fn regex(pattern: &str, mode: &'static str, flags: &str) -> Part {
     let whole = match mode {
@@ -35,12 +53,27 @@ fn regex(pattern: &str, mode: &'static str, flags: &str) -> Part {
     Part {
         ir: json!({"regex_patterns": [{"any_of": [{"pattern": pattern, "flags": flags}], "match": mode}]}),
         judge: Box::new(move |text| engine.is_match(text) != (mode == "absent")),
-        is_structural: false,
+        kind: if pattern.contains(['^', '$', 'B']) || pattern.contains(r"\b") { Kind::Literal } else { Kind::Regex },
     }
 }
 
 fn forbidden(texts: Value, found: impl Fn(&[u8]) -> bool + 'static) -> Part {
-    Part { ir: json!({"forbidden_text": texts}), judge: Box::new(move |text| !found(text)), is_structural: false }
+    Part { ir: json!({"forbidden_text": texts}), judge: Box::new(move |text| !found(text)), kind: Kind::Literal }
+}
+
+/// Forbidden across the border between prompt and output, but not inside the prompt.
+fn in_document(texts: Value, pattern: &str) -> Part {
+    let ending = ::regex::bytes::Regex::new(&format!(r"(?:{pattern})\z")).expect("a valid pattern");
+    let found = move |text: &[u8]| {
+        let document = [PROMPT, text].concat();
+        (PROMPT.len() + 1..=document.len()).any(|end| ending.is_match(&document[..end]))
+    };
+    Part { kind: Kind::Alone, ..forbidden(texts, found) }
+}
+
+/// As whole words, where only `\"` is no word character.
+fn has_word(text: &[u8], word: &[u8]) -> bool {
+    text.split(|&byte| byte == b'"').any(|found| found == word)
 }
 
 fn contains(text: &[u8], needle: &[u8]) -> bool {
@@ -48,7 +81,7 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
 }
 
 fn structural(ir: Value, judge: impl Fn(&[u8]) -> bool + 'static) -> Part {
-    Part { ir, judge: Box::new(judge), is_structural: true }
+    Part { ir, judge: Box::new(judge), kind: Kind::Alone }
 }
 
 fn grammar(syntax: &str, source: &str, judge: impl Fn(&[u8]) -> bool + 'static) -> Part {
@@ -59,6 +92,45 @@ fn grammar(syntax: &str, source: &str, judge: impl Fn(&[u8]) -> bool + 'static) 
 fn balanced(text: &[u8]) -> bool {
     let n = text.iter().take_while(|&&byte| byte == b'a').count();
     text.len() == 2 * n + 1 && text[n] == b'c' && text[n + 1..].iter().all(|&byte| byte == b'b')
+}
+
+/// `t ::= 'a' | 'a' 'c' t 'b'`: where the one that begins at `at` ends.
+fn generic(text: &[u8], at: usize) -> Option<usize> {
+    if text.get(at) != Some(&b'a') {
+        return None;
+    }
+    if text.get(at + 1) != Some(&b'c') {
+        return Some(at + 1);
+    }
+    let inner = generic(text, at + 2)?;
+    (text.get(inner) == Some(&b'b')).then_some(inner + 1)
+}
+
+/// Grammars in which longest match would change the language: what may end early, keywords beside names, and two
+/// closing brackets beside an operator of two of them.
+fn adversarial_grammars() -> Vec<Part> {
+    let keyword = ::regex::bytes::Regex::new(r#"\A(?:ab"|[abc]+c)\z"#).expect("a valid pattern");
+    let other_keyword = keyword.clone();
+    let shift = |text: &[u8]| {
+        generic(text, 0).is_some_and(|end| {
+            end == text.len() || (text[end..].starts_with(b"bb") && generic(text, end + 2) == Some(text.len()))
+        })
+    };
+    let runs = |text: &[u8]| {
+        let rest = text.strip_suffix(b"b").unwrap_or(text);
+        !rest.is_empty() && rest.iter().all(|&byte| byte == b'a')
+    };
+    vec![
+        grammar("ebnf", "s ::= 'a'* 'a' 'b'?", runs),
+        grammar("ebnf", "s = {'a'}, 'a', ['b'];", runs),
+        grammar("gbnf", "root ::= run \"a\" \"b\"?\nrun ::= \"a\"*", runs),
+        grammar("ebnf", "s ::= key '\"' | name 'c'\nkey ::= 'ab'\nname ::= [abc]+", move |text| keyword.is_match(text)),
+        grammar("gbnf", "root ::= \"ab\" \"\\\"\" | name \"c\"\nname ::= [abc]+", move |text| {
+            other_keyword.is_match(text)
+        }),
+        grammar("ebnf", "s ::= t | t 'bb' t\nt ::= 'a' | 'a' 'c' t 'b'", shift),
+        grammar("gbnf", "root ::= t (\"bb\" t)?\nt ::= \"a\" (\"c\" t \"b\")?", shift),
+    ]
 }
 
 fn parts() -> Vec<Part> {
@@ -75,9 +147,34 @@ fn parts() -> Vec<Part> {
         regex(r"[^b]+$", "absent", ""),
         forbidden(json!([{"text": "ab"}, {"text": "ca"}]), |text| contains(text, b"ab") || contains(text, b"ca")),
         forbidden(json!([{"text": "AB", "ignore_case": true}, {"regex": "c\"+a"}]), move |text| folded.is_match(text)),
-        forbidden(json!([{"text": "ab", "whole_word": true}]), |text| {
-            text.split(|&byte| byte == b'"').any(|word| word == b"ab")
+        forbidden(json!([{"text": "ab", "whole_word": true}, {"text": "ca\"b", "whole_word": true}]), |text| {
+            let bordered = [b"\"", text, b"\""].concat();
+            has_word(text, b"ab") || contains(&bordered, b"\"ca\"b\"")
         }),
+        forbidden(json!([{"text": "AbC", "whole_word": true, "ignore_case": true}]), |text| has_word(text, b"abc")),
+        forbidden(json!([{"regex": "b+a", "whole_word": true}]), |text| {
+            text.split(|&byte| byte == b'"').any(|word| {
+                word.strip_suffix(b"a").is_some_and(|b| !b.is_empty() && b.iter().all(|&byte| byte == b'b'))
+            })
+        }),
+        in_document(json!([{"text": "aab", "scope": "document"}, {"text": "a\"a", "scope": "document"}]), "aab|a\"a"),
+        in_document(json!([{"text": "AC", "scope": "document", "ignore_case": true}]), "ac"),
+        Part {
+            ir: json!({"token_masks": {"allowed_tokens": [0, 1, 3, 4, 9, 10, 11, 12]}}),
+            judge: Box::new(|_| true),
+            kind: Kind::Ids(&[0, 1, 3, 4, 9, 10, 11, 12]),
+        },
+        Part {
+            ir: json!({"token_masks": {"forbidden_tokens": [0, 5, 13]}}),
+            judge: Box::new(|_| true),
+            kind: Kind::Ids(&[1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12]),
+        },
+        Part { ir: json!({"limits": {"max_chars": 4}}), judge: Box::new(|text| text.len() <= 4), kind: Kind::Alone },
+        Part {
+            ir: json!({"soft": [{"text": "ab", "bias": 9.0}, {"regex": "c+", "bias": -9.0}]}),
+            judge: Box::new(|_| true),
+            kind: Kind::Alone,
+        },
         grammar("lark", "start: \"a\" start \"b\" | \"c\"", balanced),
         grammar("ebnf", "s ::= 'a' s 'b' | 'c'", balanced),
         grammar("ebnf", "s = s, 'a', {'b'} | 'c';", |text| {
@@ -149,20 +246,39 @@ impl Language {
     }
 }
 
-/// The automata of some judged parts together, and each structural part for itself.
-fn languages(parts: &[(&Part, &[bool])]) -> Vec<Language> {
-    let automata: Vec<&[bool]> =
-        parts.iter().filter(|(part, _)| !part.is_structural).map(|(_, judged)| *judged).collect();
-    let structural = parts.iter().filter(|(part, _)| part.is_structural);
-    let mut languages: Vec<Language> = structural.map(|(_, judged)| Language::of(&[judged])).collect();
-    if !automata.is_empty() {
-        languages.push(Language::of(&automata));
+/// A part with the texts that it accepts.
+struct Judged<'a> {
+    part: &'a Part,
+    accepted: Vec<bool>,
+    own: Rc<Language>,
+}
+
+impl<'a> Judged<'a> {
+    fn new(part: &'a Part, texts: &[Vec<u8>]) -> Self {
+        let accepted: Vec<bool> = texts.iter().map(|text| (part.judge)(text)).collect();
+        let own = Rc::new(Language::of(&[&accepted]));
+        Self { part, accepted, own }
     }
-    languages
+
+    /// Whether it is multiplied with others of its kind.
+    fn is_merged(&self, are_lazy: bool) -> bool {
+        self.part.kind == Kind::Literal || (self.part.kind == Kind::Regex && !are_lazy)
+    }
+}
+
+/// The tables of some judged parts together, and each other part for itself.
+fn languages(parts: &[&Judged<'_>], are_lazy: bool) -> Vec<Rc<Language>> {
+    let merged: Vec<&[bool]> =
+        parts.iter().filter(|part| part.is_merged(are_lazy)).map(|part| part.accepted.as_slice()).collect();
+    if merged.len() < 2 {
+        return parts.iter().map(|part| Rc::clone(&part.own)).collect();
+    }
+    let alone = parts.iter().filter(|part| !part.is_merged(are_lazy)).map(|part| Rc::clone(&part.own));
+    alone.chain([Rc::new(Language::of(&merged))]).collect()
 }
 
 /// Visits every prefix that the masks let through, up to a length, and compares every bit of its row.
-fn compare(guide: &Guide, parts: &[&Part], languages: &[Language]) -> usize {
+fn compare(guide: &Guide, parts: &[&Part], languages: &[Rc<Language>]) -> usize {
     let visited_len_max = if parts.len() == 1 { VISITED_LEN_MAX } else { VISITED_LEN_MAX_PAIRS };
     let names: Vec<&Value> = parts.iter().map(|part| &part.ir).collect();
     let irs: Vec<ConstraintIr> = parts.iter().map(|part| ir(part.ir.clone())).collect();
@@ -172,7 +288,8 @@ fn compare(guide: &Guide, parts: &[&Part], languages: &[Language]) -> usize {
         let text = (0..vocabulary.num_tokens() as u32).filter(|&token| vocabulary.is_text(token));
         let alive = text.filter(|&token| {
             let longer = [prefix, vocabulary.bytes(token)].concat();
-            languages.iter().all(|language| language.is_alive(&longer))
+            let lacks_id = |part: &&Part| matches!(part.kind, Kind::Ids(ids) if !ids.contains(&token));
+            !parts.iter().any(lacks_id) && languages.iter().all(|language| language.is_alive(&longer))
         });
         let ends = languages.iter().all(|language| language.accepts(prefix));
         alive.chain(ends.then_some(end)).collect()
@@ -188,7 +305,7 @@ fn compare(guide: &Guide, parts: &[&Part], languages: &[Language]) -> usize {
     let mut num_rows = 0;
     let mut stack: Vec<Vec<u32>> = vec![Vec::new()];
     while let Some(tokens) = stack.pop() {
-        let mut matcher = compiled.matcher(b"").expect("a matcher");
+        let mut matcher = compiled.matcher(PROMPT).expect("a matcher");
         tokens.iter().for_each(|&token| matcher.accept(token).expect("the mask allowed it"));
         let prefix = vocabulary.decode(&tokens);
         let actual = match filled(&mut matcher) {
@@ -218,21 +335,44 @@ fn compare(guide: &Guide, parts: &[&Part], languages: &[Language]) -> usize {
     num_rows
 }
 
-#[test]
-fn every_part_and_every_pair_masks_exactly_what_brute_force_allows() {
-    let (guide, texts, parts) = (guide(WORDS), all_texts(), parts());
-    let judged: Vec<Vec<bool>> =
-        parts.iter().map(|part| texts.iter().map(|text| (part.judge)(text)).collect()).collect();
+/// Compares every part, and every pair.
+fn compare_all(guide: &Guide, parts: &[Part], are_lazy: bool) -> usize {
+    let texts = all_texts();
+    let judged: Vec<Judged<'_>> = parts.iter().map(|part| Judged::new(part, &texts)).collect();
     let mut num_rows = 0;
-    for (left_idx, left) in parts.iter().enumerate() {
-        let alone = (left, judged[left_idx].as_slice());
-        let num_visited = compare(&guide, &[left], &languages(&[alone]));
-        assert!(num_visited > 1, "{} was hardly visited", left.ir);
+    for (left_idx, left) in judged.iter().enumerate() {
+        let num_visited = compare(guide, &[left.part], &languages(&[left], are_lazy));
+        assert!(num_visited > 1, "{} was hardly visited", left.part.ir);
         num_rows += num_visited;
-        for (right_idx, right) in parts.iter().enumerate().skip(left_idx + 1) {
-            let both = [alone, (right, judged[right_idx].as_slice())];
-            num_rows += compare(&guide, &[left, right], &languages(&both));
+        for right in &judged[left_idx + 1..] {
+            num_rows += compare(guide, &[left.part, right.part], &languages(&[left, right], are_lazy));
         }
     }
-    assert!(num_rows > 600, "only {num_rows} rows were compared");
+    num_rows
+}
+
+#[test]
+fn every_part_and_every_pair_masks_exactly_what_brute_force_allows() {
+    let num_rows = compare_all(&guide(WORDS), &parts(), false);
+    assert!(num_rows > 1_000, "only {num_rows} rows were compared");
+}
+
+#[test]
+fn lazily_built_automata_mask_exactly_what_brute_force_allows() {
+    let config = GuideConfig { max_regex_build_bytes: 0, ..GuideConfig::default() };
+    let guide = Guide::new(vocabulary(WORDS), config).expect("the vocabulary can be sliced");
+    // Look-around and soft biases need a table.
+    let needs_table = |part: &Part| {
+        let ir = part.ir.to_string();
+        ir.contains("soft") || (part.kind == Kind::Literal && ir.contains("regex") && !ir.contains("AB"))
+    };
+    let parts: Vec<Part> = parts().into_iter().filter(|part| !needs_table(part)).collect();
+    let num_rows = compare_all(&guide, &parts, true);
+    assert!(num_rows > 800, "only {num_rows} rows were compared");
+}
+
+#[test]
+fn no_rule_of_a_scannerless_grammar_is_read_by_longest_match() {
+    let num_rows = compare_all(&guide(WORDS), &adversarial_grammars(), false);
+    assert!(num_rows > 60, "only {num_rows} rows were compared");
 }
