@@ -211,12 +211,7 @@ fn tabulate(part: &str, dfa: &dense::DFA<Vec<u32>>, absent: bool, config: &Guide
 
 /// Lark source for a group; `None` where llguidance's dialect cannot say it (anchors, bytes that are no UTF-8).
 fn as_lark(hir: &Hir, mode: MatchMode) -> Option<String> {
-    if !hir.properties().look_set().is_empty() || !hir.properties().is_utf8() {
-        return None;
-    }
-    let mut pattern = String::new();
-    regex_syntax::hir::print::Printer::new().print(hir, &mut pattern).ok()?;
-    let pattern = llguidance::regex_to_lark(&pattern, "");
+    let pattern = lark_pattern(hir)?;
     let any = "(?s:.*)";
     let rules = match mode {
         MatchMode::Full => format!("start: /{pattern}/"),
@@ -225,6 +220,16 @@ fn as_lark(hir: &Hir, mode: MatchMode) -> Option<String> {
         MatchMode::Absent => format!("start: TEXT\nTEXT: /{any}/ & ~/{any}(?:{pattern}){any}/"),
     };
     Some(format!("%llguidance {{\"no_forcing\": true}}\n{rules}\n"))
+}
+
+/// The expression as llguidance writes it; `None` where its dialect cannot say it.
+pub(crate) fn lark_pattern(hir: &Hir) -> Option<String> {
+    if !hir.properties().look_set().is_empty() || !hir.properties().is_utf8() {
+        return None;
+    }
+    let mut pattern = String::new();
+    regex_syntax::hir::print::Printer::new().print(hir, &mut pattern).ok()?;
+    Some(llguidance::regex_to_lark(&pattern, ""))
 }
 
 /// `hir` only where no ASCII word character stands directly before or after it.

@@ -6,6 +6,7 @@ mod hostile;
 mod notations;
 mod oracle;
 mod parts;
+mod regions;
 
 use std::sync::{Arc, LazyLock};
 
