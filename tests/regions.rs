@@ -33,7 +33,7 @@ fn constraint() -> ConstraintIr {
             ],
             "at_least_one": true
         },
-        "regex_patterns": [{"any_of": [{"pattern": "(?s)[^<]{10,60}<[^<]*<[^<]{10,40}"}], "match": "full"}],
+        "regex_patterns": [{"any_of": [{"pattern": "(?s)[^<>]{10,60}<[^<]*<[^<>]*>[^<>]{10,40}"}], "match": "full"}],
         "forbidden_text": [{"text": "the"}],
         "limits": {"json_whitespace": {"max_newlines": 0, "max_spaces": 1}}
     }))

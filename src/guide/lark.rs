@@ -49,9 +49,11 @@ pub(crate) fn may_write(part: &str, source: &str, c: char, config: &GuideConfig)
 }
 
 fn string_may_hold(text: &str, c: char) -> bool {
-    let (text, ignore_case) = text.strip_suffix('i').map_or((text, false), |text| (text, true));
-    let same = |other: char| other == c || (ignore_case && other.to_lowercase().eq(c.to_lowercase()));
-    serde_json::from_str::<String>(text).map_or(true, |text| text.chars().any(same))
+    let Some(folded) = text.strip_suffix('i') else {
+        return serde_json::from_str::<String>(text).map_or(true, |text| text.contains(c));
+    };
+    let pattern = serde_json::from_str::<String>(folded).map(|text| format!("(?i){}", regex_syntax::escape(&text)));
+    pattern.map_or(true, |pattern| regex_syntax::parse(&pattern).map_or(true, |hir| hir_may_hold(&hir, c)))
 }
 
 fn regex_may_hold(text: &str, c: char) -> bool {

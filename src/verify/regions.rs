@@ -141,14 +141,16 @@ enum Next {
     Ends(Judgement),
 }
 
-/// Where the content of a structure may end: text at the first `end`, other content at any.
+/// Where the content of a structure may end: text at the first `end`, and so Lark, which nothing here reads and which is
+/// admitted only where it cannot hold what its `end` begins with; other content at any.
 fn ends(text: &str, from: usize, structure: &Structure) -> Vec<usize> {
     let end = structure.end.as_bytes();
     if end.is_empty() {
         return vec![text.len()];
     }
     let found = (from..=text.len()).filter(|&at| text.as_bytes()[at..].starts_with(end));
-    if structure.text { found.take(1).collect() } else { found.collect() }
+    let is_lark = structure.grammar.as_ref().is_some_and(|grammar| grammar.syntax == GrammarSyntax::Lark);
+    if structure.text || is_lark { found.take(1).collect() } else { found.collect() }
 }
 
 impl Judgement {

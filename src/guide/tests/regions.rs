@@ -251,7 +251,7 @@ fn regions_mask_exactly_what_a_naive_recognizer_lets_live_in_every_split() {
         let (case, naive, alive) = (&case, Naive::of(&case), HashMap::new());
         let vocabulary = Arc::clone(guide.vocabulary());
         let mut comparison = Comparison { case, naive, alive, vocabulary, num_rows: 0, num_complete: 0 };
-        comparison.visit(&mut start(&guide, &[case.ir.clone()]), b"");
+        comparison.visit(&mut start(&guide, std::slice::from_ref(&case.ir)), b"");
         assert!(comparison.num_complete > 0, "nothing was complete under {}", case.ir);
         num_rows += comparison.num_rows;
         num_complete += comparison.num_complete;
