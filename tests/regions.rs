@@ -14,7 +14,7 @@ fn schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 12},
+            "name": {"type": "string", "pattern": "^[a-z ]{1,12}$"},
             "count": {"type": "integer", "minimum": 0, "maximum": 99}
         },
         "required": ["name", "count"],
