@@ -155,8 +155,41 @@ async fn every_malformed_request_has_its_own_error_and_the_server_goes_on() {
         (
             with("structured_outputs", json!({"structural_tag": {}})),
             400,
+            "missing_required_parameter",
+            "structured_outputs.structural_tag.structures",
+        ),
+        (
+            with("structured_outputs", json!({"structural_tag": {"format": {"type": "qwen_xml_parameter"}}})),
+            400,
             "unsupported_parameter",
-            "structured_outputs.structural_tag",
+            "structured_outputs.structural_tag.format.type",
+        ),
+        (
+            with(
+                "response_format",
+                json!({"type": "structural_tag", "triggers": ["<"], "structures": [
+                {"begin": "<a>", "schema": {}, "end": "</a>"},
+                {"begin": "<b>", "schema": {"properties": {"x": {"contains": {"$ref": "#/nowhere"}}}}, "end": "</b>"}]}),
+            ),
+            422,
+            "unsupported_schema",
+            "response_format.structures[1]",
+        ),
+        (
+            with(
+                "response_format",
+                json!({"type": "structural_tag", "triggers": ["<"], "structures": [
+                {"begin": "[a]", "schema": {}, "end": "</a>"}]}),
+            ),
+            422,
+            "invalid_constraint_ir",
+            "response_format",
+        ),
+        (
+            with("response_format", json!({"type": "text", "triggers": ["<"]})),
+            400,
+            "invalid_value",
+            "response_format.triggers",
         ),
         (with("constraint_ir", json!({"jsonschema": {}})), 400, "unknown_parameter", "constraint_ir.jsonschema"),
         (with("constraint_ir", json!([{}, lark("start: ) ")])), 422, "invalid_grammar", "constraint_ir[1].grammar"),
@@ -258,6 +291,46 @@ async fn constraints_from_several_fields_all_hold() {
         assert!(text.chars().all(|c| c.is_ascii_lowercase() || "\"{}:, ".contains(c)), "{text}");
         assert_eq!(choice["validation"]["all_satisfied"], true, "{reply}");
     }
+}
+
+#[tokio::test]
+async fn a_structural_tag_binds_its_region_in_both_shapes() {
+    let server = server();
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 4}},
+        "required": ["a"], "additionalProperties": false});
+    let legacy = json!({"triggers": [" "], "structures": [{"begin": " <f>", "schema": schema, "end": "</f>"}]});
+    let tag = json!({"begin": " <f>", "content": {"type": "json_schema", "json_schema": schema}, "end": "</f>"});
+    let newer =
+        json!({"format": {"type": "triggered_tags", "triggers": [" "], "tags": [tag], "stop_after_first": true}});
+    let mut response_format = newer.clone();
+    response_format["type"] = json!("structural_tag");
+    let mut num_regions = 0;
+    for (field, value) in [
+        ("structured_outputs", json!({"structural_tag": legacy})),
+        ("structured_outputs", json!({"structural_tag": newer.to_string()})),
+        ("response_format", response_format),
+    ] {
+        for seed in 0..6 {
+            let mut body = json!({"prompt": "x", "seed": seed, "max_tokens": 300,
+                "constraint_ir": {"regex_patterns": [{"any_of": [{"pattern": "[ -~]*>"}], "match": "full"}]}});
+            body[field] = value.clone();
+            let reply = complete(&server, body).await;
+            let choice = &reply["choices"][0];
+            let text = choice["text"].as_str().expect("text");
+            assert_eq!(choice["validation"]["verdicts"][0]["part"], "constraints[0].regions", "{reply}");
+            if choice["finish_reason"] != "stop" {
+                continue;
+            }
+            assert_eq!(choice["validation"]["all_satisfied"], true, "{reply}");
+            for region in text.split(" <f>").skip(1) {
+                let (document, _) = region.split_once("</f>").unwrap_or_else(|| panic!("unfinished: {text}"));
+                let document: Value = serde_json::from_str(document).unwrap_or_else(|_| panic!("not JSON: {text}"));
+                assert!(document["a"].is_string(), "{text}");
+                num_regions += 1;
+            }
+        }
+    }
+    assert!(num_regions > 5, "only {num_regions} regions were written");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Digest, Language, Strength};
+use super::{Digest, Language, Regions, Strength};
 
 /// The only IR version this build reads and writes.
 pub const IR_VERSION: u32 = 1;
@@ -35,6 +35,10 @@ pub struct ConstraintIr {
     /// The output is a sentence of this grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grammar: Option<Grammar>,
+    /// Parts of the output are bound, each by its own schema, grammar or pattern, with free text around them. The other
+    /// fields bind the whole output all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Regions>,
     /// Each group holds for the output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regex_patterns: Vec<RegexGroup>,
@@ -329,6 +333,14 @@ pub enum IrError {
         /// Index of the group.
         group: usize,
     },
+    /// Regions that an output could be read under in two ways, or in none.
+    #[error("{place}: {message}")]
+    Regions {
+        /// The place in the IR: `regions.structures[2].begin`.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A bias that is not a number.
     #[error("soft[{index}]: the bias must be finite")]
     Bias {
@@ -346,6 +358,7 @@ impl Default for ConstraintIr {
             language: None,
             json_schema: None,
             grammar: None,
+            regions: None,
             regex_patterns: Vec::new(),
             token_masks: None,
             forbidden_text: Vec::new(),
@@ -391,6 +404,9 @@ impl ConstraintIr {
                 return Err(IrError::EmptyGroup { group });
             }
         }
+        if let Some(regions) = &self.regions {
+            regions.validate()?;
+        }
         for forbidden in &self.forbidden_text {
             forbidden.pattern()?;
         }
@@ -413,6 +429,7 @@ impl ConstraintIr {
     pub fn is_empty(&self) -> bool {
         self.json_schema.is_none()
             && self.grammar.is_none()
+            && self.regions.is_none()
             && self.regex_patterns.is_empty()
             && self.token_masks.is_none()
             && self.forbidden_text.is_empty()

@@ -6,6 +6,7 @@
 
 mod digest;
 mod ir;
+mod regions;
 mod rule;
 mod set;
 
@@ -14,5 +15,6 @@ pub use ir::{
     ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, IR_VERSION, IrError, JsonWhitespace, Limits, MatchMode,
     NotApplied, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
 };
+pub use regions::{Content, FreeText, Regions, Structure};
 pub use rule::{DeclarationKind, Granularity, Language, NamingConvention, Rule};
 pub use set::{Constraint, ConstraintSet, Diagnostic, Kind, Origin, Priority, Severity, Source, Strength};

@@ -61,6 +61,14 @@ pub struct GuideConfig {
     pub max_forbidden_bytes: usize,
     /// Members of one id list. Default 1,048,576.
     pub max_token_ids: usize,
+    /// Structures of one IR's regions. Default 128; each is compiled twice, at 1 ms for a small schema.
+    pub max_region_structures: usize,
+    /// Triggers of one IR's regions. Default 64; each is a lexeme that runs beside all others in free text.
+    pub max_region_triggers: usize,
+    /// Bytes of all triggers, begins and ends of one IR's regions. Default 16 KiB.
+    pub max_region_tag_bytes: usize,
+    /// Bytes of one IR's regions, written as one grammar. Default 1 MiB; compiling takes about 1 ms per 10 KB.
+    pub max_region_bytes: usize,
     /// Prompt bytes that can still matter for forbidden text of `scope: document`. Default 64 KiB.
     pub max_seed_bytes: usize,
     /// Masks that one search for a witness may cost while a sequence runs. Default 512, about 5-20 ms for a schema; a
@@ -132,6 +140,10 @@ impl Default for GuideConfig {
             max_forbidden_texts: 10_000,
             max_forbidden_bytes: 512 << 10,
             max_token_ids: 1 << 20,
+            max_region_structures: 128,
+            max_region_triggers: 64,
+            max_region_tag_bytes: 16 << 10,
+            max_region_bytes: 1 << 20,
             max_seed_bytes: 64 << 10,
             witness_fuel_per_token: 512,
             max_witness_failures: 4,

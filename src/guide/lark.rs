@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::Value;
 
 use super::ebnf::place;
@@ -29,6 +29,54 @@ pub(crate) fn check(part: &str, source: &str, start: Option<&str>, config: &Guid
     let start = start.unwrap_or("start");
     checker.chains(&lexemes, start)?;
     Ok(with_start(source, &lexemes, start))
+}
+
+/// Whether a sentence may hold this ASCII character, as far as the terminals tell: sure only of a no.
+///
+/// # Errors
+/// As [`check`], which has read the source before.
+pub(crate) fn may_write(part: &str, source: &str, c: char, config: &GuideConfig) -> Result<bool, GuideError> {
+    let lexemes = Checker { part, source, config }.scan()?;
+    Ok(lexemes.iter().any(|lexeme| match (lexeme.kind, lexeme.text) {
+        (Kind::String, text) => string_may_hold(text, c),
+        (Kind::Regex, text) => regex_may_hold(text, c),
+        // A complement, and a range of characters.
+        (Kind::Other, text) => text == "~" || text == ".",
+        (Kind::Keyword, keyword) => !matches!(keyword, "%ignore" | "%llguidance"),
+        (Kind::Token, _) => true,
+        (Kind::Name | Kind::Json | Kind::Number | Kind::Newline, _) => false,
+    }))
+}
+
+fn string_may_hold(text: &str, c: char) -> bool {
+    let Some(folded) = text.strip_suffix('i') else {
+        return serde_json::from_str::<String>(text).map_or(true, |text| text.contains(c));
+    };
+    let pattern = serde_json::from_str::<String>(folded).map(|text| format!("(?i){}", regex_syntax::escape(&text)));
+    pattern.map_or(true, |pattern| regex_syntax::parse(&pattern).map_or(true, |hir| hir_may_hold(&hir, c)))
+}
+
+fn regex_may_hold(text: &str, c: char) -> bool {
+    let end = text.rfind('/').unwrap_or(text.len());
+    let flags = text[end + 1..].replace(['l', 'u'], "");
+    let whole = if flags.is_empty() { text[1..end].to_owned() } else { format!("(?{flags}){}", &text[1..end]) };
+    regex_syntax::parse(&whole).map_or(true, |hir| hir_may_hold(&hir, c))
+}
+
+fn hir_may_hold(hir: &Hir, c: char) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.contains(&(c as u8)),
+        HirKind::Class(Class::Unicode(class)) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&c))
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&(c as u8)))
+        }
+        HirKind::Repetition(repetition) => hir_may_hold(&repetition.sub, c),
+        HirKind::Capture(capture) => hir_may_hold(&capture.sub, c),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().any(|part| hir_may_hold(part, c)),
+    }
 }
 
 /// What llguidance says about a grammar, with the part and the place.

@@ -24,6 +24,7 @@ mod mask_cache;
 mod matcher;
 mod pilot;
 mod regex;
+mod regions;
 mod schema;
 mod soft;
 mod structural;
@@ -165,7 +166,11 @@ impl Guide {
             max_spaces: a.max_spaces.min(b.max_spaces),
         });
         let Some(whitespace) = stated else { return Ok(JsonWhitespace::default()) };
-        if irs.iter().all(|ir| ir.json_schema.is_none()) {
+        let in_regions = |ir: &ConstraintIr| {
+            let structures = ir.regions.iter().flat_map(|regions| &regions.structures);
+            structures.into_iter().any(|structure| structure.json_schema.is_some())
+        };
+        if irs.iter().all(|ir| ir.json_schema.is_none() && !in_regions(ir)) {
             let why = "it bounds documents of a `json_schema`, and there is none".to_owned();
             return Err(GuideError::UnsupportedPart { part: part.to_owned(), why });
         }
@@ -192,6 +197,11 @@ impl Guide {
         if let Some(grammar) = &ir.grammar {
             plan.structural.push(self.grammar(&prefix.part("grammar"), grammar)?);
         }
+        if let Some(regions) = &ir.regions {
+            let part = prefix.part("regions");
+            let compiled = regions::compile(&part, regions, style, &self.text, &self.factory, &self.config);
+            plan.structural.push(compiled?);
+        }
         for (idx, group) in ir.regex_patterns.iter().enumerate() {
             let part = prefix.part(&format!("regex_patterns[{idx}]"));
             plan.add(regex::compile_group(&part, group, &self.config)?, part, Scope::Output);
@@ -210,8 +220,8 @@ impl Guide {
         let start = grammar.start.as_deref();
         let lark = match grammar.syntax {
             GrammarSyntax::Lark => lark::check(part, &grammar.source, start, &self.config)?,
-            GrammarSyntax::Ebnf => ebnf::ebnf_to_lark(part, &grammar.source, start, &self.config)?,
-            GrammarSyntax::Gbnf => ebnf::gbnf_to_lark(part, &grammar.source, start, &self.config)?,
+            GrammarSyntax::Ebnf => ebnf::ebnf_to_lark(part, &grammar.source, start, &self.config)?.lark,
+            GrammarSyntax::Gbnf => ebnf::gbnf_to_lark(part, &grammar.source, start, &self.config)?.lark,
         };
         self.factory.compile(part, &lark).map_err(|rejection| lark::explain(part, rejection))
     }
@@ -310,6 +320,7 @@ impl Prefix {
 fn num_parts(ir: &ConstraintIr) -> usize {
     usize::from(ir.json_schema.is_some())
         + usize::from(ir.grammar.is_some())
+        + usize::from(ir.regions.is_some())
         + usize::from(ir.token_masks.is_some())
         + usize::from(!ir.forbidden_text.is_empty())
         + usize::from(!ir.soft.is_empty())

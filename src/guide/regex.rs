@@ -220,6 +220,16 @@ fn tabulate(part: &str, dfa: &dense::DFA<Vec<u32>>, absent: bool, config: &Guide
     Ok(RawDfa { classes, num_classes, next, refused, accepting, start: 0, delayed: absent })
 }
 
+/// The expression as llguidance writes it; `None` where its dialect cannot say it.
+pub(crate) fn lark_pattern(hir: &Hir) -> Option<String> {
+    if !hir.properties().look_set().is_empty() || !hir.properties().is_utf8() {
+        return None;
+    }
+    let mut pattern = String::new();
+    regex_syntax::hir::print::Printer::new().print(hir, &mut pattern).ok()?;
+    Some(llguidance::regex_to_lark(&pattern, ""))
+}
+
 /// `hir` only where no ASCII word character stands directly before or after it.
 pub(crate) fn whole_word(hir: Hir) -> Hir {
     Hir::concat(vec![Hir::look(Look::WordStartHalfAscii), hir, Hir::look(Look::WordEndHalfAscii)])

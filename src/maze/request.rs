@@ -1,7 +1,8 @@
 //! What a caller asks of the maze, independent of any wire format.
 
 pub use crate::constraint::{
-    ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
+    ConstraintIr, ForbiddenText, FreeText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
+    Regions, Structure,
 };
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;

@@ -9,6 +9,7 @@ use super::{
     body::{join, parse_value},
     error::HttpError,
     openai::{ContextField, JsonSchemaFormat, ResponseFormat, ResponseFormatKind, StructuredOutputs},
+    structural_tag::{self, StructuralTag},
 };
 use crate::maze::{self, ConstraintIr, Grammar, GrammarSyntax, MatchMode, RegexGroup, RegexPattern, SourceContext};
 
@@ -31,6 +32,8 @@ enum Origin {
     Ir(String),
     /// A field that became the one part of an IR.
     Part(String),
+    /// A structural tag, and where its structures stand below it.
+    StructuralTag { path: String, list: String },
 }
 
 impl Constraints {
@@ -74,6 +77,13 @@ impl Constraints {
 
     fn add_response_format(&mut self, format: ResponseFormat) -> Result<(), HttpError> {
         const SCHEMA: &str = "response_format.json_schema";
+        if format.kind == ResponseFormatKind::StructuralTag {
+            return self.add_structural_tag("response_format", format.structural_tag()?);
+        }
+        if let Some(field) = format.tag_field() {
+            let param = format!("response_format.{field}");
+            return Err(HttpError::invalid_value(param, "only goes with `type: structural_tag`"));
+        }
         match (format.kind, format.json_schema) {
             (ResponseFormatKind::Text, None) => Ok(()),
             (ResponseFormatKind::JsonObject, None) => {
@@ -87,6 +97,7 @@ impl Constraints {
             }
             (ResponseFormatKind::JsonSchema, None) => Err(HttpError::MissingParameter { param: SCHEMA.into() }),
             (_, Some(_)) => Err(HttpError::invalid_value(SCHEMA, "only goes with `type: json_schema`")),
+            (ResponseFormatKind::StructuralTag, None) => Ok(()),
         }
     }
 
@@ -114,6 +125,22 @@ impl Constraints {
             let grammar = Grammar { syntax: syntax_of(&source), source, start: None };
             self.add_part("structured_outputs.grammar", ConstraintIr { grammar: Some(grammar), ..Default::default() });
         }
+        if let Some(tag) = outputs.structural_tag.filter(|tag| !tag.is_null()) {
+            self.add_structural_tag("structured_outputs.structural_tag", tag)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what a structural tag asks for; an IR that binds nothing is left out.
+    fn add_structural_tag(&mut self, path: &str, tag: Value) -> Result<(), HttpError> {
+        let StructuralTag { ir, list } = structural_tag::read(tag, path)?;
+        if ir.is_empty() {
+            return Ok(());
+        }
+        let has_regions = ir.regions.is_some();
+        self.irs.push(ConstraintIr { name: path.into(), ..ir });
+        let path = path.to_owned();
+        self.origins.0.push(if has_regions { Origin::StructuralTag { path, list } } else { Origin::Part(path) });
         Ok(())
     }
 
@@ -183,15 +210,21 @@ impl Origins {
         match self.0.get(index)? {
             Origin::Ir(path) => Some(join(path, rest)),
             Origin::Part(path) => Some(join(path, rest.strip_prefix("json_schema").unwrap_or_default())),
+            Origin::StructuralTag { path, list } => {
+                let idx = rest.strip_prefix("regions.structures").filter(|_| !list.is_empty());
+                let idx = idx.and_then(|rest| Some(&rest[..=rest.find(']')?]));
+                Some(idx.map_or_else(|| path.clone(), |idx| format!("{path}.{list}{idx}")))
+            }
         }
     }
 }
 
 /// The fields of an IR that an error may be about.
-const IR_PARTS: [&str; 9] = [
+const IR_PARTS: [&str; 10] = [
     "version",
     "json_schema",
     "grammar",
+    "regions",
     "regex_patterns",
     "token_masks",
     "forbidden_text",
@@ -208,7 +241,6 @@ fn part_of(path: &str) -> &str {
 fn refuse_unsupported(outputs: &StructuredOutputs) -> Result<(), HttpError> {
     let unsupported = [
         ("whitespace_pattern", &outputs.whitespace_pattern, "send `limits.json_whitespace` in a `constraint_ir`"),
-        ("structural_tag", &outputs.structural_tag, "send a `grammar`"),
         ("disable_fallback", &outputs.disable_fallback, "there is no fallback: a constraint holds or is refused"),
         (
             "disable_any_whitespace",
@@ -224,13 +256,13 @@ fn refuse_unsupported(outputs: &StructuredOutputs) -> Result<(), HttpError> {
 }
 
 /// vLLM takes a schema also as the text of one.
-fn schema_of(value: Value, path: &str) -> Result<Value, HttpError> {
+pub(super) fn schema_of(value: Value, path: &str) -> Result<Value, HttpError> {
     let Value::String(text) = value else { return Ok(value) };
     serde_json::from_str(&text).map_err(|error| HttpError::invalid_value(path, format!("not a JSON Schema: {error}")))
 }
 
 /// vLLM's `grammar` does not say how it is written.
-fn syntax_of(source: &str) -> GrammarSyntax {
+pub(super) fn syntax_of(source: &str) -> GrammarSyntax {
     let mut definitions = source.lines().filter_map(|line| line.split_once("::=")).map(|(name, _)| name.trim());
     if !source.contains("::=") {
         GrammarSyntax::Lark
@@ -242,7 +274,7 @@ fn syntax_of(source: &str) -> GrammarSyntax {
 }
 
 /// The pattern that matches `text` and nothing else.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {
         if r"\.+*?()|[]{}^$#&-~".contains(character) {
@@ -288,6 +320,22 @@ mod tests {
     }
 
     #[test]
+    fn a_structural_tag_is_named_by_where_its_structures_were_written() {
+        let structure = json!({"begin": "<a>", "schema": {}, "end": "</a>"});
+        let legacy = json!({"structural_tag": {"structures": [structure], "triggers": ["<a>"]}});
+        let all = outputs(legacy).expect("well-formed");
+        assert!(all.irs[0].regions.is_some());
+        let path = |inner| all.origins.path(inner);
+        assert_eq!(
+            path("regions.structures[0].json_schema").as_deref(),
+            Some("structured_outputs.structural_tag.structures[0]")
+        );
+        assert_eq!(path("regions").as_deref(), Some("structured_outputs.structural_tag"));
+        let nothing = outputs(json!({"structural_tag": {"format": {"type": "any_text"}}})).expect("well-formed");
+        assert!(nothing.is_empty());
+    }
+
+    #[test]
     fn the_syntax_of_a_grammar_is_told_by_its_definitions() {
         for (source, syntax) in [
             ("root ::= \"a\"", GrammarSyntax::Gbnf),
@@ -302,7 +350,10 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_named() {
         for (value, param) in [
-            (json!({"structural_tag": {}}), "structured_outputs.structural_tag"),
+            (
+                json!({"structural_tag": {"format": {"type": "or"}}}),
+                "structured_outputs.structural_tag.format.elements",
+            ),
             (json!({"whitespace_pattern": " "}), "structured_outputs.whitespace_pattern"),
             (json!({"choice": []}), "structured_outputs.choice"),
             (json!({"json": "{"}), "structured_outputs.json"),

@@ -13,6 +13,7 @@ mod health;
 mod models;
 mod openai;
 mod sse;
+mod structural_tag;
 
 use std::{
     future::Future,

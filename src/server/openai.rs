@@ -6,13 +6,14 @@
 //! and `provenance`, one record per choice in the order of `choices`.
 //!
 //! What several fields ask for all holds. Verdicts and provenance number the IRs in this order: `response_format`;
-//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`; `constraint_ir`; `context`.
+//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`, `structural_tag`; `constraint_ir`; `context`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::error::HttpError;
 use crate::maze::{ChoiceStats, FinishReason, Language, Provenance, Validation};
 
 /// `POST /v1/completions`.
@@ -112,6 +113,34 @@ pub(crate) struct ResponseFormat {
     #[serde(rename = "type")]
     pub(crate) kind: ResponseFormatKind,
     pub(crate) json_schema: Option<JsonSchemaFormat>,
+    /// vLLM's structural tag: `format` in the newer shape, `structures` and `triggers` in the older.
+    format: Option<Value>,
+    structures: Option<Value>,
+    triggers: Option<Value>,
+}
+
+impl ResponseFormat {
+    /// The first field that only a structural tag has.
+    pub(crate) fn tag_field(&self) -> Option<&'static str> {
+        self.tag_fields().find_map(|(field, value)| value.is_some().then_some(field))
+    }
+
+    /// The structural tag alone.
+    ///
+    /// # Errors
+    /// A schema beside it.
+    pub(crate) fn structural_tag(self) -> Result<Value, HttpError> {
+        if self.json_schema.is_some() {
+            let param = "response_format.json_schema";
+            return Err(HttpError::invalid_value(param, "only goes with `type: json_schema`"));
+        }
+        let fields = self.tag_fields().filter_map(|(field, value)| Some((field.to_owned(), value.clone()?)));
+        Ok(Value::Object(fields.collect()))
+    }
+
+    fn tag_fields(&self) -> impl Iterator<Item = (&'static str, &Option<Value>)> {
+        [("format", &self.format), ("structures", &self.structures), ("triggers", &self.triggers)].into_iter()
+    }
 }
 
 /// The `type` of a [`ResponseFormat`].
@@ -121,6 +150,7 @@ pub(crate) enum ResponseFormatKind {
     Text,
     JsonObject,
     JsonSchema,
+    StructuralTag,
 }
 
 /// A named schema; `strict` or not, it is enforced token by token.
@@ -149,6 +179,7 @@ pub(crate) struct StructuredOutputs {
     pub(crate) grammar: Option<String>,
     pub(crate) json_object: Option<bool>,
     pub(crate) whitespace_pattern: Option<Value>,
+    /// An object, or the text of one, in either of vLLM's shapes.
     pub(crate) structural_tag: Option<Value>,
     pub(crate) disable_fallback: Option<Value>,
     pub(crate) disable_any_whitespace: Option<Value>,

@@ -14,6 +14,7 @@ mod forbidden;
 mod grammar;
 mod json;
 mod regexes;
+mod regions;
 
 /// An output to be judged, with what was before it.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +102,7 @@ impl Verdict {
 }
 
 /// What an engine found in the text as it stands; whether the text is complete is not its business.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Judgement {
     /// The part holds.
     Holds,
@@ -144,6 +145,10 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
             GrammarSyntax::Ebnf | GrammarSyntax::Gbnf => grammar::check(output.text, grammar),
         };
         add("grammar".into(), judgement);
+    }
+    if let Some(regions) = &ir.regions {
+        let whitespace = ir.limits.json_whitespace.unwrap_or_default();
+        add("regions".into(), regions::check(output.text, regions, whitespace));
     }
     for (i, group) in ir.regex_patterns.iter().enumerate() {
         add(format!("regex_patterns[{i}]"), regexes::check_group(output.text, group));
@@ -213,11 +218,14 @@ mod tests {
         let full = |pattern: &str| json!({"regex_patterns": [{"any_of": [{"pattern": pattern}], "match": "full"}]});
         let ebnf = json!({"grammar": {"syntax": "ebnf", "source": "s ::= 'a' s | 'b'"}});
         let gbnf = json!({"grammar": {"syntax": "gbnf", "source": "root ::= \"a\"* \"b\""}});
+        let regions = json!({"regions": {"triggers": ["<"], "structures": [
+            {"begin": "<", "json_schema": {"type": "integer"}, "end": ">"}]}});
         let cases = [
             ("json_schema", json!({"json_schema": {"type": "integer"}}), "7", "\"7\""),
             ("grammar", ebnf, "aab", "aba"),
             ("grammar", gbnf, "aab", "aba"),
             ("regex_patterns[0]", full("[a-c]+"), "abc", "abcd"),
+            ("regions", regions, "a <7> b", "a <x> b"),
             ("forbidden_text[0]", json!({"forbidden_text": [{"text": "eval("}]}), "evaluate", "a eval(b)"),
             ("limits.max_chars", json!({"limits": {"max_chars": 3}}), "äöü", "abcd"),
         ];

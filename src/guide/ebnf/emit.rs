@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::super::GuideError;
 use super::reader::{Reader, difference, normalize};
-use super::{Expr, Grammar, Rule};
+use super::{Converted, Expr, Grammar, Rule};
 
 /// The grammar with its names resolved.
 pub(super) struct Emitter<'a> {
@@ -62,7 +62,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The whole grammar as Lark source.
-    pub(super) fn lark(mut self) -> Result<String, GuideError> {
+    pub(super) fn lark(mut self) -> Result<Converted, GuideError> {
         if !self.productive.contains(self.start.name.as_str()) {
             return Err(GuideError::Unsatisfiable { parts: vec![self.reader.part.to_owned()] });
         }
@@ -93,7 +93,7 @@ impl<'a> Emitter<'a> {
             self.lines.push(line + "]/");
         }
         self.lines.push(String::new());
-        Ok(self.lines.join("\n"))
+        Ok(Converted { lark: self.lines.join("\n"), chars: normalize(self.classes.concat()) })
     }
 
     /// Alternatives, on one line.

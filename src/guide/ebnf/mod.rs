@@ -49,6 +49,14 @@ enum Expr {
     NonEmpty(Box<Expr>, usize),
 }
 
+/// A grammar as Lark, with what its sentences are made of.
+#[derive(Debug)]
+pub(super) struct Converted {
+    pub(super) lark: String,
+    /// Inclusive ranges of every character that a sentence may hold; more than those, never fewer.
+    pub(super) chars: Vec<(char, char)>,
+}
+
 /// Converts W3C or ISO 14977 EBNF; which one it is shows in its first `::=` or `=`.
 ///
 /// # Errors
@@ -58,7 +66,7 @@ pub(super) fn ebnf_to_lark(
     source: &str,
     start: Option<&str>,
     config: &GuideConfig,
-) -> Result<String, GuideError> {
+) -> Result<Converted, GuideError> {
     let reader = Reader::new(part, source, config);
     let grammar = if reader.is_w3c()? { w3c::read(reader)? } else { iso::read(reader)? };
     convert(part, source, grammar, start, config)
@@ -73,7 +81,7 @@ pub(super) fn gbnf_to_lark(
     source: &str,
     start: Option<&str>,
     config: &GuideConfig,
-) -> Result<String, GuideError> {
+) -> Result<Converted, GuideError> {
     let grammar = gbnf::read(Reader::new(part, source, config))?;
     convert(part, source, grammar, Some(start.unwrap_or("root")), config)
 }
@@ -84,6 +92,6 @@ fn convert(
     grammar: Grammar,
     start: Option<&str>,
     config: &GuideConfig,
-) -> Result<String, GuideError> {
+) -> Result<Converted, GuideError> {
     emit::Emitter::new(Reader::new(part, source, config), &grammar, start)?.lark()
 }

@@ -8,6 +8,7 @@ mod liveness;
 mod notations;
 mod oracle;
 mod parts;
+mod regions;
 mod soft;
 
 use std::sync::{Arc, LazyLock};
