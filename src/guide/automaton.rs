@@ -245,6 +245,12 @@ impl AutomatonPart {
         }
     }
 
+    /// Bytes of the tables and of all masks that may come to be cached.
+    pub(crate) fn memory_bytes(&self, row_bytes: usize) -> usize {
+        let seed = self.seed.as_ref().map_or(0, |raw| 4 * raw.next.len());
+        4 * self.dfa.next.len() + seed + self.dfa.accepting.len().min(self.max_masks) * row_bytes
+    }
+
     /// Keeps in `row` the tokens that may follow `state`: about 1 us when the state was met before.
     pub(crate) fn intersect_mask(&self, state: u32, tokens: &SortedTokens, row: &mut [u32]) {
         if let Some(known) = self.masks.read().unwrap_or_else(PoisonError::into_inner).get(&state) {

@@ -10,6 +10,9 @@ use super::{GuideConfig, GuideError};
 use crate::constraint::Digest;
 use crate::text::Vocabulary;
 
+/// What a structural part with its warm lexer takes, about: llguidance does not say.
+const STRUCTURAL_BYTES: usize = 4 << 20;
+
 /// The conjunction of all parts of all IRs of one request, ready to be followed.
 pub struct CompiledConstraint {
     pub(crate) vocabulary: Arc<Vocabulary>,
@@ -64,6 +67,15 @@ impl CompiledConstraint {
     #[must_use]
     pub fn num_parts(&self) -> usize {
         self.num_parts
+    }
+
+    /// Bytes that this may come to take, cached masks included: an estimate, for caches bounded in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let row_bytes = 4 * self.text.len();
+        let automata: usize = self.automata.iter().map(|automaton| automaton.memory_bytes(row_bytes)).sum();
+        let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
+        row_bytes * (1 + self.lists.len()) + automata + num_structural * STRUCTURAL_BYTES
     }
 
     /// The smallest `limits.max_tokens` of the IRs; the engine keeps to it.

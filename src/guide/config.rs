@@ -1,9 +1,12 @@
 //! Every bound of the guide, by name, with its default and its price.
 
+use serde::{Deserialize, Serialize};
+
 /// What one compiled constraint may cost. Over a bound is a typed error, never a hang and never a skipped part.
 ///
 /// The defaults let real schemas and whole-language grammars through and stop inputs that would take seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GuideConfig {
     /// Parts of one conjunction, over all its IRs. Default 16; a structural part costs 2 MB per sequence.
     pub max_parts: usize,
