@@ -421,13 +421,19 @@ impl Server {
         command.env("ANANKE_LOG", "warn").stdout(Stdio::piped()).stderr(File::create(&args.server_log)?);
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        let mut address = None;
         for line in BufReader::new(stdout).lines() {
-            if let Some(url) = line?.strip_prefix("listening on http://") {
-                let address = url.parse().map_err(|_| io::Error::other("no address"))?;
-                return Ok(Self { child, address });
+            let line = line?;
+            if let Some(url) = line.strip_prefix("listening on http://") {
+                address = url.parse().ok();
+            }
+            // The last line it prints.
+            if line.starts_with("curl ") {
+                break;
             }
         }
-        Err(io::Error::other("the server did not start"))
+        let address = address.ok_or_else(|| io::Error::other("the server did not start"))?;
+        Ok(Self { child, address })
     }
 }
 
