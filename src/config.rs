@@ -9,13 +9,14 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::{
-    maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions},
+    maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
     server::ServerConfig,
 };
 
@@ -32,6 +33,9 @@ pub struct ServeArgs {
     /// What to run.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Be the process that `--probe-compile` starts: read constraints on standard input, compile them, say so.
+    #[arg(long, hide = true)]
+    pub probe_child: bool,
 }
 
 /// Where and how to serve: flags, and the keys of `[server]`.
@@ -56,6 +60,9 @@ pub struct ServerArgs {
     /// Seconds that open replies get to finish on shutdown [default: 30].
     #[arg(long, env = "ANANKE_DRAIN", value_name = "SECONDS")]
     pub drain: Option<u64>,
+    /// Compile each new constraint in a process of its own first, so that a crash there leaves the server unharmed.
+    #[arg(long, env = "ANANKE_PROBE_COMPILE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub probe_compile: Option<bool>,
 }
 
 /// What to run and with how much: flags of both programs, and the keys of `[model]`.
@@ -91,6 +98,12 @@ struct LimitsTable {
     constraints: Option<usize>,
     default_max_tokens: Option<u32>,
     queue_len: Option<usize>,
+    compile_threads: Option<usize>,
+    compile_queue_len: Option<usize>,
+    compile_wait_s: Option<u64>,
+    compile_ms_per_minute: Option<u64>,
+    cached_constraints: Option<usize>,
+    cached_constraint_bytes: Option<ByteSize>,
 }
 
 /// The file of `--config`.
@@ -170,6 +183,9 @@ pub enum ConfigError {
         /// The device asked for.
         index: usize,
     },
+    /// `--probe-compile` on a system that does not say which program runs.
+    #[error("--probe-compile starts this program again, which cannot be found: {0}")]
+    NoProgram(#[source] std::io::Error),
     /// No model was named and none is compiled in.
     #[error("no --model was given, and this build has no model in it")]
     NoModel,
@@ -191,6 +207,7 @@ impl ConfigError {
             Self::NoGpuSupport { .. } => {
                 "leave --gpu out to run on the CPU; GPU kernels come with a later version, built with `--features cuda`"
             }
+            Self::NoProgram(_) => "leave --probe-compile out",
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
             Self::Model(_) => "`scripts/fetch_model.sh smollm2` brings a small model into models/",
         }
@@ -207,6 +224,10 @@ impl ServeArgs {
         let server = self.server.or(file.server);
         let mut open = self.model.or(file.model).open_options(embedded)?;
         file.limits.apply(&mut open)?;
+        if server.probe_compile == Some(true) {
+            let probe = ProbeConfig::this_program(vec!["--probe-child".into()]).map_err(ConfigError::NoProgram)?;
+            open.maze.probe = Some(probe);
+        }
         let host = server.host.unwrap_or_default().0;
         Ok(Config {
             host,
@@ -235,6 +256,7 @@ impl ServerArgs {
             max_body: self.max_body.or(others.max_body),
             keep_alive: self.keep_alive.or(others.keep_alive),
             drain: self.drain.or(others.drain),
+            probe_compile: self.probe_compile.or(others.probe_compile),
         }
     }
 
@@ -306,6 +328,29 @@ impl LimitsTable {
         }
         if let Some(count) = optional("limits.queue_len", self.queue_len, 1 << 20)? {
             options.engine.queue_len_max = count;
+        }
+        self.apply_compiling(maze)
+    }
+
+    fn apply_compiling(&self, maze: &mut MazeConfig) -> Result<(), ConfigError> {
+        if let Some(count) = optional("limits.compile_threads", self.compile_threads, 1024)? {
+            maze.num_compile_threads = count;
+        }
+        if let Some(count) = optional("limits.compile_queue_len", self.compile_queue_len, 1 << 20)? {
+            maze.compile_queue_len_max = count;
+        }
+        if let Some(seconds) = self.compile_wait_s {
+            maze.compile_wait_max = Duration::from_secs(within("limits.compile_wait_s", seconds, 1, 3600)?);
+        }
+        if let Some(limit_ms) = self.compile_ms_per_minute {
+            maze.compile_ms_per_minute = Some(within("limits.compile_ms_per_minute", limit_ms, 1, 1 << 32)?);
+        }
+        if let Some(count) = optional("limits.cached_constraints", self.cached_constraints, 1 << 20)? {
+            maze.num_cached_constraints_max = count;
+        }
+        if let Some(size) = self.cached_constraint_bytes {
+            let size = within("limits.cached_constraint_bytes", size.0, 1 << 20, 1 << 50)?;
+            maze.cached_constraint_bytes_max = size as usize;
         }
         Ok(())
     }

@@ -62,6 +62,7 @@ const CRATES: &[(&str, &str)] = &[
     ("tokio_stream", "maze server"),
     ("futures_core", "maze server"),
     ("futures_util", "maze server"),
+    ("rustix", "maze"),
     ("jsonschema", "verify"),
     ("regex", "verify"),
     ("hf_hub", "hub"),

@@ -26,7 +26,11 @@ use tracing_subscriber::EnvFilter;
 mod embedded;
 
 fn main() -> ExitCode {
-    let config = match ServeArgs::parse().into_config(embedded::model()) {
+    let args = ServeArgs::parse();
+    if args.probe_child {
+        return probe();
+    }
+    let config = match args.into_config(embedded::model()) {
         Ok(config) => config,
         Err(error) => return fail(2, &error, error.hint()),
     };
@@ -43,6 +47,14 @@ fn main() -> ExitCode {
             fail(1, &format!("cannot listen on {address}: {error}"), "--port 0 picks a free port")
         }
         Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
+    }
+}
+
+/// The life of the process that `--probe-compile` starts.
+fn probe() -> ExitCode {
+    match maze::serve_probe(io::BufReader::new(io::stdin()), io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error, "--probe-child is how the server starts itself for --probe-compile"),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Every bound of the guide, by name, with its default and its price.
 
+use serde::{Deserialize, Serialize};
+
 /// What one compiled constraint may cost. Over a bound is a typed error, never a hang and never a skipped part.
 ///
 /// The defaults let real schemas and whole-language grammars through and stop inputs that would take seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GuideConfig {
     /// Parts of one conjunction, over all its IRs. Default 16; a structural part costs 2 MB per sequence.
     pub max_parts: usize,
@@ -13,6 +16,9 @@ pub struct GuideConfig {
     pub max_schema_nesting: usize,
     /// Nodes of a schema: objects, arrays and scalars. Default 50,000.
     pub max_schema_nodes: usize,
+    /// Bytes of the JSON pointers to all nodes of a schema. Default 16 MiB; a long name far up stands in the pointer of
+    /// everything below it, and each pointer is kept a few times while the schema is read.
+    pub max_schema_path_bytes: usize,
     /// A count in a schema, such as `maxItems` or `minLength`. Default 1,000,000.
     pub max_schema_count: u64,
     /// Line breaks or spaces in a row that `limits.json_whitespace` may allow. Default 1,000.
@@ -117,6 +123,7 @@ impl Default for GuideConfig {
             max_grammar_bytes: 512 << 10,
             max_schema_nesting: 128,
             max_schema_nodes: 50_000,
+            max_schema_path_bytes: 16 << 20,
             max_schema_count: 1_000_000,
             max_json_whitespace: 1_000,
             max_schema_members: 2_000,

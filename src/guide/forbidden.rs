@@ -4,11 +4,8 @@
 //! borders; patterns become one `absent` automaton. All are walked byte by byte, so a text is caught across any number
 //! of tokens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use aho_corasick::automaton::Automaton;
-use aho_corasick::nfa::contiguous;
-use aho_corasick::{Anchored, MatchKind as AhoMatchKind};
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use super::automaton::RawDfa;
@@ -77,6 +74,53 @@ fn spelled(hir: Hir, text: &ForbiddenText) -> Hir {
     if text.whole_word { regex::whole_word(hir) } else { hir }
 }
 
+/// The automaton of Aho and Corasick (1975), row by row, with the states that end a literal.
+///
+/// Its states are the nodes of the trie; a node's row is that of the longest suffix of its text that is a node too, but
+/// for its own children. Linear in rows times columns, however often the literals repeat themselves.
+fn literal_rows(
+    part: &str,
+    literals: &[&str],
+    column: &impl Fn(u8) -> usize,
+    num_classes: usize,
+    config: &GuideConfig,
+) -> Result<(Vec<u32>, Vec<bool>), GuideError> {
+    const NONE: u32 = u32::MAX;
+    let mut next = vec![NONE; num_classes];
+    let mut refused = vec![false];
+    for literal in literals {
+        let mut node = 0;
+        for byte in literal.bytes() {
+            let slot = node * num_classes + column(byte);
+            if next[slot] == NONE {
+                next[slot] = refused.len() as u32;
+                refused.push(false);
+                next.resize(next.len() + num_classes, NONE);
+                GuideError::check_size(part, "bytes of the automaton", next.len() * 4, config.max_automaton_bytes)?;
+            }
+            node = next[slot] as usize;
+        }
+        refused[node] = true;
+    }
+    let mut suffix = vec![0; refused.len()];
+    let mut queue = VecDeque::from([0]);
+    while let Some(node) = queue.pop_front() {
+        for class in 0..num_classes {
+            let slot = node * num_classes + class;
+            let fallback = if node == 0 { 0 } else { next[suffix[node] * num_classes + class] };
+            if next[slot] == NONE {
+                next[slot] = fallback;
+            } else {
+                let child = next[slot] as usize;
+                suffix[child] = fallback as usize;
+                refused[child] |= refused[fallback as usize];
+                queue.push_back(child);
+            }
+        }
+    }
+    Ok((next, refused))
+}
+
 /// Aho-Corasick over all literals: a state that ends one of them is refused.
 pub(crate) fn literal_automaton(
     part: &str,
@@ -84,33 +128,17 @@ pub(crate) fn literal_automaton(
     ignore_case: bool,
     config: &GuideConfig,
 ) -> Result<RawDfa, GuideError> {
-    let automaton = contiguous::NFA::builder()
-        .match_kind(AhoMatchKind::Standard)
-        .ascii_case_insensitive(ignore_case)
-        .prefilter(false)
-        .build(literals)
-        .map_err(|error| GuideError::internal(part, error.to_string()))?;
     let (classes, representative) = literal_classes(literals, ignore_case, |_| 0);
     let num_classes = representative.len();
-    let start = automaton.start_state(Anchored::No).map_err(|error| GuideError::internal(part, error.to_string()))?;
-    let mut number = HashMap::from([(start, 0u32)]);
-    let mut order = vec![start];
-    let (mut next, mut refused) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    while at < order.len() {
-        let state = order[at];
-        at += 1;
-        refused.push(automaton.is_match(state));
-        for &byte in &representative {
-            let to = automaton.next_state(Anchored::No, state, byte);
-            next.push(*number.entry(to).or_insert_with(|| {
-                order.push(to);
-                order.len() as u32 - 1
-            }));
+    let folded = |byte: u8| if ignore_case { byte.to_ascii_lowercase() } else { byte };
+    let column = |byte: u8| classes[folded(byte) as usize] as usize;
+    let (mut next, refused) = literal_rows(part, literals, &column, num_classes, config)?;
+    for row in next.chunks_exact_mut(num_classes) {
+        for (class, &byte) in representative.iter().enumerate() {
+            row[class] = row[column(byte)];
         }
-        GuideError::check_size(part, "bytes of the automaton", next.len() * 4, config.max_automaton_bytes)?;
     }
-    let accepting = vec![true; order.len()];
+    let accepting = vec![true; refused.len()];
     Ok(RawDfa { classes, num_classes, next, refused, accepting, start: 0, delayed: false })
 }
 

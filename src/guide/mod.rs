@@ -87,17 +87,35 @@ impl Guide {
     /// Every [`GuideError`] that names a part and why it is refused; [`GuideError::Unsatisfiable`] when nothing can be
     /// generated at the first step.
     pub fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, GuideError> {
-        for (idx, ir) in irs.iter().enumerate() {
-            let part = Prefix::new(irs.len(), idx).part("ir");
-            ir.validate().map_err(|error| GuideError::InvalidIr { part, message: error.to_string() })?;
-        }
-        let num_parts = irs.iter().map(num_parts).sum();
-        GuideError::check_size("constraints", "number of parts", num_parts, self.config.max_parts)?;
-        on_big_stack(self.config.compile_stack_bytes, || {
+        on_big_stack(self.config.compile_stack_bytes, || self.compile_here(irs))
+    }
+
+    /// As [`Self::compile`], on the caller's thread, which must have [`GuideConfig::compile_stack_bytes`] of stack.
+    ///
+    /// For threads that compile again and again. A panic of a library is an error of this request alone.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_here(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, GuideError> {
+        let work = || {
+            for (idx, ir) in irs.iter().enumerate() {
+                let part = Prefix::new(irs.len(), idx).part("ir");
+                ir.validate().map_err(|error| GuideError::InvalidIr { part, message: error.to_string() })?;
+            }
+            let num_parts = irs.iter().map(num_parts).sum();
+            GuideError::check_size("constraints", "number of parts", num_parts, self.config.max_parts)?;
             let compiled = Arc::new(self.build(irs, num_parts)?);
             admit(&compiled)?;
             Ok(compiled)
-        })
+        };
+        let caught = std::panic::catch_unwind(AssertUnwindSafe(work));
+        caught.unwrap_or_else(|_| Err(GuideError::internal("constraints", "the compiler panicked")))
+    }
+
+    /// The bounds on what is compiled.
+    #[must_use]
+    pub fn config(&self) -> &GuideConfig {
+        &self.config
     }
 
     /// The vocabulary that IRs are compiled against.
@@ -328,7 +346,7 @@ fn num_parts(ir: &ConstraintIr) -> usize {
         + ir.regex_patterns.len()
 }
 
-/// Runs `work` on a thread with `stack_bytes` of stack; a panic in it becomes an error.
+/// Runs `work` on a thread with `stack_bytes` of stack.
 fn on_big_stack<T: Send>(
     stack_bytes: usize,
     work: impl FnOnce() -> Result<T, GuideError> + Send,
@@ -338,12 +356,9 @@ fn on_big_stack<T: Send>(
         let thread = std::thread::Builder::new()
             .name("ananke-compile".to_owned())
             .stack_size(stack_bytes)
-            .spawn_scoped(scope, || std::panic::catch_unwind(AssertUnwindSafe(work)))
+            .spawn_scoped(scope, work)
             .map_err(|error| failed(&format!("no thread to compile on: {error}")))?;
-        match thread.join() {
-            Ok(Ok(result)) => result,
-            _ => Err(failed("the compiler panicked")),
-        }
+        thread.join().unwrap_or_else(|_| Err(failed("the compiler panicked")))
     })
 }
 

@@ -111,24 +111,26 @@ fn guidance_options(whitespace: JsonWhitespace, escapes: &str) -> Value {
     json!({"whitespace_pattern": pattern, "json_allowed_escapes": escapes})
 }
 
-/// Bytes, nodes and nesting, without recursion.
+/// Bytes, nodes, nesting and paths, without recursion.
 fn check_size(part: &str, schema: &Value, config: &GuideConfig) -> Result<(), GuideError> {
-    let mut stack = vec![(schema, 1)];
-    let (mut num_nodes, mut num_bytes) = (0, 0);
-    while let Some((value, depth)) = stack.pop() {
+    let mut stack = vec![(schema, 1, 0)];
+    let (mut num_nodes, mut num_bytes, mut path_bytes) = (0, 0, 0);
+    while let Some((value, depth, path_len)) = stack.pop() {
         num_nodes += 1;
+        path_bytes += path_len;
         GuideError::check_size(part, "nesting of the schema", depth, config.max_schema_nesting)?;
         match value {
             Value::Object(members) => {
                 num_bytes += members.keys().map(|key| key.len() + 4).sum::<usize>();
-                stack.extend(members.values().map(|value| (value, depth + 1)));
+                stack.extend(members.iter().map(|(key, value)| (value, depth + 1, path_len + key.len() + 1)));
             }
-            Value::Array(items) => stack.extend(items.iter().map(|value| (value, depth + 1))),
+            Value::Array(items) => stack.extend(items.iter().map(|value| (value, depth + 1, path_len + 4))),
             Value::String(text) => num_bytes += text.len() + 2,
             _ => num_bytes += 4,
         }
         GuideError::check_size(part, "number of nodes of the schema", num_nodes, config.max_schema_nodes)?;
         GuideError::check_size(part, "bytes of the schema", num_bytes, config.max_grammar_bytes)?;
+        GuideError::check_size(part, "bytes of all paths in the schema", path_bytes, config.max_schema_path_bytes)?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The bounds on a request, each with its default, and the checks against them.
 
-use super::{Error, GenerateRequest};
+use std::time::Duration;
+
+use super::{Error, GenerateRequest, ProbeConfig};
 
 /// What a request may ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +21,26 @@ pub struct MazeConfig {
     pub num_irs_max: usize,
     /// Compiled constraints kept for reuse. Default 64, a few MB each.
     pub num_cached_constraints_max: usize,
+    /// Bytes of compiled constraints kept for reuse, by estimate. Default 512 MiB; a larger one is used and not kept.
+    pub cached_constraint_bytes_max: usize,
+    /// Refusals kept, so that a client that tries again costs nothing. Default 256.
+    pub num_cached_failures_max: usize,
+    /// How long a refusal is kept. Default 10 s.
+    pub failure_cached_for: Duration,
+    /// Threads that compile, each with `GuideConfig::compile_stack_bytes` of address space. Default: a quarter of the
+    /// cores, at least 1 and at most 4.
+    pub num_compile_threads: usize,
+    /// Constraints that wait for a compile thread. Default 64; over it a request is told to try again.
+    pub compile_queue_len_max: usize,
+    /// How long a request waits for its constraint. Default 20 s; over it the request is told to try again, while the
+    /// compile goes on and is kept.
+    pub compile_wait_max: Duration,
+    /// Milliseconds of compiling that one client gets each minute, saved up to a minute's worth. Default `None`: no
+    /// bound. Requests without a client share one account.
+    pub compile_ms_per_minute: Option<u64>,
+    /// Compiles each new constraint in a child process first, which may crash in the server's stead. Default `None`:
+    /// off; a new constraint then compiles once instead of twice.
+    pub probe: Option<ProbeConfig>,
 }
 
 impl Default for MazeConfig {
@@ -31,8 +53,20 @@ impl Default for MazeConfig {
             max_tokens_default: 256,
             num_irs_max: 16,
             num_cached_constraints_max: 64,
+            cached_constraint_bytes_max: 512 << 20,
+            num_cached_failures_max: 256,
+            failure_cached_for: Duration::from_secs(10),
+            num_compile_threads: num_compile_threads(),
+            compile_queue_len_max: 64,
+            compile_wait_max: Duration::from_secs(20),
+            compile_ms_per_minute: None,
+            probe: None,
         }
     }
+}
+
+fn num_compile_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).clamp(1, 4))
 }
 
 impl MazeConfig {

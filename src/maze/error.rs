@@ -74,6 +74,42 @@ pub enum Error {
     /// A constraint that cannot be enforced.
     #[error(transparent)]
     Guide(#[from] GuideError),
+    /// Too many constraints wait to be compiled.
+    #[error("{limit} constraints are waiting to be compiled, which is all this server lets wait; try again")]
+    CompileQueueFull {
+        /// `compile_queue_len_max`.
+        limit: usize,
+    },
+    /// The compile takes longer than a request waits; it goes on.
+    #[error("the constraint is still being compiled after {waited_ms} ms, and will be kept when it is done; try again")]
+    StillCompiling {
+        /// `compile_wait_max`.
+        waited_ms: u64,
+    },
+    /// The client's new constraints have used up its time.
+    #[error("the new constraints of this client have used its {limit_ms} ms of compiling per minute; try again")]
+    CompileBudget {
+        /// `compile_ms_per_minute`.
+        limit_ms: u64,
+    },
+    /// The child process died of the constraint; the server is unharmed.
+    #[error("the constraint crashed the probe, a process apart that compiles what is new: {how}")]
+    ProbeCrashed {
+        /// How the process ended.
+        how: String,
+    },
+    /// The child process did not finish with the constraint.
+    #[error("the probe, a process apart that compiles what is new, was not done after {limit_ms} ms")]
+    ProbeTimeout {
+        /// `ProbeConfig::time_max`.
+        limit_ms: u64,
+    },
+    /// The child process could not be started.
+    #[error("the probe, a process apart that compiles what is new, could not be run: {why}")]
+    ProbeUnavailable {
+        /// Why.
+        why: String,
+    },
     /// A text that could not be tokenized, or a tokenizer that could not be read.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -150,10 +186,20 @@ impl Error {
                 ErrorClass::Invalid
             }
             Self::PromptTooLarge { .. } | Self::ContextLength { .. } => ErrorClass::TooLarge,
-            Self::Ir { .. } | Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } => ErrorClass::Unprocessable,
+            Self::Ir { .. }
+            | Self::Clew(_)
+            | Self::Braid(_)
+            | Self::NothingMined { .. }
+            | Self::ProbeCrashed { .. } => ErrorClass::Unprocessable,
+            Self::CompileQueueFull { .. }
+            | Self::StillCompiling { .. }
+            | Self::CompileBudget { .. }
+            | Self::ProbeTimeout { .. } => ErrorClass::Overloaded,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } => ErrorClass::Unavailable,
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } | Self::ProbeUnavailable { .. } => {
+                ErrorClass::Unavailable
+            }
             Self::Internal { .. } => ErrorClass::Internal,
         }
     }
@@ -171,6 +217,12 @@ impl Error {
             Self::Braid(_) => "compilation_failed",
             Self::NothingMined { .. } => "nothing_mined",
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
+            Self::CompileQueueFull { .. } => "overloaded",
+            Self::StillCompiling { .. } => "still_compiling",
+            Self::CompileBudget { .. } => "compile_budget_exceeded",
+            Self::ProbeCrashed { .. } => "constraint_crashed_probe",
+            Self::ProbeTimeout { .. } => "probe_timeout",
+            Self::ProbeUnavailable { .. } => "probe_unavailable",
             Self::Text(_) => "invalid_text",
             Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",

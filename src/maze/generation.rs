@@ -252,23 +252,31 @@ impl Generation {
         let choice = &mut self.choices[choice_idx];
         choice.stream = None;
         let mut rest = String::new();
+        let mut cut = String::new();
         if !choice.stop.is_stopped() {
-            let step = choice.stop.push(&choice.detokenizer.finish());
+            cut = choice.detokenizer.finish();
+            let step = choice.stop.push(&cut);
             rest = step.text + &choice.stop.finish();
         }
         choice.text.push_str(&rest);
         let stats = choice.stats(end.finished());
         let num_tokens = choice.tokens.len() as u32;
-        let validation = self.verify(choice_idx, &end).await?;
+        let validation = self.verify(choice_idx, &end, &cut).await?;
         let (reason, detail) = end.reason();
         let finish = Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
         Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
     }
 
     /// Judges a finished choice beside the async workers: a validator may take its time.
-    async fn verify(&mut self, choice_idx: usize, end: &End) -> Result<Validation, Error> {
+    ///
+    /// `cut` stands at the end of the text for a character that did not become whole. An output that was cut off is
+    /// judged without it: what follows could still have completed it.
+    async fn verify(&mut self, choice_idx: usize, end: &End, cut: &str) -> Result<Validation, Error> {
         let choice = &mut self.choices[choice_idx];
-        let text = choice.text.clone();
+        let mut text = choice.text.clone();
+        if end.finished().is_some_and(|finished| !finished.is_complete) && text.ends_with(cut) {
+            text.truncate(text.len() - cut.len());
+        }
         let tokens = std::mem::take(&mut choice.tokens);
         let prompt = self.prompt.text.clone();
         let constraints = self.constraints.clone();

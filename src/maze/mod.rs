@@ -3,11 +3,13 @@
 //! The maze is the only layer that sees both text and tokens, and both a request and what became of it.
 //! It knows no wire format: `server` and the command line turn their own shapes into a [`GenerateRequest`].
 
+mod compile_pool;
 mod config;
 mod constraint_cache;
 mod error;
 mod generation;
 mod open;
+mod probe;
 mod provenance;
 mod request;
 
@@ -16,10 +18,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+pub use compile_pool::ConstraintStats;
 pub use config::MazeConfig;
 pub use error::{Error, ErrorClass};
 pub use generation::{Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
 pub use open::{EmbeddedModel, ModelSource, OpenOptions, open};
+pub use probe::{ProbeConfig, serve_probe};
 pub use provenance::{ChoiceStats, Provenance, Validation};
 pub use request::*;
 
@@ -27,7 +31,7 @@ use crate::constraint::Digest;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
 use crate::text::{StopStrings, Tokenizer};
-use constraint_cache::ConstraintCache;
+use compile_pool::{CompilePool, Lookup};
 use generation::Admitted;
 
 /// The service: one loaded model, its tokenizer, its guide and its engine. Cheap to clone.
@@ -38,11 +42,10 @@ pub struct Maze {
 
 struct Inner {
     engine: EngineHandle,
-    guide: Arc<Guide>,
     tokenizer: Tokenizer,
     card: ModelCard,
     config: MazeConfig,
-    constraints: ConstraintCache,
+    constraints: CompilePool,
     started: Instant,
 }
 
@@ -83,16 +86,17 @@ pub struct Health {
     /// The engine's counters.
     #[serde(flatten)]
     pub engine: StatsSnapshot,
+    /// How constraints were come by.
+    pub constraints: ConstraintStats,
 }
 
 impl Maze {
     /// Puts the pieces together; [`open`] is the usual way to get them.
     #[must_use]
     pub fn new(engine: EngineHandle, guide: Guide, tokenizer: Tokenizer, card: ModelCard, config: MazeConfig) -> Self {
-        let constraints = ConstraintCache::new(config.num_cached_constraints_max);
+        let constraints = CompilePool::start(Arc::new(guide), &config);
         let started = Instant::now();
-        let guide = Arc::new(guide);
-        Self { inner: Arc::new(Inner { engine, guide, tokenizer, card, config, constraints, started }) }
+        Self { inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, started }) }
     }
 
     /// Admits a request: everything about it is checked and compiled before the engine sees it.
@@ -102,9 +106,10 @@ impl Maze {
     pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, Error> {
         self.inner.config.check(&request)?;
         let maze = self.clone();
-        // Tokenizing, mining and compiling may take milliseconds: they run beside the async workers.
-        let admitted = tokio::task::spawn_blocking(move || maze.prepare(request)).await;
-        let prepared = admitted.map_err(|panic| Error::Internal { message: panic.to_string() })??;
+        let read = beside(move || maze.read(request)).await?;
+        let compiled = self.inner.constraints.wait(read.lookup).await?;
+        let maze = self.clone();
+        let prepared = beside(move || maze.prepare(read.request, read.prompt, read.stop, compiled)).await?;
         self.submit(prepared)
     }
 
@@ -134,16 +139,30 @@ impl Maze {
             model: self.inner.card.id.clone(),
             uptime_s: self.inner.started.elapsed().as_secs(),
             engine: self.inner.engine.stats().snapshot(),
+            constraints: self.inner.constraints.stats(),
         }
     }
 
-    fn prepare(&self, mut request: GenerateRequest) -> Result<Prepared, Error> {
+    /// Everything before the compile.
+    fn read(&self, mut request: GenerateRequest) -> Result<Read, Error> {
         let prompt = self.tokenize(&request.prompt)?;
         let stop = StopStrings::new(request.stop.clone())?;
         if let Some(context) = &request.context {
             request.constraints.push(mine(context)?);
         }
-        let compiled = self.compile(&request.constraints)?;
+        let irs = request.constraints.clone().into();
+        let lookup = self.inner.constraints.look_up(&irs, request.client.as_ref())?;
+        Ok(Read { request, prompt, stop, lookup })
+    }
+
+    /// Everything after the compile: one matcher for each choice.
+    fn prepare(
+        &self,
+        request: GenerateRequest,
+        prompt: TokenizedPrompt,
+        stop: StopStrings,
+        compiled: Arc<CompiledConstraint>,
+    ) -> Result<Prepared, Error> {
         let max_tokens = self.budget(prompt.ids.len(), request.max_tokens, compiled.max_tokens())?;
         let seed = request.seed.unwrap_or_else(random_seed);
         let sequences = (0..request.num_choices)
@@ -208,14 +227,6 @@ impl Maze {
         Ok(())
     }
 
-    fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, Error> {
-        for (index, ir) in irs.iter().enumerate() {
-            ir.validate().map_err(|source| Error::Ir { index, source })?;
-        }
-        let key = Digest::of_value(irs);
-        self.inner.constraints.get_or_compile(key, || Ok(self.inner.guide.compile(irs)?))
-    }
-
     /// How many tokens a sequence may sample.
     fn budget(&self, prompt_len: usize, asked: Option<u32>, by_constraint: Option<u32>) -> Result<u32, Error> {
         let window = self.inner.card.context_len.min(self.inner.engine.config().num_tokens_max());
@@ -226,6 +237,14 @@ impl Maze {
         let wanted = asked.unwrap_or(self.inner.config.max_tokens_default).min(by_constraint.unwrap_or(u32::MAX));
         Ok(wanted.min(room as u32))
     }
+}
+
+/// A request whose constraint may still be compiling.
+struct Read {
+    request: GenerateRequest,
+    prompt: TokenizedPrompt,
+    stop: StopStrings,
+    lookup: Lookup,
 }
 
 /// A request with nothing left to go wrong but the engine.
@@ -243,6 +262,12 @@ struct Prepared {
 struct TokenizedPrompt {
     ids: Vec<u32>,
     text: String,
+}
+
+/// Runs work of milliseconds beside the async workers; a panic in it is an error of this request alone.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|panic| Error::Internal { message: panic.to_string() })?
 }
 
 /// Source code to IR: extract, then compile with the chosen type as root.

@@ -26,6 +26,8 @@ pub struct GenerateRequest {
     pub num_choices: u32,
     /// Same seed, same bytes. `None` draws one, which the provenance reports.
     pub seed: Option<u64>,
+    /// Whose account pays for compiling; `None` is the account of all who have no name.
+    pub client: Option<std::sync::Arc<str>>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
     /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending

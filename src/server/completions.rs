@@ -97,6 +97,7 @@ impl Plan {
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices,
             seed: request.seed,
+            client: None,
             num_logprobs: request.logprobs,
             sample_forced_tokens: false,
         };

@@ -106,8 +106,24 @@ impl HttpError {
     /// The error as it goes over the wire, in a reply or in the middle of a stream.
     pub(crate) fn body(&self) -> ErrorBody {
         let (_, kind, code) = self.kind();
-        ErrorBody { error: ErrorFact { message: self.to_string(), kind, param: self.param().map(Into::into), code } }
+        let param = self.param().map(|param| shortened(param.to_owned()));
+        ErrorBody { error: ErrorFact { message: shortened(self.to_string()), kind, param, code } }
     }
+}
+
+/// Bytes of a message or a path that go over the wire: what a client wrote may be megabytes, and errors quote it.
+const QUOTED_BYTES_MAX: usize = 2_000;
+
+/// A text with its middle left out where it is too long; the end may say what was expected.
+fn shortened(text: String) -> String {
+    const GAP: &str = " ... ";
+    if text.len() <= QUOTED_BYTES_MAX {
+        return text;
+    }
+    let tail_len = QUOTED_BYTES_MAX / 4;
+    let head = &text[..text.floor_char_boundary(QUOTED_BYTES_MAX - tail_len - GAP.len())];
+    let tail = &text[text.ceil_char_boundary(text.len() - tail_len)..];
+    [head, GAP, tail].concat()
 }
 
 /// OpenAI's error object in its envelope.

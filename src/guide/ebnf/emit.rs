@@ -3,12 +3,16 @@
 //! Groups become rules of their own, so that brackets never nest. Alternatives that no sentence can use are left out,
 //! so that a prefix is never allowed only to end nowhere.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::super::GuideError;
 use super::reader::{Reader, difference, normalize};
 use super::{Converted, Expr, Grammar, Rule};
+
+/// Ranges of characters, ascending.
+type CharSet = Vec<(char, char)>;
 
 /// The grammar with its names resolved.
 pub(super) struct Emitter<'a> {
@@ -18,6 +22,8 @@ pub(super) struct Emitter<'a> {
     start: &'a Rule,
     productive: HashSet<&'a str>,
     nullable: HashSet<&'a str>,
+    /// The characters of the rules looked at so far; `None` also for a rule that is being looked at.
+    char_sets: RefCell<HashMap<&'a str, Option<CharSet>>>,
     classes: Vec<Vec<(char, char)>>,
     class_idx: HashMap<Vec<(char, char)>, usize>,
     lines: Vec<String>,
@@ -52,6 +58,7 @@ impl<'a> Emitter<'a> {
             start: found,
             productive: HashSet::new(),
             nullable: HashSet::new(),
+            char_sets: RefCell::default(),
             classes: Vec::new(),
             class_idx: HashMap::new(),
             lines: Vec::new(),
@@ -135,7 +142,7 @@ impl<'a> Emitter<'a> {
             Expr::Sequence(_) | Expr::Choice(_) => self.group(expr),
             Expr::Repeat(inner, min, max) => self.repeat(inner, *min, *max),
             Expr::Except(left, right, offset) => {
-                let (Some(left), Some(right)) = (self.char_set(left, 0), self.char_set(right, 0)) else {
+                let (Some(left), Some(right)) = (self.char_set(left), self.char_set(right)) else {
                     let message = "`-` is exact only between single characters; write the difference out";
                     return Err(self.reader.error(*offset, message));
                 };
@@ -186,7 +193,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// The characters an expression stands for, if it is always exactly one.
-    fn char_set(&self, expr: &Expr, depth: usize) -> Option<Vec<(char, char)>> {
+    fn char_set(&self, expr: &Expr) -> Option<CharSet> {
         match expr {
             Expr::Chars(ranges) => Some(ranges.clone()),
             Expr::Literal(text) => {
@@ -194,46 +201,49 @@ impl<'a> Emitter<'a> {
                 let only = chars.next()?;
                 chars.next().is_none().then(|| vec![(only, only)])
             }
-            Expr::Rule(name, _) if depth < self.reader.config.max_rule_nesting => {
-                self.char_set(&self.rules[name.as_str()].1.body, depth + 1)
-            }
+            Expr::Rule(name, _) => self.char_set_of(name),
             Expr::Sequence(items) => match items.as_slice() {
-                [only] => self.char_set(only, depth),
+                [only] => self.char_set(only),
                 _ => None,
             },
             Expr::Choice(options) => {
-                let sets: Option<Vec<_>> = options.iter().map(|option| self.char_set(option, depth)).collect();
+                let sets: Option<Vec<_>> = options.iter().map(|option| self.char_set(option)).collect();
                 Some(normalize(sets?.concat()))
             }
-            Expr::Except(left, right, _) => {
-                Some(difference(&self.char_set(left, depth)?, &self.char_set(right, depth)?))
-            }
-            Expr::Rule(..) | Expr::Repeat(..) | Expr::NonEmpty(..) => None,
+            Expr::Except(left, right, _) => Some(difference(&self.char_set(left)?, &self.char_set(right)?)),
+            Expr::Repeat(..) | Expr::NonEmpty(..) => None,
         }
     }
 
-    /// Grows the productive and the nullable rules from nothing; a rule is looked at again when one that it names joins.
-    fn settle(&mut self, grammar: &'a Grammar) {
-        let mut users: HashMap<&'a str, Vec<&'a Rule>> = HashMap::new();
-        for rule in &grammar.rules {
-            let mut names = Vec::new();
-            references(&rule.body, &mut names);
-            names.iter().for_each(|name| users.entry(name).or_default().push(rule));
+    /// Each rule is looked at once: alternatives that name rules twice would double the work at every step.
+    fn char_set_of(&self, name: &str) -> Option<CharSet> {
+        let (_, rule) = self.rules[name];
+        let key = rule.name.as_str();
+        if let Some(known) = self.char_sets.borrow().get(key) {
+            return known.clone();
         }
-        let mut queue: Vec<&'a Rule> = grammar.rules.iter().rev().collect();
-        while let Some(rule) = queue.pop() {
-            let name = rule.name.as_str();
-            let is_new_productive = !self.productive.contains(name) && self.is_productive(&rule.body);
-            let is_new_nullable = !self.nullable.contains(name) && self.is_nullable(&rule.body);
-            if is_new_productive {
-                self.productive.insert(name);
-            }
-            if is_new_nullable {
-                self.nullable.insert(name);
-            }
-            if is_new_productive || is_new_nullable {
-                queue.extend(users.get(name).into_iter().flatten());
-            }
+        self.char_sets.borrow_mut().insert(key, None);
+        let set = self.char_set(&rule.body);
+        self.char_sets.borrow_mut().insert(key, set.clone());
+        set
+    }
+
+    /// Finds the productive and the nullable rules.
+    fn settle(&mut self, grammar: &'a Grammar) {
+        let productive = Conditions::solve(grammar, |expr| self.productive_when(expr));
+        let nullable = Conditions::solve(grammar, nullable_when);
+        self.productive = productive;
+        self.nullable = nullable;
+    }
+
+    fn productive_when<'e>(&self, expr: &'e Expr) -> When<'e> {
+        match expr {
+            Expr::Chars(_) | Expr::Literal(_) | Expr::Except(..) => When::Known(self.is_productive(expr)),
+            Expr::Rule(name, _) => When::Rule(name),
+            Expr::Sequence(items) => When::All(items),
+            Expr::Choice(options) => When::Any(options),
+            Expr::Repeat(_, 0, _) => When::Known(true),
+            Expr::Repeat(inner, ..) | Expr::NonEmpty(inner, _) => When::All(std::slice::from_ref(inner)),
         }
     }
 
@@ -247,7 +257,7 @@ impl<'a> Emitter<'a> {
             Expr::Choice(options) => options.iter().any(|option| self.is_productive(option)),
             Expr::Repeat(inner, min, _) => *min == 0 || self.is_productive(inner),
             Expr::NonEmpty(inner, _) => self.is_productive(inner),
-            Expr::Except(left, right, _) => match (self.char_set(left, 0), self.char_set(right, 0)) {
+            Expr::Except(left, right, _) => match (self.char_set(left), self.char_set(right)) {
                 (Some(left), Some(right)) => !difference(&left, &right).is_empty(),
                 // Writing it out will say what is wrong.
                 _ => true,
@@ -264,6 +274,97 @@ impl<'a> Emitter<'a> {
             Expr::Sequence(items) => items.iter().all(|item| self.is_nullable(item)),
             Expr::Choice(options) => options.iter().any(|option| self.is_nullable(option)),
             Expr::Repeat(inner, min, _) => *min == 0 || self.is_nullable(inner),
+        }
+    }
+}
+
+fn nullable_when(expr: &Expr) -> When<'_> {
+    match expr {
+        Expr::Chars(_) | Expr::Except(..) | Expr::NonEmpty(..) => When::Known(false),
+        Expr::Literal(text) => When::Known(text.is_empty()),
+        Expr::Rule(name, _) => When::Rule(name),
+        Expr::Sequence(items) => When::All(items),
+        Expr::Choice(options) => When::Any(options),
+        Expr::Repeat(_, 0, _) => When::Known(true),
+        Expr::Repeat(inner, ..) => When::All(std::slice::from_ref(inner)),
+    }
+}
+
+/// When an expression has a property.
+enum When<'a> {
+    Known(bool),
+    /// When this rule has it.
+    Rule(&'a str),
+    All(&'a [Expr]),
+    Any(&'a [Expr]),
+}
+
+/// Which rules have a property, found in time linear in the grammar: each expression counts what it still lacks
+/// (W. F. Dowling, J. H. Gallier, *Linear-time algorithms for testing the satisfiability of propositional Horn formulae*,
+/// 1984).
+#[derive(Default)]
+struct Conditions<'a> {
+    /// For each expression, how many of its children must yet be found to have the property.
+    lacking: Vec<usize>,
+    parents: Vec<Option<usize>>,
+    /// The expressions that name a rule.
+    waiting: HashMap<&'a str, Vec<usize>>,
+    ready: Vec<usize>,
+}
+
+impl<'a> Conditions<'a> {
+    fn solve(grammar: &'a Grammar, when: impl Fn(&'a Expr) -> When<'a>) -> HashSet<&'a str> {
+        let mut conditions = Self::default();
+        let mut rule_of = HashMap::new();
+        for rule in &grammar.rules {
+            rule_of.insert(conditions.lacking.len(), rule.name.as_str());
+            conditions.add(&rule.body, None, &when);
+        }
+        let mut found = HashSet::new();
+        while let Some(idx) = conditions.ready.pop() {
+            if let Some(parent) = conditions.parents[idx] {
+                conditions.lower(parent);
+            } else if let Some(&name) = rule_of.get(&idx)
+                && found.insert(name)
+            {
+                for waiting in conditions.waiting.remove(name).unwrap_or_default() {
+                    conditions.lower(waiting);
+                }
+            }
+        }
+        found
+    }
+
+    /// Recursion is bounded: brackets nest at most `max_rule_nesting` deep.
+    fn add(&mut self, expr: &'a Expr, parent: Option<usize>, when: &impl Fn(&'a Expr) -> When<'a>) {
+        let idx = self.lacking.len();
+        self.parents.push(parent);
+        let (lacking, children): (usize, &[Expr]) = match when(expr) {
+            When::Known(true) => (0, &[]),
+            When::Known(false) => (usize::MAX, &[]),
+            When::All(children) => (children.len(), children),
+            When::Any(children) => (1, children),
+            When::Rule(name) => {
+                self.waiting.entry(name).or_default().push(idx);
+                (1, &[])
+            }
+        };
+        self.lacking.push(lacking);
+        if lacking == 0 {
+            self.ready.push(idx);
+        }
+        for child in children {
+            self.add(child, Some(idx), when);
+        }
+    }
+
+    fn lower(&mut self, idx: usize) {
+        // What has the property already lacks nothing more.
+        if self.lacking[idx] > 0 {
+            self.lacking[idx] -= 1;
+            if self.lacking[idx] == 0 {
+                self.ready.push(idx);
+            }
         }
     }
 }
