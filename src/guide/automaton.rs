@@ -341,6 +341,7 @@ impl AutomatonPart {
     }
 
     /// The transition table; `None` for an automaton that is built as it is needed.
+    #[allow(dead_code, reason = "what the verdicts at admission read")]
     pub(crate) fn table(&self) -> Option<&ByteDfa> {
         match &self.engine {
             Engine::Table(dfa) => Some(dfa),
@@ -370,6 +371,7 @@ impl AutomatonPart {
     /// Bytes of the shortest text from `state` to an accepting state; `None` where there is none or it is unknown.
     ///
     /// The first call looks at the whole table: about 10 ns per transition.
+    #[allow(dead_code, reason = "what the verdicts at admission read")]
     pub(crate) fn min_bytes_to_end(&self, state: u32) -> Option<u32> {
         match &self.engine {
             Engine::Table(dfa) => {

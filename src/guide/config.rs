@@ -40,7 +40,8 @@ pub struct GuideConfig {
     pub max_repetition: u64,
     /// Bytes of one regular expression. Default 32 KiB.
     pub max_regex_bytes: usize,
-    /// Memory while one regular expression is made into an automaton. Default 16 MiB, about 0.3 s.
+    /// Memory while one regular expression is made into a table, an eighth of it for sets of NFA states. Default 16 MiB,
+    /// at most about 0.5 s; past it the automaton is built lazily.
     pub max_regex_build_bytes: usize,
     /// Transition table of one automaton. Default 64 MiB, about 10,000 forbidden words.
     pub max_automaton_bytes: usize,

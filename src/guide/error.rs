@@ -193,6 +193,14 @@ impl GuideError {
         Self::Internal { part: part.to_owned(), message: message.into() }
     }
 
+    /// The same for a regular expression that begins `num_bytes` into the pattern.
+    pub(crate) fn moved_by(mut self, num_bytes: usize) -> Self {
+        if let Self::InvalidRegex { offset, .. } = &mut self {
+            *offset += num_bytes;
+        }
+        self
+    }
+
     /// [`Self::TooLarge`] when `size` is over `limit`.
     pub(crate) fn check_size(part: &str, what: &str, size: usize, limit: usize) -> Result<(), Self> {
         if size <= limit {

@@ -106,7 +106,7 @@ impl LazyDfa {
 
     /// A walk with its own fuel.
     pub(crate) fn walker(&self) -> LazyWalker<'_> {
-        LazyWalker { lazy: self, table: Some(self.read()), fuel: self.step_fuel, failed: false }
+        LazyWalker { lazy: self, table: None, fuel: self.step_fuel, failed: false }
     }
 
     /// The state after `bytes`, [`DEAD`] if they are not allowed.

@@ -143,7 +143,7 @@ impl StoredMask {
         if num_words * 2 < toggled.len() {
             let words = toggled.chunk_by(|a, b| a / 32 == b / 32).map(|ids| {
                 let word = ids[0] / 32;
-                (word, ids.iter().fold(root[word as usize], |bits, id| bits ^ 1 << (id % 32)))
+                (word, ids.iter().fold(root[word as usize], |bits, id| bits ^ (1 << (id % 32))))
             });
             let words: Box<[(u32, u32)]> = words.collect();
             return Self::Words(root_idx, words).or_row(root);
@@ -175,7 +175,7 @@ impl StoredMask {
             Self::Ids(_, ids) => {
                 for ids in ids.chunk_by(|a, b| a / 32 == b / 32) {
                     let word = ids[0] as usize / 32;
-                    visit(word, ids.iter().fold(root[word], |bits, id| bits ^ 1 << (id % 32)));
+                    visit(word, ids.iter().fold(root[word], |bits, id| bits ^ (1 << (id % 32))));
                 }
             }
         }

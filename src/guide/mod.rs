@@ -19,6 +19,7 @@ mod forbidden;
 mod lark;
 mod lazy;
 mod liveness;
+mod look_around;
 mod mask;
 mod mask_cache;
 mod matcher;
@@ -222,7 +223,9 @@ impl Guide {
         }
         for (idx, group) in ir.regex_patterns.iter().enumerate() {
             let part = prefix.part(&format!("regex_patterns[{idx}]"));
-            plan.add(regex::compile_group(&part, group, &self.config)?, part, Scope::Output);
+            for automaton in regex::compile_group(&part, group, &self.config)? {
+                plan.add(automaton, part.clone(), Scope::Output);
+            }
         }
         for scope in [Scope::Output, Scope::Document] {
             let part = prefix.part("forbidden_text");

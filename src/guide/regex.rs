@@ -2,7 +2,7 @@
 //!
 //! Patterns are in the syntax of the `regex` crate and run over bytes. Anchors and ASCII word boundaries are exact in a
 //! DFA that knows the end of input; a Unicode word boundary is not and is refused. A group that is too big for a
-//! transition table is built lazily.
+//! transition table is built lazily. Look-around is taken apart where that is exact ([`look_around`]).
 
 use regex_automata::dfa::dense;
 use regex_automata::dfa::{Automaton, StartKind};
@@ -11,9 +11,11 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Dot, Hir, HirKind, Look, Repetition};
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::automaton::RawDfa;
 use super::lazy::LazyDfa;
+use super::look_around::{self, Condition, Split};
 use super::{GuideConfig, GuideError};
 use crate::constraint::{MatchMode, RegexGroup};
 
@@ -41,22 +43,46 @@ impl CompiledGroup {
     }
 }
 
-/// Compiles a group.
+/// Compiles a group; all of the automata hold.
 ///
 /// # Errors
 /// [`GuideError::InvalidRegex`], [`GuideError::TooLarge`].
-pub(crate) fn compile_group(part: &str, group: &RegexGroup, config: &GuideConfig) -> Result<CompiledGroup, GuideError> {
+pub(crate) fn compile_group(
+    part: &str,
+    group: &RegexGroup,
+    config: &GuideConfig,
+) -> Result<Vec<CompiledGroup>, GuideError> {
     GuideError::check_size(part, "number of patterns", group.any_of.len(), config.max_forbidden_texts)?;
+    let mode = group.match_mode;
     let mut alternatives = Vec::with_capacity(group.any_of.len());
+    let mut automata = Vec::new();
     for (idx, pattern) in group.any_of.iter().enumerate() {
         let place = format!("{part}.any_of[{idx}]");
-        let hir = parse(&place, &pattern.pattern, &pattern.flags, config)?;
-        if group.match_mode == MatchMode::Absent {
+        GuideError::check_size(&place, "bytes of the pattern", pattern.pattern.len(), config.max_regex_bytes)?;
+        let Split { pieces, conditions } = look_around::split(&place, &pattern.pattern, &pattern.flags, mode)?;
+        let read = |piece: Range<usize>| {
+            let hir = parse(&place, &pattern.pattern[piece.clone()], &pattern.flags, config);
+            hir.map_err(|error| error.moved_by(piece.start))
+        };
+        if let Some(condition) = conditions.first().filter(|_| group.any_of.len() > 1) {
+            let message = "look-ahead in one of several patterns; give this pattern a group of its own".to_owned();
+            return Err(GuideError::InvalidRegex { part: place, offset: condition.piece.start, message });
+        }
+        for Condition { piece, negated } in conditions {
+            let mut begins = automaton(part, &read(piece)?, MatchMode::Prefix, config)?;
+            if negated {
+                begins.accepting.iter_mut().for_each(|accepting| *accepting = !*accepting);
+            }
+            automata.push(CompiledGroup::Automaton(begins));
+        }
+        let hir = Hir::concat(pieces.into_iter().map(read).collect::<Result<_, _>>()?);
+        if mode == MatchMode::Absent {
             refuse_empty_match(&place, &hir)?;
         }
         alternatives.push(hir);
     }
-    CompiledGroup::new(part, &Hir::alternation(alternatives), group.match_mode, config)
+    automata.push(CompiledGroup::new(part, &Hir::alternation(alternatives), mode, config)?);
+    Ok(automata)
 }
 
 /// Reads a pattern.

@@ -53,7 +53,7 @@ impl SortedTokens {
             }
             for (depth, &byte) in (1u32..).zip(bytes).skip(shared) {
                 open.push(nodes.len());
-                nodes.push(Node { end: 0, first_id, depth_and_byte: depth << 8 | u32::from(byte) });
+                nodes.push(Node { end: 0, first_id, depth_and_byte: (depth << 8) | u32::from(byte) });
             }
             num_by_first_byte[bytes[0] as usize] += 1;
             max_len = max_len.max(bytes.len());

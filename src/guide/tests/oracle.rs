@@ -376,3 +376,33 @@ fn no_rule_of_a_scannerless_grammar_is_read_by_longest_match() {
     let num_rows = compare_all(&guide(WORDS), &adversarial_grammars(), false);
     assert!(num_rows > 60, "only {num_rows} rows were compared");
 }
+
+/// Look-around where it is exact.
+fn look_around_parts() -> Vec<Part> {
+    let part = |pattern: &str, mode: &str, judge: Judge| Part {
+        ir: json!({"regex_patterns": [{"any_of": [{"pattern": pattern}], "match": mode}]}),
+        judge,
+        kind: Kind::Literal,
+    };
+    let starts = ::regex::bytes::Regex::new(r"\Ab[ab]*c").expect("a valid pattern");
+    vec![
+        part(
+            "^(?=.*c)(?!.*ab)[abc]+$",
+            "full",
+            Box::new(|text| text.contains(&b'c') && !contains(text, b"ab") && !text.contains(&b'"')),
+        ),
+        part(r"\A(?!a)(?=[ab]+c).+", "prefix", Box::new(move |text| starts.is_match(text))),
+        part("(?!abc?$).*", "full", Box::new(|text| text != b"ab" && text != b"abc")),
+        part("(?!ab)", "prefix", Box::new(|text| !text.starts_with(b"ab"))),
+        part("ab(?=[c\"])", "contains", Box::new(|text| contains(text, b"abc") || contains(text, b"ab\""))),
+        part("(?<=a)b", "absent", Box::new(|text| !contains(text, b"ab"))),
+        part("a(?=b|c)", "prefix", Box::new(|text| text.starts_with(b"ab") || text.starts_with(b"ac"))),
+        part("c+", "absent", Box::new(|text| !text.contains(&b'c'))),
+    ]
+}
+
+#[test]
+fn look_around_masks_exactly_what_brute_force_allows() {
+    let num_rows = compare_all(&guide(WORDS), &look_around_parts(), false);
+    assert!(num_rows > 100, "only {num_rows} rows were compared");
+}

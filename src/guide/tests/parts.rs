@@ -338,6 +338,48 @@ fn the_way_to_an_end_is_counted_in_bytes() {
 }
 
 #[test]
+fn look_around_without_an_exact_automaton_is_refused_with_its_place() {
+    let group = |pattern: &str, flags: &str, mode: &str| json!({"regex_patterns": [{"any_of": [{"pattern": pattern, "flags": flags}], "match": mode}]});
+    let cases = [
+        ("a(?=b)c", "", "full", 1, "very start"),
+        ("a(?=b)", "", "full", 1, "very start"),
+        ("a(?!b)", "", "prefix", 1, "very start"),
+        ("x(?=a)b", "", "contains", 1, "at the end"),
+        ("(?<!a)b", "", "contains", 0, "look-behind"),
+        ("(?<=a)b", "", "full", 0, "before the output"),
+        ("(?=a)b|c", "", "full", 6, "group"),
+        ("(?=(?!a)b)c", "", "full", 3, "inside"),
+        ("(?=a)+b", "", "full", 5, "repeated"),
+        ("^(?=a)b", "m", "full", 1, "very start"),
+        ("(?=a) b", "x", "full", 0, "verbose"),
+        ("(?=a)b(", "", "full", 6, "unclosed"),
+        ("(?=[)b", "", "full", 0, "unclosed"),
+        ("(?=a", "", "full", 0, "unclosed"),
+        ("(?i)a(?=b)", "", "prefix", 0, "flags"),
+        ("(?=[b-a])b", "", "full", 4, "range"),
+    ];
+    for (pattern, flags, mode, at, needle) in cases {
+        match refusal(&BYTES, group(pattern, flags, mode)) {
+            GuideError::InvalidRegex { offset, message, .. } => {
+                assert!(offset == at && message.contains(needle), "/{pattern}/ {mode}: byte {offset}, {message}");
+            }
+            other => panic!("/{pattern}/ {mode}: {other:?}"),
+        }
+    }
+    let two = json!({"regex_patterns": [{"any_of": [{"pattern": "(?=a)b"}, {"pattern": "c"}], "match": "full"}]});
+    assert!(matches!(refusal(&BYTES, two), GuideError::InvalidRegex { message, .. } if message.contains("of its own")));
+    for (pattern, text) in [(r"\(?=a", "(=a"), (r"\(?=a", "=a"), ("[(?=]a", "?a"), ("[](?!]", "]"), ("[[(?=]]", "(")] {
+        assert!(walk_bytes(group(pattern, "", "full"), text.as_bytes()).0, "/{pattern}/ has no look-around");
+    }
+    let password = r"^(?=.*\d)(?=.*[A-Z])(?!.*password).{8,}$";
+    for (text, accepted) in
+        [("Abcdefg1", true), ("abcdefg1", false), ("Abcdefgh", false), ("Apassword1", false), ("Ab1", false)]
+    {
+        assert_eq!(walk_bytes(group(password, "", "full"), text.as_bytes()).0, accepted, "{text}");
+    }
+}
+
+#[test]
 fn a_wrong_row_is_refused() {
     let mut matcher = start(&BYTES, &[]);
     assert!(matches!(matcher.fill(&mut [0; 2]), Err(GuideError::RowLength { actual: 2, .. })));
