@@ -66,6 +66,12 @@ impl CompiledConstraint {
         self.num_parts
     }
 
+    /// Row of the text tokens that the id lists leave: a bit per row of the logits, as in a mask.
+    #[must_use]
+    pub fn allowed_ids(&self) -> &[u32] {
+        &self.allowed
+    }
+
     /// The smallest `limits.max_tokens` of the IRs; the engine keeps to it.
     #[must_use]
     pub fn max_tokens(&self) -> Option<u32> {

@@ -7,9 +7,11 @@ mod config;
 mod constraint_cache;
 mod error;
 mod generation;
+mod judge;
 mod open;
 mod provenance;
 mod request;
+mod splitter;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +21,8 @@ use serde::Serialize;
 pub use config::MazeConfig;
 pub use error::{Error, ErrorClass};
 pub use generation::{Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
-pub use open::{EmbeddedModel, ModelSource, OpenOptions, open};
+pub use judge::{Judge, JudgeConfig, Judged, Refusal, Walk};
+pub use open::{EmbeddedModel, ModelSource, OpenOptions, open, open_embedded_tokenizer, open_tokenizer};
 pub use provenance::{ChoiceStats, Provenance, Validation};
 pub use request::*;
 
