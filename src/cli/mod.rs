@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error, so that every command can stand in a pipe.
 //! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied.
 
+mod bench;
 mod compile;
 mod extract;
 mod generate;
@@ -35,6 +36,8 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     /// Say what masks and independent engines find of finished text; no weights are loaded.
     Validate(validate::ValidateArgs),
+    /// Measure masks, beside llguidance alone, in this process.
+    Bench(bench::BenchArgs),
     /// Print the JSON Schema of the constraint IR.
     Schema,
 }
@@ -50,6 +53,7 @@ impl Cli {
             Command::Compile(args) => compile::run(&args, out),
             Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Validate(args) => validate::run(&args, embedded, out),
+            Command::Bench(args) => bench::run(&args, embedded, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),
         }
     }

@@ -17,6 +17,7 @@ mod forbidden;
 mod lark;
 mod mask;
 mod matcher;
+mod peer;
 mod regex;
 mod schema;
 mod structural;
@@ -31,6 +32,7 @@ pub use config::GuideConfig;
 pub use error::GuideError;
 pub use mask::{allowed_tokens, is_allowed, num_words};
 pub use matcher::Matcher;
+pub use peer::{Peer, PeerMatcher};
 
 use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
 use crate::text::Vocabulary;

@@ -119,9 +119,16 @@ impl Judge {
         &self.tokenizer
     }
 
+    /// The guide whose masks are asked.
+    #[must_use]
+    pub fn guide(&self) -> &Guide {
+        &self.guide
+    }
+
     /// The tokenizer's own split where it gives exactly the text's bytes as text, else the longest tokens that lead to
     /// the end; `None` where the vocabulary cannot write the text.
-    fn canonical_split(&self, text: &str) -> Option<Vec<u32>> {
+    #[must_use]
+    pub fn canonical_split(&self, text: &str) -> Option<Vec<u32>> {
         let exact = |ids: &Vec<u32>| self.tokenizer.decode(ids) == text.as_bytes();
         let own = self.tokenizer.encode(text, false).ok().filter(exact);
         own.or_else(|| {
