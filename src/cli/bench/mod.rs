@@ -314,9 +314,9 @@ fn generate(
     let mut documents = Vec::new();
     for seed in 0..NUM_GENERATED {
         let (tokens, is_complete) = generate_one(start()?.as_mut(), judge, row, seed);
+        let text = judge.tokenizer().decode(&tokens);
         if is_complete {
             counts.generated_complete += 1;
-            let text = judge.tokenizer().decode(&tokens);
             let output = Output { text: &text, tokens: &tokens, prompt: b"", finished: true };
             let verdicts = verify::check(&output, std::slice::from_ref(ir));
             let is_violated = verdicts.iter().any(|v| v.part == "json_schema" && v.status == VerdictStatus::Violated);
@@ -325,7 +325,9 @@ fn generate(
                 counts.generated_violated_of.push(format!("{name} (seed {seed})"));
             }
         }
-        documents.push(tokens);
+        // In the tokenizer's own split: where only one text can follow, llguidance alone allows no other.
+        let whole = text.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        documents.extend(judge.canonical_split(whole));
     }
     Ok(documents)
 }

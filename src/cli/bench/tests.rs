@@ -67,7 +67,10 @@ fn a_bare_schema_is_walked_along_generated_documents() {
     let (code, report) = report(&[("enum.json", json!({"enum": ["alpha", "beta", 3]}))]);
     assert_eq!(code, ExitCode::SUCCESS);
     assert_eq!(report["ananke"]["generated_complete"], json!(NUM_GENERATED), "{report}");
-    assert_eq!(report["ananke"]["num_masks"], report["llguidance"]["num_masks"]);
+    for engine in ["ananke", "llguidance"] {
+        // Three documents, each at least a token and the end.
+        assert!(report[engine]["num_masks"].as_u64() >= Some(2 * NUM_GENERATED), "{report}");
+    }
 }
 
 #[test]
