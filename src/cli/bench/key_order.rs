@@ -2,7 +2,8 @@
 //!
 //! A decoder writes properties in schema order, so a valid instance in another order is one that it would not write.
 //! This puts the keys in order as far as the schema's own words go: `properties`, through local references and the
-//! keywords that apply other schemas in place. Keys that no schema names keep their places behind those.
+//! keywords that apply other schemas in place, and the values of `const` and `enum`. Keys that no schema names keep their
+//! places behind those.
 
 use serde_json::{Map, Value};
 
@@ -16,6 +17,9 @@ pub(super) fn in_schema_order(instance: &Value, schema: &Value) -> Value {
 
 fn order(instance: &Value, schemas: &[&Value], root: &Value) -> Value {
     let schemas = applied(schemas, root);
+    if let Some(value) = schemas.iter().find_map(|schema| listed(schema, instance)) {
+        return value.clone();
+    }
     match instance {
         Value::Object(object) => {
             let mut ordered = Map::new();
@@ -35,6 +39,12 @@ fn order(instance: &Value, schemas: &[&Value], root: &Value) -> Value {
         }
         scalar => scalar.clone(),
     }
+}
+
+/// The value of `const` or `enum` that is the instance, whatever the order of its keys.
+fn listed<'a>(schema: &'a Value, instance: &Value) -> Option<&'a Value> {
+    let members = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+    schema.get("const").into_iter().chain(members).find(|value| *value == instance)
 }
 
 /// The schemas and all that they apply in place, each once.
@@ -98,6 +108,14 @@ mod tests {
             in_schema_order(&instance, &schema).to_string(),
             r#"{"a":[{"x":2,"y":1},3],"b":{"x":2,"y":1,"w":0},"z":{"x":2,"y":1}}"#
         );
+    }
+
+    #[test]
+    fn a_listed_value_is_written_as_the_schema_writes_it() {
+        let schema = json!({"items": {"enum": [1, {"b": {"d": 1, "c": 2}, "a": 0}]}});
+        let instance = json!([{"a": 0, "b": {"c": 2, "d": 1}}, {"a": 0}]);
+        let ordered = in_schema_order(&instance, &schema);
+        assert_eq!(ordered.to_string(), r#"[{"b":{"d":1,"c":2},"a":0},{"a":0}]"#);
     }
 
     #[test]
