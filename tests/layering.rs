@@ -71,6 +71,7 @@ const CRATES: &[(&str, &str)] = &[
     ("axum", "server"),
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
+    ("cpu_time", "cli"),
     ("toml", "config bin cli"),
     ("anyhow", "config bin cli"),
     ("tracing_subscriber", "bin cli"),

@@ -1,11 +1,13 @@
 //! The `ananke` command: its arguments, and one file per subcommand.
 //!
 //! Results go to standard output, everything else to standard error, so that every command can stand in a pipe.
-//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated but not satisfied.
+//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied.
 
+mod bench;
 mod compile;
 mod extract;
 mod generate;
+mod validate;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +34,10 @@ enum Command {
     Compile(compile::CompileArgs),
     /// Generate text under constraints.
     Generate(Box<generate::GenerateArgs>),
+    /// Say what masks and independent engines find of finished text; no weights are loaded.
+    Validate(validate::ValidateArgs),
+    /// Measure masks, beside llguidance alone, in this process.
+    Bench(bench::BenchArgs),
     /// Print the JSON Schema of the constraint IR.
     Schema,
 }
@@ -46,6 +52,8 @@ impl Cli {
             Command::Extract(args) => extract::run(&args, out),
             Command::Compile(args) => compile::run(&args, out),
             Command::Generate(args) => generate::run(*args, embedded, out),
+            Command::Validate(args) => validate::run(&args, embedded, out),
+            Command::Bench(args) => bench::run(&args, embedded, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),
         }
     }

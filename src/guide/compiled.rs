@@ -123,6 +123,12 @@ impl CompiledConstraint {
         size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + num_structural * STRUCTURAL_BYTES
     }
 
+    /// Row of the text tokens that the id lists leave: a bit per row of the logits, as in a mask.
+    #[must_use]
+    pub fn allowed_ids(&self) -> &[u32] {
+        &self.allowed
+    }
+
     /// The smallest `limits.max_tokens` of the IRs; the engine keeps to it.
     #[must_use]
     pub fn max_tokens(&self) -> Option<u32> {

@@ -188,6 +188,30 @@ impl GuideError {
         }
     }
 
+    /// The error with every part named by `name`: for callers whose own fields became the parts.
+    #[must_use]
+    pub fn map_parts(mut self, name: impl Fn(&str) -> String) -> Self {
+        match &mut self {
+            Self::InvalidIr { part, .. }
+            | Self::InvalidGrammar { part, .. }
+            | Self::InvalidRegex { part, .. }
+            | Self::InvalidSchema { part, .. }
+            | Self::UnsupportedSchema { part, .. }
+            | Self::UnsupportedPart { part, .. }
+            | Self::TooLarge { part, .. }
+            | Self::UnknownToken { part, .. }
+            | Self::OtherVocabulary { part, .. }
+            | Self::NotAllowed { part, .. }
+            | Self::LimitExceeded { part }
+            | Self::Internal { part, .. } => *part = name(part),
+            Self::Unsatisfiable { parts } | Self::DeadEnd { parts, .. } => {
+                parts.iter_mut().for_each(|part| *part = name(part));
+            }
+            Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } => {}
+        }
+        self
+    }
+
     /// The part for errors that come from one place in the IR.
     pub(crate) fn internal(part: &str, message: impl Into<String>) -> Self {
         Self::Internal { part: part.to_owned(), message: message.into() }

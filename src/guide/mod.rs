@@ -23,6 +23,7 @@ mod look_around;
 mod mask;
 mod mask_cache;
 mod matcher;
+mod peer;
 mod pilot;
 mod regex;
 mod regions;
@@ -40,6 +41,7 @@ pub use config::GuideConfig;
 pub use error::GuideError;
 pub use mask::{allowed_tokens, is_allowed, num_words};
 pub use matcher::Matcher;
+pub use peer::{Peer, PeerMatcher};
 pub use pilot::{Advice, Pilot, PilotStats, Steering};
 pub use structural::AbortHandle;
 

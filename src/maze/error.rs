@@ -32,6 +32,14 @@ pub enum Error {
         /// `prompt_bytes_max`.
         limit: usize,
     },
+    /// More bytes of text than are judged at once.
+    #[error("the text has {size} bytes; at most {limit} are judged")]
+    TextTooLarge {
+        /// Its size.
+        size: usize,
+        /// `text_bytes_max`.
+        limit: usize,
+    },
     /// Prompt and budget do not fit the window.
     #[error("the prompt has {prompt_len} tokens{}, and the model's window holds {limit}; shorten the prompt or lower max_tokens", asked_for(*max_tokens))]
     ContextLength {
@@ -185,7 +193,9 @@ impl Error {
             Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
                 ErrorClass::Invalid
             }
-            Self::PromptTooLarge { .. } | Self::ContextLength { .. } => ErrorClass::TooLarge,
+            Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
+                ErrorClass::TooLarge
+            }
             Self::Ir { .. }
             | Self::Clew(_)
             | Self::Braid(_)
@@ -210,6 +220,7 @@ impl Error {
         match self {
             Self::OutOfRange { .. } => "out_of_range",
             Self::PromptTooLarge { .. } => "prompt_too_large",
+            Self::TextTooLarge { .. } => "text_too_large",
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::PromptToken { .. } => "invalid_prompt_token",
             Self::Ir { .. } => "invalid_constraint_ir",
@@ -244,6 +255,7 @@ impl Error {
             | Self::PromptToken { .. }
             | Self::ContextLength { .. }
             | Self::Engine(EngineError::EmptyPrompt | EngineError::TooLong { .. }) => Some("prompt".into()),
+            Self::TextTooLarge { .. } => Some("text".into()),
             Self::Text(
                 TextError::EmptyStopString | TextError::TooManyStopStrings { .. } | TextError::StopStringTooLong { .. },
             ) => Some("stop".into()),

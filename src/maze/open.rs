@@ -181,28 +181,63 @@ fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usiz
 fn open_embedded(files: &EmbeddedModel, load: &LoadOptions) -> Result<Opened, Error> {
     let source = WeightSource::Bytes { config_json: files.config, safetensors: files.weights };
     let model = model::load(source, load)?;
+    let tokenizer = embedded_tokenizer(files, Some(model.info().vocab_len))?;
+    Ok(Opened { name: files.name.into(), model, tokenizer, embedded: true })
+}
+
+/// The tokenizer of an embedded model; none of its weights are read.
+///
+/// # Errors
+/// When the files contradict each other.
+pub fn open_embedded_tokenizer(files: &EmbeddedModel) -> Result<Tokenizer, Error> {
+    embedded_tokenizer(files, None)
+}
+
+/// The tokenizer at `path`: a tokenizer.json, a model folder, or a `.gguf` file. No weights are read.
+///
+/// A file of the name tokenizer.json is read with the configuration beside it, as its folder would be.
+///
+/// # Errors
+/// Whatever is missing or broken, with the file.
+pub fn open_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+    let is = |path: &Path, name: &str| path.file_name().is_some_and(|found| found == name);
+    let is_file = path.is_file();
+    if is_file && is(path, "tokenizer.json") {
+        return folder_tokenizer(path.parent().unwrap_or(Path::new("")), None);
+    }
+    if is_file && path.extension().is_some_and(|extension| extension == "json") {
+        return tokenizer_from_json(&read(path)?, &ConfigFiles::default(), None);
+    }
+    if path.join("tokenizer.json").is_file() {
+        return folder_tokenizer(path, None);
+    }
+    match ModelFiles::locate(path)? {
+        ModelFiles::Gguf(file) => gguf_tokenizer(&file),
+        ModelFiles::Safetensors { folder, .. } => folder_tokenizer(&folder, None),
+    }
+}
+
+fn embedded_tokenizer(files: &EmbeddedModel, num_rows: Option<usize>) -> Result<Tokenizer, Error> {
     let config_files = ConfigFiles {
         config: Some(files.config),
         tokenizer_config: Some(files.tokenizer_config),
         generation_config: Some(files.generation_config),
         chat_template: None,
     };
-    let tokenizer = tokenizer_from_json(files.tokenizer, &config_files, model.info())?;
-    Ok(Opened { name: files.name.into(), model, tokenizer, embedded: true })
+    tokenizer_from_json(files.tokenizer, &config_files, num_rows)
 }
 
 fn open_path(path: &Path, name: String, load: &LoadOptions) -> Result<Opened, Error> {
     let model = model::load(WeightSource::Path(path), load)?;
     let tokenizer = match ModelFiles::locate(path)? {
-        ModelFiles::Gguf(file) => gguf_tokenizer(&file, model.info())?,
-        ModelFiles::Safetensors { folder, .. } => folder_tokenizer(&folder, model.info())?,
+        ModelFiles::Gguf(file) => gguf_tokenizer(&file)?,
+        ModelFiles::Safetensors { folder, .. } => folder_tokenizer(&folder, Some(model.info().vocab_len))?,
     };
     Ok(Opened { name, model, tokenizer, embedded: false })
 }
 
-fn folder_tokenizer(folder: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
-    let path = folder.join("tokenizer.json");
-    let json = std::fs::read(&path).map_err(|source| Error::Read { path: path.display().to_string(), source })?;
+fn folder_tokenizer(folder: &Path, num_rows: Option<usize>) -> Result<Tokenizer, Error> {
+    let json = read(&folder.join("tokenizer.json"))?;
     let config = read_optional(&folder.join("config.json"))?;
     let tokenizer_config = read_optional(&folder.join("tokenizer_config.json"))?;
     let generation_config = read_optional(&folder.join("generation_config.json"))?;
@@ -214,17 +249,20 @@ fn folder_tokenizer(folder: &Path, info: &ModelInfo) -> Result<Tokenizer, Error>
         generation_config: generation_config.as_deref(),
         chat_template: template.as_deref(),
     };
-    tokenizer_from_json(&json, &files, info)
+    tokenizer_from_json(&json, &files, num_rows)
 }
 
-fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, info: &ModelInfo) -> Result<Tokenizer, Error> {
-    let config = TokenizerConfig { num_rows: Some(info.vocab_len), ..TokenizerConfig::from_files(files)? };
+/// `num_rows` is what the model has; without one, what its configuration says.
+fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, num_rows: Option<usize>) -> Result<Tokenizer, Error> {
+    let mut config = TokenizerConfig::from_files(files)?;
+    config.num_rows = num_rows.or(config.num_rows);
     Ok(Tokenizer::from_json(json, config)?)
 }
 
 /// The tokenizer that a GGUF carries in its metadata.
-fn gguf_tokenizer(path: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
-    let found = GgufFile::open(path)?.tokenizer()?;
+fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+    let file = GgufFile::open(path)?;
+    let found = file.tokenizer()?;
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: found.model,
         pre: found.pre.unwrap_or_else(|| "default".into()),
@@ -237,7 +275,7 @@ fn gguf_tokenizer(path: &Path, info: &ModelInfo) -> Result<Tokenizer, Error> {
         eom: found.eom,
         add_bos: found.add_bos,
         chat_template: found.chat_template,
-        num_rows: Some(info.vocab_len),
+        num_rows: file.num_rows(),
     })?)
 }
 
@@ -252,6 +290,10 @@ fn device(gpu: Option<usize>) -> Result<model::Device, Error> {
 fn name_of(path: &Path) -> String {
     let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
     stem.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Read { path: path.display().to_string(), source })
 }
 
 fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, Error> {

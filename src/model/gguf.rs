@@ -95,6 +95,12 @@ impl GgufFile {
         })
     }
 
+    /// Rows of the model's logits; `None` in a file that holds a vocabulary and no weights.
+    #[must_use]
+    pub fn num_rows(&self) -> Option<usize> {
+        self.vocab_size().ok()
+    }
+
     /// The model's shape.
     ///
     /// # Errors

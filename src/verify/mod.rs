@@ -96,7 +96,8 @@ pub fn all_satisfied(verdicts: &[Verdict]) -> bool {
 
 impl Verdict {
     /// Whether the verdict is on the `language` label, which describes an output and binds nothing.
-    fn is_label(&self) -> bool {
+    #[must_use]
+    pub fn is_label(&self) -> bool {
         self.part == "language" || self.part.ends_with("].language")
     }
 }
