@@ -21,6 +21,13 @@ pub struct GuideConfig {
     pub max_schema_members: usize,
     /// Distinct targets of references in a schema. Default 4,096.
     pub max_refs: usize,
+    /// Cases that the keywords of a schema make together, such as the branches of `anyOf` beside those of an `if`.
+    /// Default 50,000, about 0.2 s.
+    pub max_schema_expansion: usize,
+    /// States of the automaton of patterns that are complemented or compared. Default 2,000, about 10 ms.
+    pub max_pattern_states: usize,
+    /// Levels of items and members down which branches of `oneOf` are looked at to tell them apart. Default 3.
+    pub max_disjoint_depth: usize,
     /// References followed one from another in a schema. Default 256; each costs about 10 KB of compile stack.
     pub max_ref_chain: usize,
     /// Rules reached one from another in a grammar. Default 512; each costs about 10 KB of compile stack.
@@ -77,6 +84,9 @@ impl Default for GuideConfig {
             max_json_whitespace: 1_000,
             max_schema_members: 2_000,
             max_refs: 4_096,
+            max_schema_expansion: 50_000,
+            max_pattern_states: 2_000,
+            max_disjoint_depth: 3,
             max_ref_chain: 256,
             max_rule_chain: 512,
             max_rules: 5_000,

@@ -1,144 +1,40 @@
-//! JSON Schema: everything that is checked before llguidance sees a schema, and the Lark source it becomes.
+//! The walk over a schema before anything else touches it: sizes, references, and which keywords may stand.
 //!
-//! llguidance recurses over a schema, ignores what its draft does not know, and leaves holes where two spellings of a
-//! key are one key. So the schema is walked here first, with an explicit stack: sizes, nesting and reference chains are
-//! bounded, keywords that assert something and cannot be enforced are refused with a JSON pointer, and white space and
-//! escapes are narrowed.
+//! It keeps an explicit stack. What it lets through is well-formed, of one known draft, and leads nowhere outside the
+//! document.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use llguidance::regex_to_lark;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::structural::Rejection;
-use super::{GuideConfig, GuideError, regex};
-use crate::constraint::JsonWhitespace;
-
-/// A schema that has passed every check of ours, as Lark source.
-#[derive(Debug)]
-pub(crate) struct CheckedSchema {
-    part: String,
-    pub(crate) lark: String,
-    located: Vec<Located>,
-}
+use super::pattern::from_ecma;
+use super::{escape, format, invalid};
+use crate::guide::{GuideConfig, GuideError, regex};
 
 /// Where a keyword stands that llguidance may yet refuse.
 #[derive(Debug)]
-struct Located {
-    keyword: &'static str,
-    pointer: String,
+pub(super) struct Located {
+    pub(super) keyword: &'static str,
+    pub(super) pointer: String,
 }
 
-/// What surrounds a schema and changes how its documents may be written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct JsonStyle {
-    pub(crate) whitespace: JsonWhitespace,
-    /// Whether text is forbidden in the output, which an escape could hide.
-    pub(crate) text_is_forbidden: bool,
-}
+/// Keywords that are refused.
+const REFUSED: [(&str, &str); 10] = [
+    ("$recursiveRef", "use `$ref`"),
+    ("$recursiveAnchor", "use `$ref`"),
+    ("$dynamicRef", "use `$ref`"),
+    ("$dynamicAnchor", "use `$ref`"),
+    ("$vocabulary", "it belongs into a meta-schema"),
+    ("x-guidance", "use the IR's `limits`"),
+    ("disallow", "it is of draft 3; use `not`"),
+    ("divisibleBy", "it is of draft 3; use `multipleOf`"),
+    ("extends", "it is of draft 3; use `allOf`"),
+    ("nullable", "it is of OpenAPI and not of JSON Schema; add \"null\" to `type`"),
+];
 
-impl CheckedSchema {
-    /// Checks a schema and writes it as Lark source.
-    ///
-    /// # Errors
-    /// [`GuideError::TooLarge`], [`GuideError::InvalidSchema`], [`GuideError::UnsupportedSchema`],
-    /// [`GuideError::Unsatisfiable`] for `false`.
-    pub(crate) fn new(part: &str, schema: &Value, style: JsonStyle, config: &GuideConfig) -> Result<Self, GuideError> {
-        check_size(part, schema, config)?;
-        let mut schema = match schema {
-            Value::Bool(true) => json!({}),
-            Value::Bool(false) => return Err(GuideError::Unsatisfiable { parts: vec![part.to_owned()] }),
-            other => other.clone(),
-        };
-        let walk = Walk::over(part, &schema, config)?;
-        let Walk { located, no_ops, open_objects, .. } = walk;
-        for (pointer, keyword) in no_ops {
-            if let Some(Value::Object(object)) = schema.pointer_mut(&pointer) {
-                object.shift_remove(keyword);
-            }
-        }
-        let escapes = if style.text_is_forbidden || open_objects { "nrbtf\\\"" } else { "nrbtf\\\"u" };
-        let options = guidance_options(style.whitespace, escapes);
-        let Value::Object(root) = &mut schema else {
-            return Err(invalid(part, "", "a schema is an object or a boolean"));
-        };
-        root.insert("x-guidance".to_owned(), options);
-        let lark = format!("%llguidance {{\"no_forcing\": true}}\nstart: %json {schema}\n");
-        Ok(Self { part: part.to_owned(), lark, located })
-    }
-
-    /// Turns llguidance's refusal into one with a place in the schema.
-    pub(crate) fn explain(&self, rejection: Rejection) -> GuideError {
-        let message = match rejection {
-            Rejection::Unsatisfiable => return GuideError::Unsatisfiable { parts: vec![self.part.clone()] },
-            Rejection::TooLarge(what) => {
-                return GuideError::TooLarge { part: self.part.clone(), what, size: 1, limit: 0 };
-            }
-            Rejection::Panic(message) => return GuideError::internal(&self.part, message),
-            Rejection::Source { message, .. } => message,
-        };
-        let message = message.trim_start_matches("failed to compile JSON schema: ").to_owned();
-        let named = self.located.iter().find(|located| message.contains(located.keyword));
-        let (keyword, pointer, message) = match named {
-            Some(Located { keyword: "oneOf", pointer }) => (
-                "oneOf",
-                pointer.as_str(),
-                "its branches are not provably disjoint; tell them apart by type or by a required constant, or write anyOf"
-                    .to_owned(),
-            ),
-            Some(located) => (located.keyword, located.pointer.as_str(), message),
-            None => ("schema", "", message),
-        };
-        GuideError::UnsupportedSchema {
-            part: self.part.clone(),
-            pointer: pointer.to_owned(),
-            keyword: keyword.to_owned(),
-            message,
-        }
-    }
-}
-
-/// White space and escapes in llguidance's own terms.
-fn guidance_options(whitespace: JsonWhitespace, escapes: &str) -> Value {
-    let JsonWhitespace { max_newlines, max_spaces } = whitespace;
-    let line = format!("(\\n[ ]{{0,{max_spaces}}})");
-    let pattern = match (max_newlines, max_spaces) {
-        (0, 0) => return json!({"whitespace_flexible": false, "json_allowed_escapes": escapes}),
-        (0, _) => format!("[ ]{{1,{max_spaces}}}"),
-        (_, 0) => format!("{line}{{1,{max_newlines}}}"),
-        _ => format!("[ ]{{1,{max_spaces}}}{line}{{0,{max_newlines}}}|{line}{{1,{max_newlines}}}"),
-    };
-    json!({"whitespace_pattern": pattern, "json_allowed_escapes": escapes})
-}
-
-/// Bytes, nodes and nesting, without recursion.
-fn check_size(part: &str, schema: &Value, config: &GuideConfig) -> Result<(), GuideError> {
-    let mut stack = vec![(schema, 1)];
-    let (mut num_nodes, mut num_bytes) = (0, 0);
-    while let Some((value, depth)) = stack.pop() {
-        num_nodes += 1;
-        GuideError::check_size(part, "nesting of the schema", depth, config.max_schema_nesting)?;
-        match value {
-            Value::Object(members) => {
-                num_bytes += members.keys().map(|key| key.len() + 4).sum::<usize>();
-                stack.extend(members.values().map(|value| (value, depth + 1)));
-            }
-            Value::Array(items) => stack.extend(items.iter().map(|value| (value, depth + 1))),
-            Value::String(text) => num_bytes += text.len() + 2,
-            _ => num_bytes += 4,
-        }
-        GuideError::check_size(part, "number of nodes of the schema", num_nodes, config.max_schema_nodes)?;
-        GuideError::check_size(part, "bytes of the schema", num_bytes, config.max_grammar_bytes)?;
-    }
-    Ok(())
-}
-
-fn invalid(part: &str, pointer: &str, message: &str) -> GuideError {
-    GuideError::InvalidSchema { part: part.to_owned(), pointer: pointer.to_owned(), message: message.to_owned() }
-}
-
-/// Keywords that assert something and cannot be enforced by a mask here.
-const REFUSED: [(&str, &str); 20] = [
+/// Keywords that are lowered, which a schema inside a grammar is not.
+const LOWERED: [(&str, &str); 14] = [
     ("not", "say what is allowed instead"),
     ("if", "write the cases as anyOf"),
     ("then", "write the cases as anyOf"),
@@ -153,19 +49,58 @@ const REFUSED: [(&str, &str); 20] = [
     ("unevaluatedItems", "use `items`"),
     ("unevaluatedProperties", "use `additionalProperties`"),
     ("uniqueItems", "a mask cannot compare items"),
-    ("$recursiveRef", "use `$ref`"),
-    ("$recursiveAnchor", "use `$ref`"),
-    ("$dynamicRef", "use `$ref`"),
-    ("$dynamicAnchor", "use `$ref`"),
-    ("$vocabulary", "it belongs into a meta-schema"),
-    ("x-guidance", "use the IR's `limits`"),
 ];
 
-/// Formats that are enforced, by regular expressions.
-const FORMATS: [&str; 10] =
+/// Keywords that a draft before the one named here does not know.
+const SINCE: [(&str, u32); 16] = [
+    ("const", 6),
+    ("contains", 6),
+    ("propertyNames", 6),
+    ("if", 7),
+    ("then", 7),
+    ("else", 7),
+    ("$anchor", 2019),
+    ("$defs", 2019),
+    ("dependentRequired", 2019),
+    ("dependentSchemas", 2019),
+    ("maxContains", 2019),
+    ("minContains", 2019),
+    ("unevaluatedItems", 2019),
+    ("unevaluatedProperties", 2019),
+    ("prefixItems", 2020),
+    ("$dynamicRef", 2020),
+];
+
+/// Keywords that say nothing without another.
+const COMPANIONS: [(&str, &str); 4] =
+    [("then", "if"), ("else", "if"), ("minContains", "contains"), ("maxContains", "contains")];
+
+/// Keywords that say nothing about a value.
+const SILENT: [&str; 14] = [
+    "$ref",
+    "$defs",
+    "definitions",
+    "$schema",
+    "$id",
+    "id",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "readOnly",
+    "writeOnly",
+    "examples",
+    "deprecated",
+];
+
+const COUNTS: [&str; 8] =
+    ["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties", "minContains", "maxContains"];
+
+/// Formats that llguidance knows, for schemas inside a grammar.
+const NESTED_FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
-const COUNTS: [&str; 6] = ["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
+const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
 
 const DRAFTS: [&str; 5] = [
     "http://json-schema.org/draft-04/schema",
@@ -175,17 +110,28 @@ const DRAFTS: [&str; 5] = [
     "https://json-schema.org/draft/2020-12/schema",
 ];
 
+/// Which keywords may stand in a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Those that are lowered.
+    Lowered,
+    /// Those that llguidance reads itself.
+    Nested,
+}
+
 /// The walk over every schema that can be reached from the root.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     part: &'a str,
     root: &'a Value,
     config: &'a GuideConfig,
+    dialect: Dialect,
     seen: HashSet<String>,
     num_refs: usize,
-    located: Vec<Located>,
-    no_ops: Vec<(String, &'static str)>,
+    pub(super) located: Vec<Located>,
+    /// From the pointer of a `$ref` to that of its target.
+    pub(super) targets: HashMap<String, String>,
     /// Whether some object has named properties and open ones beside them.
-    open_objects: bool,
+    pub(super) open_objects: bool,
     stack: Vec<Frame<'a>>,
 }
 
@@ -196,15 +142,21 @@ struct Frame<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn over(part: &'a str, root: &'a Value, config: &'a GuideConfig) -> Result<Self, GuideError> {
+    pub(super) fn over(
+        part: &'a str,
+        root: &'a Value,
+        dialect: Dialect,
+        config: &'a GuideConfig,
+    ) -> Result<Self, GuideError> {
         let mut walk = Self {
             part,
             root,
             config,
+            dialect,
             seen: HashSet::new(),
             num_refs: 0,
             located: Vec::new(),
-            no_ops: Vec::new(),
+            targets: HashMap::new(),
             open_objects: false,
             stack: vec![Frame { pointer: String::new(), schema: root, ref_chain: 0 }],
         };
@@ -227,19 +179,55 @@ impl<'a> Walk<'a> {
         };
         for (keyword, value) in schema {
             let pointer = format!("{}/{}", frame.pointer, escape(keyword));
+            self.may_stand(schema, &pointer, keyword, value)?;
             self.keyword(frame, &pointer, keyword, value)?;
         }
-        self.object_shape(frame, schema)
+        match self.dialect {
+            Dialect::Nested => self.object_shape(frame, schema),
+            Dialect::Lowered => Ok(()),
+        }
+    }
+
+    /// Whether this draft, and we, know the keyword.
+    fn may_stand(
+        &self,
+        schema: &Map<String, Value>,
+        pointer: &str,
+        keyword: &str,
+        value: &Value,
+    ) -> Result<(), GuideError> {
+        if value == &Value::Bool(false) && ["uniqueItems", "nullable"].contains(&keyword) {
+            return Ok(());
+        }
+        let lowered = LOWERED.iter().filter(|_| self.dialect == Dialect::Nested);
+        if let Some((_, hint)) = REFUSED.iter().chain(lowered).find(|(refused, _)| *refused == keyword) {
+            return Err(self.unsupported(pointer, keyword, hint));
+        }
+        if SINCE.iter().any(|(since, draft)| *since == keyword && self.draft_number() < *draft) && keyword != "$defs" {
+            return Err(self.unsupported(
+                pointer,
+                keyword,
+                "its draft has no such keyword; name a later one by `$schema`",
+            ));
+        }
+        if let Some((_, other)) =
+            COMPANIONS.iter().find(|(alone, other)| *alone == keyword && !schema.contains_key(*other))
+        {
+            return Err(self.unsupported(
+                pointer,
+                keyword,
+                &format!("it says nothing without `{other}`; leave it out"),
+            ));
+        }
+        let is_lost = schema.contains_key("$ref") && self.draft_number() < 2019 && self.dialect == Dialect::Lowered;
+        if is_lost && !SILENT.contains(&keyword) {
+            let hint = "its draft ignores what stands beside `$ref`; put both into `allOf`, or name a later draft";
+            return Err(self.unsupported(pointer, keyword, hint));
+        }
+        Ok(())
     }
 
     fn keyword(&mut self, frame: &Frame<'a>, pointer: &str, keyword: &str, value: &'a Value) -> Result<(), GuideError> {
-        if keyword == "uniqueItems" && value == &Value::Bool(false) {
-            self.no_ops.push((frame.pointer.clone(), "uniqueItems"));
-            return Ok(());
-        }
-        if let Some((_, hint)) = REFUSED.iter().find(|(refused, _)| *refused == keyword) {
-            return Err(self.unsupported(pointer, keyword, hint));
-        }
         match keyword {
             "$schema" => self.draft(pointer, value),
             "$id" | "id"
@@ -248,30 +236,47 @@ impl<'a> Walk<'a> {
                 Err(self.unsupported(pointer, keyword, "only the root may have an identifier"))
             }
             "$ref" => self.reference(frame, pointer, value),
-            "allOf" | "anyOf" | "oneOf" | "prefixItems" => {
-                if keyword == "prefixItems" && !self.is_draft_2020() {
-                    return Err(self.unsupported(
-                        pointer,
-                        keyword,
-                        "its draft has no such keyword; use an `items` array",
-                    ));
-                }
-                if keyword == "oneOf" {
-                    self.located.push(Located { keyword: "oneOf", pointer: pointer.to_owned() });
-                }
-                self.children_of_array(frame, pointer, value)
-            }
+            "allOf" | "anyOf" | "oneOf" | "prefixItems" => self.children_of_array(frame, pointer, value),
             "items" if value.is_array() => self.children_of_array(frame, pointer, value),
-            "items" | "additionalItems" | "additionalProperties" => {
+            "items"
+            | "additionalItems"
+            | "additionalProperties"
+            | "not"
+            | "if"
+            | "then"
+            | "else"
+            | "contains"
+            | "propertyNames"
+            | "unevaluatedItems"
+            | "unevaluatedProperties" => {
                 self.push(frame, pointer.to_owned(), value);
                 Ok(())
             }
-            "properties" | "patternProperties" => self.children_of_object(frame, pointer, keyword, value),
+            "properties" | "patternProperties" | "dependentSchemas" => {
+                self.children_of_object(frame, pointer, keyword, value)
+            }
+            "dependencies" | "dependentRequired" => self.dependencies(frame, pointer, value),
             "enum" => self.members(pointer, value),
+            "required" => self.names(pointer, value),
+            "type" => self.types(pointer, value),
+            "minimum" | "maximum" | "multipleOf" if !value.is_number() => {
+                Err(invalid(self.part, pointer, "a number is expected"))
+            }
+            "multipleOf" if value.as_f64().is_none_or(|step| step <= 0.0) => {
+                Err(invalid(self.part, pointer, "a positive number is expected"))
+            }
+            "exclusiveMinimum" | "exclusiveMaximum" if !value.is_number() && !value.is_boolean() => {
+                Err(invalid(self.part, pointer, "a number is expected"))
+            }
+            "uniqueItems" if !value.is_boolean() => Err(invalid(self.part, pointer, "true or false is expected")),
             "pattern" => self.pattern(pointer, value),
             "format" => match value.as_str() {
-                Some(format) if FORMATS.contains(&format) => Ok(()),
-                _ => Err(self.unsupported(pointer, keyword, &format!("known are {}", FORMATS.join(", ")))),
+                Some(name) if self.dialect == Dialect::Lowered && format::lookup(name).is_some() => Ok(()),
+                Some(name) if self.dialect == Dialect::Nested && NESTED_FORMATS.contains(&name) => Ok(()),
+                _ => {
+                    let known = if self.dialect == Dialect::Nested { NESTED_FORMATS.to_vec() } else { format::names() };
+                    Err(self.unsupported(pointer, keyword, &format!("known are {}", known.join(", "))))
+                }
             },
             _ if COUNTS.contains(&keyword) => self.count(pointer, keyword, value),
             _ if keyword.starts_with('$') && !["$defs", "$comment", "$anchor", "$id"].contains(&keyword) => {
@@ -328,6 +333,39 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    fn dependencies(&mut self, frame: &Frame<'a>, pointer: &str, value: &'a Value) -> Result<(), GuideError> {
+        let Some(members) = value.as_object() else {
+            return Err(invalid(self.part, pointer, "an object is expected"));
+        };
+        let what = format!("number of members of {pointer}");
+        GuideError::check_size(self.part, &what, members.len(), self.config.max_schema_members)?;
+        for (name, needed) in members {
+            let pointer = format!("{pointer}/{}", escape(name));
+            if needed.is_array() {
+                self.names(&pointer, needed)?;
+            } else {
+                self.push(frame, pointer, needed);
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self, pointer: &str, value: &Value) -> Result<(), GuideError> {
+        match value.as_array() {
+            Some(names) if names.iter().all(Value::is_string) => self.members(pointer, value),
+            _ => Err(invalid(self.part, pointer, "an array of names is expected")),
+        }
+    }
+
+    fn types(&self, pointer: &str, value: &Value) -> Result<(), GuideError> {
+        let is_type = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
+        match value {
+            Value::Array(types) if types.iter().all(is_type) => Ok(()),
+            one if is_type(one) => Ok(()),
+            _ => Err(invalid(self.part, pointer, &format!("known types are {}", TYPES.join(", ")))),
+        }
+    }
+
     fn members(&self, pointer: &str, value: &Value) -> Result<(), GuideError> {
         let Some(members) = value.as_array() else {
             return Err(invalid(self.part, pointer, "an array of values is expected"));
@@ -351,7 +389,11 @@ impl<'a> Walk<'a> {
     fn check_pattern(&self, pointer: &str, pattern: &str) -> Result<(), GuideError> {
         let place = format!("{}#{pointer}", self.part);
         GuideError::check_size(&place, "bytes of the pattern", pattern.len(), self.config.max_regex_bytes)?;
-        let hir = regex_syntax::parse(&regex_to_lark(pattern, "dw"))
+        let translated = match self.dialect {
+            Dialect::Lowered => from_ecma(pattern),
+            Dialect::Nested => regex_to_lark(pattern, "dw"),
+        };
+        let hir = regex_syntax::parse(&translated)
             .map_err(|error| self.unsupported(pointer, "pattern", &regex::syntax_message(&error).1))?;
         regex::check_repetition(&place, &hir, self.config)?;
         if hir.properties().look_set().contains_word() {
@@ -362,7 +404,7 @@ impl<'a> Walk<'a> {
 
     fn count(&mut self, pointer: &str, keyword: &str, value: &Value) -> Result<(), GuideError> {
         // `2.0` is an integer to JSON Schema; llguidance wants `2`.
-        let Some(count) = value.as_u64() else {
+        let Some(count) = count_of(value).filter(|_| value.is_u64() || self.dialect == Dialect::Lowered) else {
             return Err(invalid(self.part, pointer, "a non-negative integer is expected"));
         };
         if count > self.config.max_schema_count {
@@ -416,6 +458,7 @@ impl<'a> Walk<'a> {
         let Some(schema) = self.root.pointer(&target) else {
             return Err(invalid(self.part, pointer, "the reference leads nowhere in this schema"));
         };
+        self.targets.insert(pointer.to_owned(), target.clone());
         let ref_chain = frame.ref_chain + 1;
         GuideError::check_size(self.part, "length of a chain of references", ref_chain, self.config.max_ref_chain)?;
         if !self.seen.contains(&target) {
@@ -451,15 +494,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn is_draft_2020(&self) -> bool {
-        self.root.get("$schema").and_then(Value::as_str).is_none_or(|draft| draft.contains("2020-12"))
+    /// 4, 6, 7, 2019 or 2020, which is assumed where none is named.
+    fn draft_number(&self) -> u32 {
+        let named = self.root.get("$schema").and_then(Value::as_str).unwrap_or("2020-12");
+        let drafts = [("draft-04", 4), ("draft-06", 6), ("draft-07", 7), ("2019-09", 2019)];
+        drafts.iter().find(|(name, _)| named.contains(name)).map_or(2020, |(_, number)| *number)
     }
 
     fn is_draft_4(&self) -> bool {
-        self.root.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains("draft-04"))
+        self.draft_number() == 4
     }
 
-    fn unsupported(&self, pointer: &str, keyword: &str, message: &str) -> GuideError {
+    pub(super) fn unsupported(&self, pointer: &str, keyword: &str, message: &str) -> GuideError {
         GuideError::UnsupportedSchema {
             part: self.part.to_owned(),
             pointer: pointer.to_owned(),
@@ -467,11 +513,6 @@ impl<'a> Walk<'a> {
             message: message.to_owned(),
         }
     }
-}
-
-/// A member's name as a step of a JSON pointer.
-fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 fn percent_decode(text: &str) -> Option<String> {
@@ -510,13 +551,8 @@ fn find_anchor(root: &Value, anchor: &str) -> Option<String> {
     None
 }
 
-/// Checks a schema that stands inside a grammar as `%json {...}`.
-pub(crate) fn check_nested(part: &str, schema: &Value, config: &GuideConfig) -> Result<(), GuideError> {
-    check_size(part, schema, config)?;
-    let walk = Walk::over(part, schema, config)?;
-    if walk.open_objects {
-        let message = "inside a grammar, an object with named properties needs `additionalProperties: false`";
-        return Err(walk.unsupported("", "additionalProperties", message));
-    }
-    Ok(())
+/// A count, also one that is written with a point, as JSON Schema allows.
+pub(super) fn count_of(value: &Value) -> Option<u64> {
+    let whole = |number: f64| number >= 0.0 && number.fract() == 0.0 && number < 9e15;
+    value.as_u64().or_else(|| value.as_f64().filter(|&number| whole(number)).map(|number| number as u64))
 }
