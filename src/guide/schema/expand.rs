@@ -203,6 +203,9 @@ impl<'a> Expander<'a> {
     /// [`GuideError::TooLarge`] for too many cases, [`GuideError::UnsupportedSchema`] for a schema that denies itself.
     pub(super) fn expand(&mut self, key: &Key, kind: Type) -> Result<Vec<Expanded>, GuideError> {
         let Some(literals) = &key.0 else { return Ok(Vec::new()) };
+        if literals.iter().any(|&literal| !self.may_admit(literal, kind)) {
+            return Ok(Vec::new());
+        }
         let mut trail = Trail::new();
         let goals = literals.iter().rev().map(|&literal| Goal {
             what: What::Whole(literal.at),
@@ -228,6 +231,16 @@ impl<'a> Expander<'a> {
             stack[before..].reverse();
         }
         Ok(found)
+    }
+
+    /// What `type` alone says, at no charge.
+    fn may_admit(&self, literal: Literal, kind: Type) -> bool {
+        let place = &self.places[literal.at];
+        match place.value {
+            value if place.is_constant => literal.negated || Type::of(value) == kind,
+            Value::Object(schema) => literal.negated || type_admits(schema, kind),
+            _ => true,
+        }
     }
 
     fn whole(
@@ -813,7 +826,7 @@ impl<'a> Expander<'a> {
             _ => {
                 let step = value.as_number().and_then(Decimal::read);
                 let problem = self.problem(goal, "what is no multiple has no bounded form");
-                let too_long = self.problem(goal, "the number is too long to be exact");
+                let too_long = self.problem(goal, "the number has too many digits");
                 let Shape::Number(number) = &mut state.shape else { return Ok(()) };
                 match step {
                     Some(step) if goal.negated => number.no_multiples.push((step, problem)),

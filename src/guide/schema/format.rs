@@ -4,7 +4,7 @@
 //! and `time` leap seconds, which are valid only at 23:59 UTC.
 
 /// Formats that llguidance enforces as their RFC says.
-const OF_LLGUIDANCE: [&str; 6] = ["duration", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+const OF_LLGUIDANCE: [&str; 4] = ["duration", "hostname", "ipv4", "uuid"];
 
 /// What a format becomes.
 pub(super) enum Format {
@@ -26,6 +26,8 @@ pub(super) fn lookup(name: &str) -> Option<Format> {
         "email" => email(),
         "json-pointer" => json_pointer(),
         "relative-json-pointer" => format!("(?:0|[1-9][0-9]*)(?:#|{})", json_pointer()),
+        "ipv6" => ipv6(),
+        "uri" => uri(),
         "uri-reference" => uri_reference(),
         "uri-template" => uri_template(),
         _ => return None,
@@ -40,8 +42,10 @@ pub(super) fn names() -> Vec<&'static str> {
         "time",
         "date-time",
         "email",
+        "ipv6",
         "json-pointer",
         "relative-json-pointer",
+        "uri",
         "uri-reference",
         "uri-template",
     ];
@@ -81,11 +85,13 @@ fn time() -> String {
     format!("{plain}|{}", leaps.join("|"))
 }
 
-/// RFC 5321 `Mailbox`, with a domain and without a quoted local part or an address literal.
+/// RFC 5321 `Mailbox`.
 fn email() -> String {
     let atom = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+";
+    let quoted = r#""(?:[ !\x23-\x5b\x5d-\x7e]|\\[ -\x7e])*""#;
     let label = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
-    format!(r"{atom}(?:\.{atom})*@{label}(?:\.{label})*")
+    let address = format!(r"\[(?:{}|IPv6:{})\]", ipv4(), ipv6());
+    format!(r"(?:{atom}(?:\.{atom})*|{quoted})@(?:{label}(?:\.{label})*|{address})")
 }
 
 /// RFC 6901.
@@ -96,29 +102,52 @@ fn json_pointer() -> String {
 const UNRESERVED_AND_DELIMITERS: &str = r"A-Za-z0-9\-._~!$&'()*+,;=";
 const ENCODED: &str = "%[0-9A-Fa-f]{2}";
 
+/// RFC 3986 `URI`.
+fn uri() -> String {
+    let Uri { authority, absolute, rootless, tail, .. } = Uri::new();
+    format!(r"[A-Za-z][A-Za-z0-9+\-.]*:(?:{authority}|{absolute}|{rootless})?{tail}")
+}
+
 /// RFC 3986 `URI-reference`.
 fn uri_reference() -> String {
-    let one_of = |more: &str| format!("(?:[{UNRESERVED_AND_DELIMITERS}{more}]|{ENCODED})");
-    let (path, name) = (one_of(":@"), one_of(""));
-    let authority = format!(
-        r"//(?:{user}*@)?(?:\[(?:{ip}|[Vv][0-9A-Fa-f]+\.[{UNRESERVED_AND_DELIMITERS}:]+)\]|{name}*)(?::[0-9]*)?(?:/{path}*)*",
-        user = one_of(":"),
-        ip = ipv6()
-    );
-    let absolute = format!("/(?:{path}+(?:/{path}*)*)?");
-    let rootless = format!("{path}+(?:/{path}*)*");
-    let without_scheme = format!("{}+(?:/{path}*)*", one_of("@"));
-    let tail = one_of(":@/?");
-    format!(
-        r"(?:[A-Za-z][A-Za-z0-9+\-.]*:(?:{authority}|{absolute}|{rootless})?|(?:{authority}|{absolute}|{without_scheme})?)(?:\?{tail}*)?(?:\x23{tail}*)?"
-    )
+    let Uri { authority, absolute, without_scheme, tail, .. } = Uri::new();
+    format!("(?:{}|(?:{authority}|{absolute}|{without_scheme})?{tail})", uri())
+}
+
+/// What the expressions of RFC 3986 are put together from.
+struct Uri {
+    authority: String,
+    absolute: String,
+    rootless: String,
+    without_scheme: String,
+    tail: String,
+}
+
+impl Uri {
+    fn new() -> Self {
+        let one_of = |more: &str| format!("(?:[{UNRESERVED_AND_DELIMITERS}{more}]|{ENCODED})");
+        let (path, name, user, after) = (one_of(":@"), one_of(""), one_of(":"), one_of(":@/?"));
+        let future = format!(r"[Vv][0-9A-Fa-f]+\.[{UNRESERVED_AND_DELIMITERS}:]+");
+        let host = format!(r"(?:\[(?:{}|{future})\]|{name}*)", ipv6());
+        Self {
+            authority: format!("//(?:{user}*@)?{host}(?::[0-9]*)?(?:/{path}*)*"),
+            absolute: format!("/(?:{path}+(?:/{path}*)*)?"),
+            rootless: format!("{path}+(?:/{path}*)*"),
+            without_scheme: format!("{}+(?:/{path}*)*", one_of("@")),
+            tail: format!(r"(?:\?{after}*)?(?:\x23{after}*)?"),
+        }
+    }
+}
+
+fn ipv4() -> String {
+    let byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+    format!(r"{byte}(?:\.{byte}){{3}}")
 }
 
 /// RFC 3986 `IPv6address`.
 fn ipv6() -> String {
     let group = "[0-9A-Fa-f]{1,4}";
-    let byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
-    let last = format!(r"(?:{group}:{group}|{byte}(?:\.{byte}){{3}})");
+    let last = format!(r"(?:{group}:{group}|{})", ipv4());
     let mut forms = vec![format!("(?:{group}:){{6}}{last}")];
     for before in 0..=7usize {
         let head = match before {

@@ -189,8 +189,7 @@ impl Writer<'_> {
                 branches.push(branch);
             }
         }
-        let types: Vec<&Value> = branches.iter().filter_map(only_type).collect();
-        if types.len() == Type::ALL.len() {
+        if Type::ALL.iter().all(|kind| branches.iter().any(|branch| is_every(branch, *kind))) {
             return Ok(Map::new());
         }
         match branches.pop() {
@@ -305,10 +304,9 @@ fn of_type(name: &str) -> Map<String, Value> {
     Map::from_iter([("type".to_owned(), json!(name))])
 }
 
-/// The type of a schema that says nothing else.
-fn only_type(schema: &Value) -> Option<&Value> {
-    let schema = schema.as_object()?;
-    schema.get("type").filter(|_| schema.len() == 1)
+/// Whether a branch lets every value of a type through.
+fn is_every(branch: &Value, kind: Type) -> bool {
+    branch.as_object().is_some_and(|branch| branch.len() == 1 && branch.get("type") == Some(&json!(kind.name())))
 }
 
 fn write_end(schema: &mut Map<String, Value>, end: Option<End>, included: &str, excluded: &str) {

@@ -12,6 +12,7 @@ mod language;
 mod lower;
 mod pattern;
 mod plain;
+mod reference;
 mod shape;
 mod walk;
 

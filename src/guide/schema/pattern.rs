@@ -93,6 +93,11 @@ fn escape(out: &mut String, rest: &mut std::iter::Peekable<std::str::Chars<'_>>,
             let letter = rest.next().unwrap_or('@');
             out.push_str(&format!("\\x{:02x}", letter as u32 % 32));
         }
+        'p' | 'P' | 'u' | 'x' | 'k' if rest.peek() == Some(&'{') => {
+            out.extend(['\\', escaped]);
+            let end = rest.clone().position(|next| next == '}').map_or(usize::MAX, |end| end + 1);
+            out.extend(rest.by_ref().take(end));
+        }
         // Anchors, bells and hexadecimal digits of other dialects: `\A`, `\z`, `\a`, `\h`, `\U`.
         'A' | 'z' | 'Z' | 'a' | 'h' | 'U' | '<' | '>' => out.push_str(&format!(r"\p{{no such escape: {escaped}}}")),
         _ => out.extend(['\\', escaped]),
@@ -134,6 +139,8 @@ mod tests {
             (r"^\0$", "\0", true),
             (r"^a-b$", "a-b", true),
             (r"^[+--]$", ",", true),
+            (r"^\p{Letter}+$", "é", true),
+            (r"^\u0041\u{42}$", "AB", true),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text:?}");
         }

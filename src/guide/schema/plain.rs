@@ -10,10 +10,7 @@ use super::shape::{
     ArrayShape, Case, Contains, Decimal, End, Key, Literal, Named, NumberShape, ObjectShape, Plain, Shape, SomeKey,
     TextShape, Type,
 };
-use crate::guide::GuideError;
-
-/// Distinct patterns of one object whose overlaps are told apart: 2^6 sets of keys.
-const MAX_KEY_PATTERNS: usize = 6;
+use crate::guide::{GuideConfig, GuideError};
 
 impl Expander<'_> {
     /// Every plain case in which all of `key` holds for a value of one type; cases that cannot hold are left out where
@@ -26,7 +23,7 @@ impl Expander<'_> {
                 Shape::Null => cases.push(Case { plain: Plain::Null, problem: None }),
                 Shape::Boolean([false, false]) => {}
                 Shape::Boolean(values) => cases.push(Case { plain: Plain::Boolean(values), problem: None }),
-                Shape::Number(number) => plain_numbers(number, &mut cases),
+                Shape::Number(number) => plain_numbers(number, self.config, &mut cases),
                 Shape::String(text) => self.plain_text(text, &mut cases)?,
                 Shape::Array(array) => self.plain_arrays(array, &mut cases)?,
                 Shape::Object(object) => self.plain_objects(object, &mut cases)?,
@@ -622,51 +619,75 @@ impl Expander<'_> {
         languages: &[Rc<Language>],
         filters: &[Language],
     ) -> Result<Option<Vec<Open>>, GuideError> {
-        if patterns.len() > MAX_KEY_PATTERNS {
-            return Ok(None);
+        if let Some(open) = self.apart(object, patterns, languages, filters) {
+            return Ok(Some(open));
+        }
+        let Some(whole) = self.within(Language::all(), filters) else { return Ok(None) };
+        let mut sets: Vec<(Language, Vec<Rc<str>>)> = vec![(whole, Vec::new())];
+        for (pattern, other) in patterns.iter().zip(languages) {
+            let outside = (**other).clone().complement();
+            let mut split = Vec::new();
+            for (language, inside) in sets {
+                self.charge(1)?;
+                let Some(out) = language.intersection(&outside, self.bounds) else { return Ok(None) };
+                let Some(both) = language.intersection(other, self.bounds) else { return Ok(None) };
+                let with = inside.iter().chain([pattern]).map(Rc::clone).collect();
+                split.extend([(out, inside), (both, with)].into_iter().filter(|(language, _)| !language.is_empty()));
+            }
+            sets = split;
+            if sets.len() > self.config.max_key_sets {
+                return Ok(None);
+            }
         }
         let mut open = Vec::new();
-        for set in 0..1usize << patterns.len() {
-            self.charge(1)?;
-            let mut language = Language::all();
-            let mut inside = Vec::new();
-            for (idx, (pattern, other)) in patterns.iter().zip(languages).enumerate() {
-                let is_inside = set >> idx & 1 == 1;
-                let other = if is_inside { (**other).clone() } else { (**other).clone().complement() };
-                let Some(both) = language.intersection(&other, self.bounds) else { return Ok(None) };
-                language = both;
-                if is_inside {
-                    inside.push(Rc::clone(pattern));
-                }
-            }
-            for filter in filters {
-                let Some(both) = language.intersection(filter, self.bounds) else { return Ok(None) };
-                language = both;
-            }
-            if language.is_empty() {
-                continue;
-            }
+        for (language, inside) in sets {
             let value = value_of(object, None, &inside);
-            let needs_pattern = !inside.is_empty() || !filters.is_empty();
-            let only = set.trailing_zeros() as usize;
-            let is_whole = set.count_ones() == 1
-                && filters.is_empty()
-                && is_anchored_at_ends(&inside[0])
-                && languages.iter().enumerate().all(|(idx, other)| {
-                    let both = languages[only].intersection(other, self.bounds);
-                    idx == only || both.is_some_and(|both| both.is_empty())
-                });
-            let pattern = match (needs_pattern, is_whole) {
-                (false, _) => None,
-                (true, true) => Some(inside[0].to_string()),
-                (true, false) => match language.to_pattern(self.bounds) {
-                    Some(pattern) => Some(pattern),
-                    None => return Ok(None),
-                },
+            let pattern = if inside.is_empty() && filters.is_empty() {
+                None
+            } else {
+                let Some(pattern) = language.to_pattern(self.bounds) else { return Ok(None) };
+                Some(pattern)
             };
             open.push(Open { inside, pattern, value });
         }
         Ok(Some(open))
+    }
+
+    fn within(&self, language: Language, filters: &[Language]) -> Option<Language> {
+        filters.iter().try_fold(language, |language, filter| language.intersection(filter, self.bounds))
+    }
+
+    /// The sets of keys where no two patterns match one key: each pattern stays as it is written.
+    fn apart(
+        &self,
+        object: &ObjectShape,
+        patterns: &[Rc<str>],
+        languages: &[Rc<Language>],
+        filters: &[Language],
+    ) -> Option<Vec<Open>> {
+        let are_apart = languages.iter().enumerate().all(|(idx, language)| {
+            languages[..idx]
+                .iter()
+                .all(|other| language.intersection(other, self.bounds).is_some_and(|both| both.is_empty()))
+        });
+        if !filters.is_empty() || !are_apart || !patterns.iter().all(|pattern| is_anchored_at_ends(pattern)) {
+            return None;
+        }
+        let mut open: Vec<Open> = patterns
+            .iter()
+            .zip(languages)
+            .filter(|(_, language)| !language.is_empty())
+            .map(|(pattern, _)| {
+                let inside = vec![Rc::clone(pattern)];
+                let value = value_of(object, None, &inside);
+                Open { inside, pattern: Some(pattern.to_string()), value }
+            })
+            .collect();
+        let everything = languages.iter().any(|language| (**language).clone().complement().is_empty());
+        if !everything {
+            open.push(Open { inside: Vec::new(), pattern: None, value: value_of(object, None, &[]) });
+        }
+        Some(open)
     }
 }
 
@@ -746,7 +767,7 @@ fn plain_object(named: Vec<Named>, keys: &Keys, min_open: u64, max_open: Option<
 }
 
 /// Ranges, points and steps of numbers, with every point taken out.
-fn plain_numbers(mut number: NumberShape, cases: &mut Vec<Case>) {
+fn plain_numbers(mut number: NumberShape, config: &GuideConfig, cases: &mut Vec<Case>) {
     if let Some(values) = number.values.take() {
         let mut problem = None;
         let left: Vec<Value> = values
@@ -772,14 +793,14 @@ fn plain_numbers(mut number: NumberShape, cases: &mut Vec<Case>) {
     let mut steps = number.multiples.iter().copied();
     let one = number.is_integer.then_some(Decimal { digits: 1, places: 0 });
     let multiple = steps.next().and_then(|first| one.into_iter().chain(steps).try_fold(first, Decimal::lcm));
-    let multiple_value = multiple.and_then(Decimal::to_json);
+    let multiple_value = multiple.filter(|step| step.digits <= config.max_multiple).and_then(Decimal::to_json);
     if multiple_value.is_none() && !number.multiples.is_empty() {
         problem = number.too_long.clone();
     }
     let mut ranges = vec![(number.min, number.max)];
     if let Some(unbounded) = number.is_fraction.clone() {
         match (number.min, number.max) {
-            (Some(min), Some(max)) if max.at - min.at <= 64.0 => {
+            (Some(min), Some(max)) if max.at - min.at <= config.max_schema_members as f64 => {
                 let first = min.at.floor();
                 ranges = (0..(max.at - first).ceil() as usize + 1)
                     .map(|step| first + step as f64)

@@ -9,6 +9,7 @@ use llguidance::regex_to_lark;
 use serde_json::{Map, Value};
 
 use super::pattern::from_ecma;
+use super::reference::Resources;
 use super::{escape, format, invalid};
 use crate::guide::{GuideConfig, GuideError, regex};
 
@@ -125,6 +126,7 @@ pub(super) struct Walk<'a> {
     root: &'a Value,
     config: &'a GuideConfig,
     dialect: Dialect,
+    resources: Resources,
     seen: HashSet<String>,
     num_refs: usize,
     pub(super) located: Vec<Located>,
@@ -153,6 +155,7 @@ impl<'a> Walk<'a> {
             root,
             config,
             dialect,
+            resources: Resources::of(root),
             seen: HashSet::new(),
             num_refs: 0,
             located: Vec::new(),
@@ -203,7 +206,7 @@ impl<'a> Walk<'a> {
         if let Some((_, hint)) = REFUSED.iter().chain(lowered).find(|(refused, _)| *refused == keyword) {
             return Err(self.unsupported(pointer, keyword, hint));
         }
-        if SINCE.iter().any(|(since, draft)| *since == keyword && self.draft_number() < *draft) && keyword != "$defs" {
+        if SINCE.iter().any(|(since, draft)| *since == keyword && self.resources.draft < *draft) && keyword != "$defs" {
             return Err(self.unsupported(
                 pointer,
                 keyword,
@@ -219,7 +222,11 @@ impl<'a> Walk<'a> {
                 &format!("it says nothing without `{other}`; leave it out"),
             ));
         }
-        let is_lost = schema.contains_key("$ref") && self.draft_number() < 2019 && self.dialect == Dialect::Lowered;
+        if self.resources.draft < 2019 && ["contentEncoding", "contentMediaType"].contains(&keyword) {
+            let hint = "its draft lets validators assert it, and a mask cannot; leave it out, or name a later draft";
+            return Err(self.unsupported(pointer, keyword, hint));
+        }
+        let is_lost = schema.contains_key("$ref") && self.resources.draft < 2019 && self.dialect == Dialect::Lowered;
         if is_lost && !SILENT.contains(&keyword) {
             let hint = "its draft ignores what stands beside `$ref`; put both into `allOf`, or name a later draft";
             return Err(self.unsupported(pointer, keyword, hint));
@@ -230,11 +237,6 @@ impl<'a> Walk<'a> {
     fn keyword(&mut self, frame: &Frame<'a>, pointer: &str, keyword: &str, value: &'a Value) -> Result<(), GuideError> {
         match keyword {
             "$schema" => self.draft(pointer, value),
-            "$id" | "id"
-                if !frame.pointer.is_empty() && value.is_string() && (keyword == "$id" || self.is_draft_4()) =>
-            {
-                Err(self.unsupported(pointer, keyword, "only the root may have an identifier"))
-            }
             "$ref" => self.reference(frame, pointer, value),
             "allOf" | "anyOf" | "oneOf" | "prefixItems" => self.children_of_array(frame, pointer, value),
             "items" if value.is_array() => self.children_of_array(frame, pointer, value),
@@ -451,7 +453,7 @@ impl<'a> Walk<'a> {
         let Some(reference) = value.as_str() else {
             return Err(invalid(self.part, pointer, "a reference is a string"));
         };
-        let Some(target) = self.resolve(reference) else {
+        let Some(target) = self.resources.resolve(&frame.pointer, reference) else {
             let (keyword, why) = ("$ref", "it leads nowhere in this schema, and references are never fetched");
             return Err(self.unsupported(pointer, keyword, why));
         };
@@ -469,21 +471,6 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The JSON pointer that a reference stands for, if it stays in this document.
-    fn resolve(&self, reference: &str) -> Option<String> {
-        let id = self.root.get("$id").and_then(Value::as_str).unwrap_or_default().trim_end_matches('#');
-        let fragment = match reference.split_once('#') {
-            Some((base, fragment)) if base.is_empty() || base == id => fragment,
-            None if reference == id && !id.is_empty() => "",
-            _ => return None,
-        };
-        let fragment = percent_decode(fragment)?;
-        if fragment.is_empty() || fragment.starts_with('/') {
-            return Some(fragment);
-        }
-        find_anchor(self.root, &fragment)
-    }
-
     fn draft(&self, pointer: &str, value: &Value) -> Result<(), GuideError> {
         match value.as_str() {
             Some(draft) if pointer == "/$schema" && DRAFTS.contains(&draft.trim_end_matches('#')) => Ok(()),
@@ -494,17 +481,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// 4, 6, 7, 2019 or 2020, which is assumed where none is named.
-    fn draft_number(&self) -> u32 {
-        let named = self.root.get("$schema").and_then(Value::as_str).unwrap_or("2020-12");
-        let drafts = [("draft-04", 4), ("draft-06", 6), ("draft-07", 7), ("2019-09", 2019)];
-        drafts.iter().find(|(name, _)| named.contains(name)).map_or(2020, |(_, number)| *number)
-    }
-
-    fn is_draft_4(&self) -> bool {
-        self.draft_number() == 4
-    }
-
     pub(super) fn unsupported(&self, pointer: &str, keyword: &str, message: &str) -> GuideError {
         GuideError::UnsupportedSchema {
             part: self.part.to_owned(),
@@ -513,42 +489,6 @@ impl<'a> Walk<'a> {
             message: message.to_owned(),
         }
     }
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let [high, low, tail @ ..] = rest else { return None };
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-        rest = tail;
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn find_anchor(root: &Value, anchor: &str) -> Option<String> {
-    let mut stack = vec![(String::new(), root)];
-    while let Some((pointer, value)) = stack.pop() {
-        match value {
-            Value::Object(members) => {
-                if members.get("$anchor").and_then(Value::as_str) == Some(anchor) {
-                    return Some(pointer);
-                }
-                stack.extend(members.iter().map(|(name, value)| (format!("{pointer}/{}", escape(name)), value)));
-            }
-            Value::Array(items) => {
-                stack.extend(items.iter().enumerate().map(|(idx, value)| (format!("{pointer}/{idx}"), value)));
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 /// A count, also one that is written with a point, as JSON Schema allows.
