@@ -52,6 +52,7 @@ step_licences() {
 step_data() {
   scripts/fetch_model.sh smollm2
   scripts/fetch_tokenizers.sh
+  scripts/fetch_json_schema_suite.sh
 }
 
 step_clippy() {

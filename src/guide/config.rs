@@ -27,6 +27,18 @@ pub struct GuideConfig {
     pub max_schema_members: usize,
     /// Distinct targets of references in a schema. Default 4,096.
     pub max_refs: usize,
+    /// Cases that the keywords of a schema make together, such as the branches of `anyOf` beside those of an `if`.
+    /// Default 50,000, about 0.5 s.
+    pub max_schema_expansion: usize,
+    /// A `multipleOf` as an integer, its decimal places taken away. Default 10,000; it is the number of states of an
+    /// automaton, and 100 million would take 4 GB.
+    pub max_multiple: u64,
+    /// States of the automaton of patterns that are complemented or compared. Default 2,000, about 10 ms.
+    pub max_pattern_states: usize,
+    /// Sets of keys that overlapping `patternProperties` of one object make. Default 64; each is a pattern of its own.
+    pub max_key_sets: usize,
+    /// Levels of items and members down which branches of `oneOf` are looked at to tell them apart. Default 3.
+    pub max_disjoint_depth: usize,
     /// References followed one from another in a schema. Default 256; each costs about 10 KB of compile stack.
     pub max_ref_chain: usize,
     /// Rules reached one from another in a grammar. Default 512; each costs about 10 KB of compile stack.
@@ -129,6 +141,11 @@ impl Default for GuideConfig {
             max_json_whitespace: 1_000,
             max_schema_members: 2_000,
             max_refs: 4_096,
+            max_schema_expansion: 50_000,
+            max_multiple: 10_000,
+            max_pattern_states: 2_000,
+            max_key_sets: 64,
+            max_disjoint_depth: 3,
             max_ref_chain: 256,
             max_rule_chain: 512,
             max_rules: 5_000,

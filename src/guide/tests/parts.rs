@@ -434,8 +434,10 @@ fn what_is_not_enforced_is_refused_by_name() {
 #[test]
 fn a_schema_keyword_that_cannot_be_masked_is_refused_with_its_place() {
     let cases = [
-        (json!({"not": {}}), "/not", "not"),
-        (json!({"properties": {"a/b": {"contains": {}}}}), "/properties/a~1b/contains", "contains"),
+        (json!({"not": {"type": "integer"}}), "/not", "not"),
+        (json!({"not": {"multipleOf": 3}}), "/not", "not"),
+        (json!({"if": {"minimum": 1, "type": "integer"}, "then": {"const": 1}}), "/if", "if"),
+        (json!({"properties": {"a/b": {"contains": {"const": 1}}}}), "/properties/a~1b/contains", "contains"),
         (
             json!({"$defs": {"x": {"uniqueItems": true}}, "items": {"$ref": "#/$defs/x"}}),
             "/$defs/x/uniqueItems",
@@ -457,10 +459,20 @@ fn a_schema_keyword_that_cannot_be_masked_is_refused_with_its_place() {
         (json!({"pattern": r"\bx"}), "/pattern", "pattern"),
         (json!({"x-guidance": {"lenient": true}}), "/x-guidance", "x-guidance"),
         (
-            json!({"properties": {"a": {"properties": {"b": {}}, "minProperties": 1}}}),
+            json!({"properties": {"a": {"properties": {"b": {}}, "minProperties": 2}}}),
             "/properties/a/minProperties",
-            "min/maxProperties",
+            "minProperties",
         ),
+        (json!({"anyOf": [{}, {}], "unevaluatedItems": false}), "/unevaluatedItems", "unevaluatedItems"),
+        (json!({"then": {}}), "/then", "then"),
+        (
+            json!({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/a", "minimum": 1, "definitions": {"a": {}}}),
+            "/minimum",
+            "minimum",
+        ),
+        (json!({"nullable": true}), "/nullable", "nullable"),
+        (json!({"minimum": 9_007_199_254_740_993u64}), "/minimum", "minimum"),
+        (json!({"$defs": {"a": {"not": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}), "/$defs/a/not", "not"),
         (json!({"type": "object", "minProperties": 2}), "/minProperties", "minProperties"),
         (json!({"$schema": "http://example.com/"}), "/$schema", "$schema"),
     ];
@@ -487,6 +499,9 @@ fn a_schema_keyword_that_cannot_be_masked_is_refused_with_its_place() {
         json!({"enum": []}),
         json!({"allOf": [{"type": "string"}, {"type": "integer"}]}),
         json!({"$ref": "#"}),
+        json!({"not": {}}),
+        json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
+        json!({"type": "string", "pattern": "^a", "not": {"pattern": "a"}}),
     ] {
         let error = refusal(&BYTES, json!({"json_schema": schema}));
         assert!(matches!(error, GuideError::Unsatisfiable { .. }), "{schema}: {error:?}");
