@@ -3,12 +3,13 @@
 //! Literals of one IR become one Aho-Corasick automaton for each spelling rule; patterns and whole words become one
 //! `absent` automaton. Both are walked byte by byte, so a text is caught across any number of tokens.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use super::automaton::RawDfa;
-use super::{GuideConfig, GuideError, regex};
+use super::{GuideConfig, GuideError, classes, regex};
 use crate::constraint::{ForbiddenText, MatchMode, Scope, TextOrRegex};
 
 /// Compiles the forbidden text of one IR that has this scope.
@@ -25,6 +26,10 @@ pub(crate) fn compile(
     let num_bytes = texts.iter().flat_map(|text| [&text.text, &text.regex]).flatten().map(String::len).sum();
     GuideError::check_size(part, "bytes of the texts", num_bytes, config.max_forbidden_bytes)?;
 
+    let class_chars = Cell::new(0);
+    for pattern in texts.iter().filter_map(|text| text.regex.as_deref()) {
+        classes::charge(part, pattern, false, &class_chars, config)?;
+    }
     let mut literals: [Vec<&str>; 2] = [Vec::new(), Vec::new()];
     let mut patterns = Vec::new();
     for (idx, text) in texts.iter().enumerate().filter(|(_, text)| text.scope == scope) {

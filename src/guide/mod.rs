@@ -9,6 +9,7 @@
 //! a part is quietly dropped. What cannot be enforced is refused by name.
 
 mod automaton;
+mod classes;
 mod compiled;
 mod config;
 mod ebnf;

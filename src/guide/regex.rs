@@ -10,10 +10,11 @@ use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Dot, Hir, HirKind, Look, Repetition};
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::automaton::RawDfa;
-use super::{GuideConfig, GuideError};
+use super::{GuideConfig, GuideError, classes};
 use crate::constraint::{MatchMode, RegexGroup};
 
 /// What a regex group was compiled to.
@@ -30,6 +31,10 @@ pub(crate) enum CompiledGroup {
 /// [`GuideError::InvalidRegex`], [`GuideError::TooLarge`].
 pub(crate) fn compile_group(part: &str, group: &RegexGroup, config: &GuideConfig) -> Result<CompiledGroup, GuideError> {
     GuideError::check_size(part, "number of patterns", group.any_of.len(), config.max_forbidden_texts)?;
+    let class_chars = Cell::new(0);
+    for pattern in &group.any_of {
+        classes::charge(part, &pattern.pattern, pattern.flags.contains('x'), &class_chars, config)?;
+    }
     let mut alternatives = Vec::with_capacity(group.any_of.len());
     for (idx, pattern) in group.any_of.iter().enumerate() {
         let place = format!("{part}.any_of[{idx}]");
@@ -56,6 +61,7 @@ pub(crate) fn compile_group(part: &str, group: &RegexGroup, config: &GuideConfig
 pub(crate) fn parse(part: &str, pattern: &str, flags: &str, config: &GuideConfig) -> Result<Hir, GuideError> {
     let invalid = |offset, message: String| GuideError::InvalidRegex { part: part.to_owned(), offset, message };
     GuideError::check_size(part, "bytes of the pattern", pattern.len(), config.max_regex_bytes)?;
+    classes::charge(part, pattern, flags.contains('x'), &Cell::new(0), config)?;
     let mut builder = regex_syntax::ParserBuilder::new();
     builder.utf8(false);
     for flag in flags.chars() {
@@ -157,13 +163,17 @@ fn determinize(part: &str, hir: &Hir, config: &GuideConfig) -> Result<dense::DFA
         )
         .build_from_hir(hir)
         .map_err(|error| if error.size_limit().is_some() { too_large() } else { invalid(error.to_string()) })?;
+    // Each state of the table is made by walking through the states of the NFA.
+    let num_states = config.max_regex_work / nfa.states().len().max(1) as u64;
+    let row_bytes = 4 * nfa.byte_classes().alphabet_len().next_power_of_two();
+    let table_bytes = usize::try_from(num_states).unwrap_or(usize::MAX).saturating_mul(row_bytes);
     dense::Builder::new()
         .configure(
             dense::Config::new()
                 .match_kind(MatchKind::All)
                 .start_kind(StartKind::Anchored)
                 .accelerate(false)
-                .dfa_size_limit(Some(budget))
+                .dfa_size_limit(Some(budget.min(table_bytes)))
                 .determinize_size_limit(Some(budget)),
         )
         .build_from_nfa(&nfa)

@@ -5,13 +5,14 @@
 //! bounded, keywords that assert something and cannot be enforced are refused with a JSON pointer, and white space and
 //! escapes are narrowed.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use llguidance::regex_to_lark;
 use serde_json::{Map, Value, json};
 
 use super::structural::Rejection;
-use super::{GuideConfig, GuideError, regex};
+use super::{GuideConfig, GuideError, classes, regex};
 use crate::constraint::JsonWhitespace;
 
 /// A schema that has passed every check of ours, as Lark source.
@@ -184,6 +185,8 @@ struct Walk<'a> {
     config: &'a GuideConfig,
     seen: HashSet<String>,
     num_refs: usize,
+    /// Characters in the classes of all patterns so far.
+    class_chars: Cell<u64>,
     located: Vec<Located>,
     no_ops: Vec<(String, &'static str)>,
     /// Whether some object has named properties and open ones beside them.
@@ -205,6 +208,7 @@ impl<'a> Walk<'a> {
             config,
             seen: HashSet::new(),
             num_refs: 0,
+            class_chars: Cell::new(0),
             located: Vec::new(),
             no_ops: Vec::new(),
             open_objects: false,
@@ -353,7 +357,9 @@ impl<'a> Walk<'a> {
     fn check_pattern(&self, pointer: &str, pattern: &str) -> Result<(), GuideError> {
         let place = format!("{}#{pointer}", self.part);
         GuideError::check_size(&place, "bytes of the pattern", pattern.len(), self.config.max_regex_bytes)?;
-        let hir = regex_syntax::parse(&regex_to_lark(pattern, "dw"))
+        let pattern = regex_to_lark(pattern, "dw");
+        classes::charge(&place, &pattern, false, &self.class_chars, self.config)?;
+        let hir = regex_syntax::parse(&pattern)
             .map_err(|error| self.unsupported(pointer, "pattern", &regex::syntax_message(&error).1))?;
         regex::check_repetition(&place, &hir, self.config)?;
         if hir.properties().look_set().contains_word() {
