@@ -86,6 +86,8 @@ step_planted() {
 step_e2e() {
   cargo nextest run --locked --release --no-run
   python3 scripts/e2e.py --server "$target/release/ananke-serve"
+  "$target/release/examples/hostile" --server "$target/release/ananke-serve" --count 400 --probe \
+    --log "$target/check/hostile.log" --server-log "$target/check/hostile-server.log"
 }
 
 # --- tools ---

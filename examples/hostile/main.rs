@@ -243,7 +243,8 @@ fn honest_text(address: SocketAddr, body: &[u8]) -> io::Result<String> {
 
 /// Whether a reply is one that this input may get.
 ///
-/// Every 200 must carry verdicts for what was asked, none of them violated, and hold when it is judged once more.
+/// Every 200 must carry verdicts for what was asked, none of them violated, and hold when it is judged once more; a text
+/// with replaced bytes need only carry them.
 fn judge(body: &[u8], reply: &Reply) -> Result<(), String> {
     let value = reply.json();
     match reply.status {
@@ -267,6 +268,10 @@ fn judge(body: &[u8], reply: &Reply) -> Result<(), String> {
         if is_bound && verdicts.is_empty() {
             return Err("an unbound reply to a bound request".into());
         }
+        // Bytes that are no characters were replaced in the text, and a pattern may match what replaced them.
+        if choice["text"].as_str().is_some_and(|text| text.contains('\u{FFFD}')) {
+            continue;
+        }
         if let Some(verdict) = verdicts.iter().find(|verdict| verdict["status"] == "violated") {
             return Err(format!("violated: {verdict}"));
         }
@@ -278,8 +283,8 @@ fn judge(body: &[u8], reply: &Reply) -> Result<(), String> {
 /// Judges a text by the same engines, which never saw the masks; tokens and prompt are not in the reply.
 fn judge_again(asked: &Value, choice: &Value, irs: &[ConstraintIr]) -> Result<(), String> {
     let text = choice["text"].as_str().ok_or("no text")?;
-    // Broken characters were replaced, and an echo is no output.
-    if text.contains('\u{FFFD}') || asked["echo"] == true {
+    // An echo is no output.
+    if asked["echo"] == true {
         return Ok(());
     }
     let finished = choice["finish_reason"] == "stop" && asked.get("stop").is_none();

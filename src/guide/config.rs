@@ -55,6 +55,12 @@ pub struct GuideConfig {
     /// Memory while one regular expression is made into a table, an eighth of it for sets of NFA states. Default 16 MiB,
     /// at most about 0.5 s; past it the automaton is built lazily.
     pub max_regex_build_bytes: usize,
+    /// Characters that the classes of one group's, grammar's or schema's patterns name, counted before any is expanded.
+    /// Default 50,000,000, which is 350 times `\w`; folding their case takes about 0.5 s.
+    pub max_regex_class_chars: u64,
+    /// States of a table times states of the expression it is made from. Default 20,000,000, about 1 s: nested optional
+    /// repetitions take a walk through the whole expression for each state.
+    pub max_regex_work: u64,
     /// Transition table of one automaton. Default 64 MiB, about 10,000 forbidden words.
     pub max_automaton_bytes: usize,
     /// States of the product of several automata; above it they stay apart. Default 20,000, about 20 ms.
@@ -153,6 +159,8 @@ impl Default for GuideConfig {
             max_repetition: 20_000,
             max_regex_bytes: 32 << 10,
             max_regex_build_bytes: 16 << 20,
+            max_regex_class_chars: 50_000_000,
+            max_regex_work: 20_000_000,
             max_automaton_bytes: 64 << 20,
             max_product_states: 20_000,
             mask_cache_bytes: 32 << 20,

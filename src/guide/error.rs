@@ -203,6 +203,7 @@ impl GuideError {
             | Self::OtherVocabulary { part, .. }
             | Self::NotAllowed { part, .. }
             | Self::LimitExceeded { part }
+            | Self::Aborted { part }
             | Self::Internal { part, .. } => *part = name(part),
             Self::Unsatisfiable { parts } | Self::DeadEnd { parts, .. } => {
                 parts.iter_mut().for_each(|part| *part = name(part));

@@ -4,13 +4,14 @@
 //! borders; patterns become one `absent` automaton. All are walked byte by byte, so a text is caught across any number
 //! of tokens.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, ClassUnicodeRange, Hir, HirKind, Repetition};
 
 use super::automaton::RawDfa;
 use super::regex::CompiledGroup;
-use super::{GuideConfig, GuideError, regex};
+use super::{GuideConfig, GuideError, classes, regex};
 use crate::constraint::{ForbiddenText, MatchMode, Scope, TextOrRegex};
 
 /// Compiles the forbidden text of one IR that has this scope.
@@ -27,6 +28,10 @@ pub(crate) fn compile(
     let num_bytes = texts.iter().flat_map(|text| [&text.text, &text.regex]).flatten().map(String::len).sum();
     GuideError::check_size(part, "bytes of the texts", num_bytes, config.max_forbidden_bytes)?;
 
+    let class_chars = Cell::new(0);
+    for pattern in texts.iter().filter_map(|text| text.regex.as_deref()) {
+        classes::charge(part, pattern, false, &class_chars, config)?;
+    }
     let mut literals: [[Vec<&str>; 2]; 2] = Default::default();
     let mut patterns = Vec::new();
     for (idx, text) in texts.iter().enumerate().filter(|(_, text)| text.scope == scope) {

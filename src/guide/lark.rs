@@ -4,6 +4,7 @@
 //! library recurses without a limit, and refuses what the library would take and not mean: token ids, options it
 //! does not know, lazy repetitions, stop strings that are cut from the output, and schemas that are not checked.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use regex_syntax::hir::{Class, Hir, HirKind};
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::ebnf::place;
 use super::structural::Rejection;
-use super::{GuideConfig, GuideError, regex, schema};
+use super::{GuideConfig, GuideError, classes, regex, schema};
 
 /// Checks a grammar and makes it ready to be compiled: without forcing, and starting at `start`.
 ///
@@ -19,7 +20,7 @@ use super::{GuideConfig, GuideError, regex, schema};
 /// [`GuideError::InvalidGrammar`] with line and column, [`GuideError::TooLarge`], [`GuideError::UnsupportedSchema`] for
 /// a schema inside.
 pub(crate) fn check(part: &str, source: &str, start: Option<&str>, config: &GuideConfig) -> Result<String, GuideError> {
-    let checker = Checker { part, source, config };
+    let checker = Checker { part, source, config, class_chars: Cell::new(0) };
     let lexemes = checker.scan()?;
     checker.brackets(&lexemes)?;
     checker.items(&lexemes)?;
@@ -36,7 +37,7 @@ pub(crate) fn check(part: &str, source: &str, start: Option<&str>, config: &Guid
 /// # Errors
 /// As [`check`], which has read the source before.
 pub(crate) fn may_write(part: &str, source: &str, c: char, config: &GuideConfig) -> Result<bool, GuideError> {
-    let lexemes = Checker { part, source, config }.scan()?;
+    let lexemes = Checker { part, source, config, class_chars: Cell::new(0) }.scan()?;
     Ok(lexemes.iter().any(|lexeme| match (lexeme.kind, lexeme.text) {
         (Kind::String, text) => string_may_hold(text, c),
         (Kind::Regex, text) => regex_may_hold(text, c),
@@ -126,6 +127,8 @@ struct Checker<'a> {
     part: &'a str,
     source: &'a str,
     config: &'a GuideConfig,
+    /// Characters in the classes of all patterns so far.
+    class_chars: Cell<u64>,
 }
 
 impl<'a> Checker<'a> {
@@ -300,6 +303,7 @@ impl<'a> Checker<'a> {
         GuideError::check_size(self.part, "bytes of a pattern", pattern.len(), self.config.max_regex_bytes)?;
         let flags = flags.replace(['l', 'u'], "");
         let whole = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
+        classes::charge(self.part, &whole, false, &self.class_chars, self.config)?;
         let hir = regex_syntax::parse(&whole).map_err(|error| {
             let (offset, message) = regex::syntax_message(&error);
             let inside = offset.saturating_sub(whole.len() - pattern.len()).min(pattern.len());

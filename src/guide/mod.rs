@@ -10,6 +10,7 @@
 
 mod automaton;
 mod chars;
+mod classes;
 mod clock;
 mod compiled;
 mod config;

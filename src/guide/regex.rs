@@ -10,13 +10,14 @@ use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Dot, Hir, HirKind, Look, Repetition};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::automaton::RawDfa;
 use super::lazy::LazyDfa;
 use super::look_around::{self, Condition, Split};
-use super::{GuideConfig, GuideError};
+use super::{GuideConfig, GuideError, classes};
 use crate::constraint::{MatchMode, RegexGroup};
 
 /// What a regex group was compiled to.
@@ -54,6 +55,7 @@ pub(crate) fn compile_group(
 ) -> Result<Vec<CompiledGroup>, GuideError> {
     GuideError::check_size(part, "number of patterns", group.any_of.len(), config.max_forbidden_texts)?;
     let mode = group.match_mode;
+    let class_chars = Cell::new(0);
     let mut alternatives = Vec::with_capacity(group.any_of.len());
     let mut automata = Vec::new();
     for (idx, pattern) in group.any_of.iter().enumerate() {
@@ -61,6 +63,8 @@ pub(crate) fn compile_group(
         GuideError::check_size(&place, "bytes of the pattern", pattern.pattern.len(), config.max_regex_bytes)?;
         let Split { pieces, conditions } = look_around::split(&place, &pattern.pattern, &pattern.flags, mode)?;
         let read = |piece: Range<usize>| {
+            let ignores_space = pattern.flags.contains('x');
+            classes::charge(&place, &pattern.pattern[piece.clone()], ignores_space, &class_chars, config)?;
             let hir = parse(&place, &pattern.pattern[piece.clone()], &pattern.flags, config);
             hir.map_err(|error| error.moved_by(piece.start))
         };
@@ -92,6 +96,7 @@ pub(crate) fn compile_group(
 pub(crate) fn parse(part: &str, pattern: &str, flags: &str, config: &GuideConfig) -> Result<Hir, GuideError> {
     let invalid = |offset, message: String| GuideError::InvalidRegex { part: part.to_owned(), offset, message };
     GuideError::check_size(part, "bytes of the pattern", pattern.len(), config.max_regex_bytes)?;
+    classes::charge(part, pattern, flags.contains('x'), &Cell::new(0), config)?;
     let mut builder = regex_syntax::ParserBuilder::new();
     builder.utf8(false);
     for flag in flags.chars() {
@@ -193,13 +198,17 @@ fn determinize(part: &str, hir: &Hir, config: &GuideConfig) -> Result<dense::DFA
         )
         .build_from_hir(hir)
         .map_err(|error| if error.size_limit().is_some() { too_large() } else { invalid(error.to_string()) })?;
+    // Each state of the table is made by walking through the states of the NFA.
+    let num_states = config.max_regex_work / nfa.states().len().max(1) as u64;
+    let row_bytes = 4 * nfa.byte_classes().alphabet_len().next_power_of_two();
+    let table_bytes = usize::try_from(num_states).unwrap_or(usize::MAX).saturating_mul(row_bytes);
     dense::Builder::new()
         .configure(
             dense::Config::new()
                 .match_kind(MatchKind::All)
                 .start_kind(StartKind::Anchored)
                 .accelerate(false)
-                .dfa_size_limit(Some(budget))
+                .dfa_size_limit(Some(budget.min(table_bytes)))
                 // Sets of many states fill this slowly: 2,500 alternatives would take 4 s to fill all of the budget.
                 .determinize_size_limit(Some(budget / 8)),
         )

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::constraint_cache::ConstraintCache;
+use super::constraint_cache::{ConstraintCache, Found, Refusal as Failure};
 use super::splitter::Splitter;
-use super::{ConstraintIr, Error};
+use super::{ConstraintIr, Error, MazeConfig};
 use crate::constraint::Digest;
 use crate::guide::{CompiledConstraint, Guide, GuideConfig, GuideError, Matcher, is_allowed, num_words};
 use crate::kernels::sampling::uniform;
@@ -82,7 +82,9 @@ impl Judge {
     pub fn new(tokenizer: Tokenizer, config: JudgeConfig) -> Result<Self, Error> {
         let guide = Guide::new(tokenizer.vocabulary().clone(), config.guide)?;
         let splitter = Splitter::new(tokenizer.vocabulary().clone());
-        let constraints = ConstraintCache::new(config.num_cached_constraints_max);
+        let bounds =
+            MazeConfig { num_cached_constraints_max: config.num_cached_constraints_max, ..MazeConfig::default() };
+        let constraints = ConstraintCache::new(&bounds);
         Ok(Self { tokenizer, guide, splitter, constraints, text_bytes_max: config.text_bytes_max })
     }
 
@@ -99,7 +101,7 @@ impl Judge {
         if size > limit {
             return Err(Error::TextTooLarge { size, limit });
         }
-        let compiled = self.constraints.get_or_compile(Digest::of_value(irs), || Ok(self.guide.compile(irs)?))?;
+        let compiled = self.compile(irs)?;
         let canonical = self.canonical_split(text);
         let tokens = canonical.as_deref().unwrap_or_default();
         let output = Output { text: text.as_bytes(), tokens, prompt: b"", finished: true };
@@ -111,6 +113,20 @@ impl Judge {
         // A limit of tokens binds the split that is most likely, not every split.
         let random_split = walker.walk(random.as_deref(), usize::MAX);
         Ok(Judged { canonical, random_split, verdicts })
+    }
+
+    /// The constraint, from the cache or compiled here; two threads that meet a new one at once both compile it.
+    fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, Error> {
+        let key = Digest::of_value(irs);
+        match self.constraints.find_or_start(key, |_| Ok(()))? {
+            Found::Ready(compiled) => Ok(compiled),
+            Found::Failed(refusal) => Err(refusal.into()),
+            Found::Started(_) | Found::Joined(_) => {
+                let outcome = self.guide.compile(irs).map_err(Failure::Guide);
+                self.constraints.settle(key, &outcome);
+                Ok(outcome?)
+            }
+        }
     }
 
     /// The tokenizer whose vocabulary the masks are over.

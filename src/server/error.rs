@@ -156,3 +156,17 @@ impl IntoResponse for HttpError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_send_back_megabytes() {
+        let long = "é".repeat(1 << 20);
+        let error = HttpError::UnknownParameter { param: long, accepted: "only `prompt`".into() }.body().error;
+        assert!(error.message.len() <= QUOTED_BYTES_MAX && error.message.ends_with("only `prompt`"));
+        assert!(error.param.is_some_and(|param| param.len() <= QUOTED_BYTES_MAX));
+        assert_eq!(shortened("short".into()), "short");
+    }
+}

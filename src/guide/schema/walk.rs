@@ -3,6 +3,7 @@
 //! It keeps an explicit stack. What it lets through is well-formed, of one known draft, and leads nowhere outside the
 //! document.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use llguidance::regex_to_lark;
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 use super::pattern::from_ecma;
 use super::reference::Resources;
 use super::{escape, format, invalid};
-use crate::guide::{GuideConfig, GuideError, regex};
+use crate::guide::{GuideConfig, GuideError, classes, regex};
 
 /// Where a keyword stands that llguidance may yet refuse.
 #[derive(Debug)]
@@ -132,6 +133,8 @@ pub(super) struct Walk<'a> {
     pub(super) located: Vec<Located>,
     /// From the pointer of a `$ref` to that of its target.
     pub(super) targets: HashMap<String, String>,
+    /// Characters in the classes of all patterns so far.
+    class_chars: Cell<u64>,
     /// Whether some object has named properties and open ones beside them.
     pub(super) open_objects: bool,
     stack: Vec<Frame<'a>>,
@@ -158,6 +161,7 @@ impl<'a> Walk<'a> {
             resources: Resources::of(root),
             seen: HashSet::new(),
             num_refs: 0,
+            class_chars: Cell::new(0),
             located: Vec::new(),
             targets: HashMap::new(),
             open_objects: false,
@@ -395,6 +399,7 @@ impl<'a> Walk<'a> {
             Dialect::Lowered => from_ecma(pattern),
             Dialect::Nested => regex_to_lark(pattern, "dw"),
         };
+        classes::charge(&place, &translated, false, &self.class_chars, self.config)?;
         let hir = regex_syntax::parse(&translated)
             .map_err(|error| self.unsupported(pointer, "pattern", &regex::syntax_message(&error).1))?;
         regex::check_repetition(&place, &hir, self.config)?;

@@ -129,6 +129,87 @@ fn ten_thousand_forbidden_texts_of_every_kind_compile_within_their_cap() {
 }
 
 #[test]
+fn what_repeats_itself_costs_no_more() {
+    let chain = |body: &dyn Fn(usize) -> String| {
+        (0..24).map(|idx| format!("r{idx} ::= {}\n", body(idx + 1))).collect::<String>()
+    };
+    let thrice = format!("s ::= r0 - 'b'\n{}r24 ::= 'a'\n", chain(&|next| format!("r{next} | r{next} | r{next}")));
+    let round = "s ::= r - 'b'\nr ::= r | r | r | 'a'\n".to_owned();
+    let empty = format!(
+        "s ::= {}'a'\n{}",
+        "e0 ".repeat(60_000),
+        (0..3_000).map(|idx| format!("e{idx} ::= e{}?\n", idx + 1)).collect::<String>() + "e3000 ::= ''\n"
+    );
+    let grammar = |source: String| json!({"grammar": {"syntax": "ebnf", "source": source}});
+    let longest = "x".repeat(100_000);
+    let name = "n".repeat(400_000);
+    let members: serde_json::Map<String, Value> = (0..1_000).map(|idx| (format!("p{idx}"), json!({}))).collect();
+    for (case, compiles) in [
+        (json!({"forbidden_text": [{"text": longest}]}), true),
+        (json!({"forbidden_text": [{"text": longest, "ignore_case": true}]}), true),
+        (grammar(thrice), true),
+        (grammar(round), false),
+        (grammar(empty), false),
+        (json!({"json_schema": {"type": "object", "properties": {name: {"properties": members}}}}), false),
+        (
+            json!({"regex_patterns": [{"any_of": [{"pattern": "(?:(?:(?:(?i:\u{17f})){2,18}){840,857}[^a]*)?"}], "match": "prefix"}]}),
+            true,
+        ),
+    ] {
+        let what: String = case.to_string().chars().take(80).collect();
+        let (result, took) = compile(case);
+        assert_eq!(result.is_ok(), compiles, "{what}: {result:?}");
+        assert!(took < Duration::from_secs(4), "{what} took {took:?}");
+    }
+}
+
+#[test]
+fn classes_are_counted_before_they_are_expanded() {
+    let folded = r"(?i:\p{L})".repeat(300);
+    let group = |patterns: Vec<String>| -> Value {
+        let patterns: Vec<Value> = patterns.iter().map(|pattern| json!({"pattern": pattern})).collect();
+        json!({"regex_patterns": [{"any_of": patterns, "match": "full"}]})
+    };
+    let terminals: String = (0..300).map(|idx| format!("A{idx}: /{}x{idx}/\n", r"(?i:\p{L})".repeat(9))).collect();
+    let lark = format!("start: {}\n{terminals}", (0..300).map(|idx| format!("A{idx}")).collect::<Vec<_>>().join(" | "));
+    for case in [
+        group(vec![folded.clone(); 300]),
+        group(vec![r"[^\p{L}]".repeat(3_000)]),
+        group(vec![format!("[{}]", r"\p{L}".repeat(5_000))]),
+        group(vec![r"(?i:[\x00-\x{10FFFF}])".repeat(1_000)]),
+        json!({"forbidden_text": vec![json!({"regex": r"(?i:\p{L})x"}); 8_000]}),
+        json!({"grammar": {"syntax": "lark", "source": lark}}),
+        json!({"json_schema": {"anyOf": vec![json!({"pattern": folded}); 100]}}),
+    ] {
+        let what: String = case.to_string().chars().take(80).collect();
+        let (result, took) = compile(case);
+        assert!(matches!(result, Err(GuideError::TooLarge { .. })), "{what}: {result:?}");
+        assert!(took < Duration::from_secs(2), "{what} took {took:?}");
+    }
+    let (result, _) = compile(group(vec![r"(?i)[\w.+-]+@[\w-]+(\.[\w-]+)+".to_owned(); 2]));
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn literals_are_found_through_their_suffixes() {
+    let mut random = Random(3);
+    let mut text = |len: usize| -> String { (0..len).map(|_| char::from(b'a' + random.below(2) as u8)).collect() };
+    for _ in 0..30 {
+        let words: Vec<String> = (1..6).map(|len| text(len + 1)).collect();
+        let output = text(24);
+        for ignore_case in [false, true] {
+            let forbidden: Vec<Value> =
+                words.iter().map(|word| json!({"text": word.to_uppercase(), "ignore_case": ignore_case})).collect();
+            let output = if ignore_case { output.clone() } else { output.to_uppercase() };
+            let first =
+                words.iter().filter_map(|word| Some(output.to_lowercase().find(word.as_str())? + word.len() - 1)).min();
+            let (_, num_bytes) = walk_bytes(json!({"forbidden_text": forbidden}), output.as_bytes());
+            assert_eq!(num_bytes, first.unwrap_or(output.len()), "{words:?} in {output}");
+        }
+    }
+}
+
+#[test]
 fn what_can_only_loop_is_unsatisfiable() {
     for case in [
         json!({"grammar": {"syntax": "lark", "source": "start: start"}}),
