@@ -16,6 +16,7 @@ use super::read_text;
 use crate::constraint::ConstraintIr;
 use crate::maze::{self, EmbeddedModel, Judge, JudgeConfig, Judged, Walk};
 use crate::text::Tokenizer;
+use crate::verify::VerdictStatus;
 use batch::{BatchConfig, Report};
 
 #[derive(Debug, Args)]
@@ -65,7 +66,8 @@ const CASES: &str = r#"Cases:
 
 Exit status:
   With --batch: 0 when every line was judged, 1 when one was not a case.
-  With --ir: 0 when the masks accept the text and every part holds, 3 when not, 1 when it could not be judged."#;
+  With --ir: 0 when the masks accept the text and every part holds, 3 when not, 1 when it could not be judged
+  (with --json 3, and the line says why)."#;
 
 pub(super) fn run(
     args: &ValidateArgs,
@@ -130,8 +132,15 @@ fn write_for_people(judged: &Judged, text: &str, out: &mut impl Write) -> anyhow
     writeln!(out, "masks, random split: {}", describe(&judged.random_split, text))?;
     for verdict in &judged.verdicts {
         let status = serde_json::to_value(verdict.status)?;
+        let status = match verdict.status {
+            // Nothing is enforced in a text that the masks did not let through.
+            VerdictStatus::Enforced if judged.canonical != Walk::Accepted => {
+                "not_checked: only the masks know this part"
+            }
+            _ => status.as_str().unwrap_or("?"),
+        };
         let detail = verdict.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
-        writeln!(out, "{}: {}{detail}", verdict.part, status.as_str().unwrap_or("?"))?;
+        writeln!(out, "{}: {status}{detail}", verdict.part)?;
     }
     Ok(())
 }

@@ -189,6 +189,19 @@ fn one_text_is_judged_for_people_and_for_programs() {
 }
 
 #[test]
+fn a_part_that_only_the_masks_know_is_not_called_enforced_where_they_refused() {
+    let lark = file(r#"{"grammar": {"syntax": "lark", "source": "start: \"a\"+"}}"#);
+    let run = |text: &str| {
+        let text = file(text);
+        validate(&["--ir", &lark.path().display().to_string(), &text.path().display().to_string()])
+    };
+    let (code, printed) = run("aa");
+    assert!(code == ExitCode::SUCCESS && printed.contains("grammar: enforced"), "{printed}");
+    let (code, printed) = run("ab");
+    assert!(code == ExitCode::from(3) && printed.contains("grammar: not_checked: only the masks"), "{printed}");
+}
+
+#[test]
 fn wrong_arguments_are_refused() {
     for args in [
         &["validate"][..],
