@@ -134,8 +134,8 @@ fn of(value: &Value) -> ConstraintIr {
 
 /// Two structural parts that share an output.
 fn two_structural() -> [(String, Value); 2] {
-    let grammar = "root ::= \"{\" ws pair (\",\" ws pair)* ws \"}\"\npair ::= string \":\" ws value\nvalue ::= string | number | list\n\
-        list ::= \"[\" ws (value (\",\" ws value)*)? ws \"]\"\nstring ::= \"\\\"\" [a-z @.]* \"\\\"\"\nnumber ::= \"-\"? [0-9]+\nws ::= [ \\n]*";
+    let grammar = "root ::= \"{\" ws pair (ws \",\" ws pair)* ws \"}\"\npair ::= string \":\" ws value\nvalue ::= string | number | list\n\
+        list ::= \"[\" ws (value (ws \",\" ws value)*)? ws \"]\"\nstring ::= \"\\\"\" [a-z @.]* \"\\\"\"\nnumber ::= \"-\"? [0-9]+\nws ::= [ \\n]*";
     let schema = json!({
         "type": "object",
         "properties": {

@@ -22,7 +22,6 @@ automaton.rs ~ (!self.refused[to as usize] || (fresh && self.delayed)) ~ !self.r
 automaton.rs ~ (!self.refused[to as usize] || (fresh && self.delayed)) ~ (!self.refused[to as usize] || fresh)
 automaton.rs ~ accepting[1 + num_states..].fill(true); ~ accepting[1 + num_states..].copy_from_slice(&self.accepting);
 automaton.rs ~ accepting.push(self.is_accepting(left) && other.is_accepting(right)); ~ accepting.push(self.is_accepting(left) || other.is_accepting(right));
-automaton.rs ~ let to = if to.0 == DEAD || to.1 == DEAD { (DEAD, DEAD) } else { to }; ~ let to = if to.0 == DEAD && to.1 == DEAD { (DEAD, DEAD) } else { to };
 automaton.rs ~ Ok((1 + raw.num_states()) as u32 + raw.run(tail)) ~ Ok(1 + raw.run(tail))
 automaton.rs ~ (Engine::Lazy(lazy), Seed::Own) => lazy.start_after(tail), ~ (Engine::Lazy(lazy), Seed::Own) => lazy.run(lazy.start, tail),
 mask_cache.rs ~ if (a == DEAD) != (b == DEAD) { ~ if a == DEAD {
@@ -31,7 +30,7 @@ mask_cache.rs ~ row[word] &= bits; ~ row[word] = bits;
 mask_cache.rs ~ mask::intersect(&mut row[from..], &root[from..]); ~ let _ = from;
 mask_cache.rs ~ visit(word, ids.iter().fold(root[word], |bits, id| bits ^ (1 << (id % 32)))); ~ visit(word, ids.iter().fold(root[word], |bits, id| bits & !(1 << (id % 32))));
 mask_cache.rs ~ masks.insert(state, StoredMask::Ids(roots.len() - 1, Box::default()), 0); ~ masks.insert(state, StoredMask::Ids(0, Box::default()), 0);
-vocabulary.rs ~ if pair.0 == pair.1 { ~ if pair.0 == pair.1 || node.depth() > 4 {
+vocabulary.rs ~ if pair.0 == pair.1 { ~ if pair.0 == pair.1 || node.depth() > 1 {
 vocabulary.rs ~ for closed in open.drain(shared..) { ~ for closed in open.drain(shared.max(1) - 1..) {
 chars.rs ~ take_while(|(count, _)| *count as usize > left) ~ take_while(|(count, _)| *count as usize >= left)
 chars.rs ~ byte & 0xC0 != 0x80 ~ byte & 0x80 == 0
@@ -52,11 +51,11 @@ forbidden.rs ~ at_border: !is_word(byte), ~ at_border: true,
 forbidden.rs ~ let accepting = states.order.iter().map(|state| !state.ends_word).collect(); ~ let accepting = states.order.iter().map(|_| true).collect();
 forbidden.rs ~ nodes.filter_map(|node| trie.child(node, fold(byte))) ~ nodes.filter_map(|node| trie.child(node, byte))
 forbidden.rs ~ .ascii_case_insensitive(ignore_case) ~ .ascii_case_insensitive(false)
-forbidden.rs ~ .filter(|(_, text)| text.scope == scope) ~ .filter(|(_, text)| text.scope == scope || scope == Scope::Output)
+forbidden.rs ~ .filter(|(_, text)| text.scope == scope) ~ .filter(|(_, text)| text.scope == Scope::Output)
 forbidden.rs ~ refused.push(automaton.is_match(state)); ~ refused.push(automaton.is_match(state) && at % 7 != 3);
 regex.rs ~ MatchMode::Prefix => Hir::concat(vec![hir, anything()]), ~ MatchMode::Prefix => hir,
 regex.rs ~ accepting.push(dfa.is_match_state(dfa.next_eoi_state(state)) != absent); ~ accepting.push(dfa.is_match_state(dfa.next_eoi_state(state)) || absent);
-regex.rs ~ refused.push(absent && dfa.is_match_state(state)); ~ refused.push(absent && dfa.is_match_state(state) && at > 4);
+regex.rs ~ refused.push(absent && dfa.is_match_state(state)); ~ refused.push(absent && dfa.is_match_state(state) && at % 2 == 0);
 regex.rs ~ 's' => builder.dot_matches_new_line(true), ~ 's' => &mut builder,
 tokens.rs ~ mask::intersect(row, &keep); ~ let _ = &keep;
 mask.rs ~ row[common..].fill(0); ~ let _ = common;

@@ -281,7 +281,7 @@ pub(crate) struct AutomatonPart {
 
 enum Engine {
     Table(ByteDfa),
-    Lazy(LazyDfa),
+    Lazy(Box<LazyDfa>),
 }
 
 enum Seed {
@@ -305,7 +305,7 @@ impl AutomatonPart {
     }
 
     /// A part that is built as it is walked; `continues` a prompt or not.
-    pub(crate) fn lazy(part: String, lazy: LazyDfa, continues: bool, mask_bytes: usize) -> Self {
+    pub(crate) fn lazy(part: String, lazy: Box<LazyDfa>, continues: bool, mask_bytes: usize) -> Self {
         let seed = if continues { Seed::Own } else { Seed::None };
         Self::with_engine(vec![part], Engine::Lazy(lazy), seed, mask_bytes)
     }

@@ -60,7 +60,7 @@ impl LazyDfa {
     /// [`GuideError::TooLarge`] when even the NFA does not fit, [`GuideError::InvalidRegex`] when there is none.
     pub(crate) fn new(part: &str, hir: &Hir, mode: MatchMode, config: &GuideConfig) -> Result<Self, GuideError> {
         debug_assert!(hir.properties().look_set().is_empty(), "look-around is refused before");
-        let (nfa, classes, representative) = TrimmedNfa::new(part, hir, config)?;
+        let (nfa, (classes, representative)) = TrimmedNfa::new(part, hir, config)?;
         let mut lazy = Self {
             part: part.to_owned(),
             nfa,
@@ -266,6 +266,9 @@ struct TrimmedNfa {
     distances: Vec<u32>,
 }
 
+/// Byte to column, and one byte of each column.
+type Columns = (Box<[u8; 256]>, Vec<u8>);
+
 enum NfaState {
     /// From one of these inclusive ranges of bytes to the next state.
     Bytes(Box<[(u8, u8, u32)]>),
@@ -275,8 +278,8 @@ enum NfaState {
 }
 
 impl TrimmedNfa {
-    /// The NFA of an expression, its columns, and one byte of each column.
-    fn new(part: &str, hir: &Hir, config: &GuideConfig) -> Result<(Self, Box<[u8; 256]>, Vec<u8>), GuideError> {
+    /// The NFA of an expression, and its columns.
+    fn new(part: &str, hir: &Hir, config: &GuideConfig) -> Result<(Self, Columns), GuideError> {
         let limit = config.max_lazy_nfa_bytes;
         let too_large = || GuideError::TooLarge {
             part: part.to_owned(),
@@ -299,7 +302,7 @@ impl TrimmedNfa {
             }
         }
         let states: Vec<NfaState> = thompson.states().iter().map(NfaState::read).collect();
-        Ok((Self::trim(states, thompson.start_anchored().as_u32()), classes, representative))
+        Ok((Self::trim(states, thompson.start_anchored().as_u32()), (classes, representative)))
     }
 
     /// Takes away every edge to a state that cannot reach the match.

@@ -43,8 +43,9 @@ pub(crate) fn split(part: &str, pattern: &str, flags: &str, mode: MatchMode) -> 
         Err(GuideError::InvalidRegex { part: part.to_owned(), offset, message: message.to_owned() })
     };
     let Scan { mut looks, bar, flags_inside } = scan(pattern);
-    let mut split = Split { pieces: vec![0..pattern.len()], conditions: Vec::new() };
-    let Some(first) = looks.first() else { return Ok(split) };
+    let mut rest = 0..pattern.len();
+    let mut conditions = Vec::new();
+    let Some(first) = looks.first() else { return Ok(Split { pieces: Vec::from([rest]), conditions }) };
     if flags.contains('x') {
         return refuse(first.whole.start, "look-around is not read in verbose mode; leave out flag `x`");
     }
@@ -58,7 +59,6 @@ pub(crate) fn split(part: &str, pattern: &str, flags: &str, mode: MatchMode) -> 
         return refuse(bar, "beside look-around, put alternatives into a group: (?:a|b)");
     }
     let is_anchored = matches!(mode, MatchMode::Full | MatchMode::Prefix);
-    let rest = &mut split.pieces[0];
     if is_anchored {
         let anchors = [(r"\A", true), ("^", !flags.contains('m'))];
         let anchor = anchors.iter().find(|(anchor, means_start)| *means_start && pattern.starts_with(anchor));
@@ -72,10 +72,10 @@ pub(crate) fn split(part: &str, pattern: &str, flags: &str, mode: MatchMode) -> 
                 return refuse(nested.whole.start, "look-around inside look-around is not supported");
             }
             rest.start = look.whole.end;
-            split.conditions.push(Condition { piece: look.inner, negated: look.negated });
+            conditions.push(Condition { piece: look.inner, negated: look.negated });
         }
     }
-    let mut pieces = vec![rest.clone()];
+    let mut pieces = Vec::from([rest.clone()]);
     if let [look] = looks.as_slice()
         && !look.negated
     {
@@ -92,11 +92,10 @@ pub(crate) fn split(part: &str, pattern: &str, flags: &str, mode: MatchMode) -> 
         return refuse(look.whole.start, advice(look, is_anchored));
     }
     let repeated = |end: usize| pattern[end..].starts_with(['*', '+', '?', '{']);
-    if let Some(condition) = split.conditions.iter().find(|condition| repeated(condition.piece.end + 1)) {
+    if let Some(condition) = conditions.iter().find(|condition| repeated(condition.piece.end + 1)) {
         return refuse(condition.piece.end + 1, "look-around cannot be repeated");
     }
-    split.pieces = pieces;
-    Ok(split)
+    Ok(Split { pieces, conditions })
 }
 
 fn advice(look: &Look, is_anchored: bool) -> &'static str {

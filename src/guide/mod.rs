@@ -315,7 +315,7 @@ struct Plan {
     structural: Vec<Structural>,
     automata: Vec<(String, ByteDfa)>,
     continuing: Vec<(String, RawDfa)>,
-    lazy: Vec<(String, LazyDfa, Scope)>,
+    lazy: Vec<(String, Box<LazyDfa>, Scope)>,
 }
 
 impl Plan {

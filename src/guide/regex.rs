@@ -25,7 +25,7 @@ pub(crate) enum CompiledGroup {
     /// An automaton of our own.
     Automaton(RawDfa),
     /// An automaton that is built as it is walked, for a group whose table would be too big.
-    Lazy(LazyDfa),
+    Lazy(Box<LazyDfa>),
 }
 
 impl CompiledGroup {
@@ -37,7 +37,7 @@ impl CompiledGroup {
     pub(crate) fn new(part: &str, hir: &Hir, mode: MatchMode, config: &GuideConfig) -> Result<Self, GuideError> {
         match automaton(part, hir, mode, config) {
             Err(GuideError::TooLarge { .. }) if hir.properties().look_set().is_empty() => {
-                LazyDfa::new(part, hir, mode, config).map(Self::Lazy)
+                LazyDfa::new(part, hir, mode, config).map(|lazy| Self::Lazy(Box::new(lazy)))
             }
             table => table.map(Self::Automaton),
         }

@@ -122,7 +122,8 @@ impl SoftBiases {
 impl Bias {
     fn new(part: &str, soft: &SoftBias, config: &GuideConfig) -> Result<Self, GuideError> {
         let invalid = |message: String| GuideError::InvalidIr { part: part.to_owned(), message };
-        if !(f64::from(soft.bias).abs() <= f64::from(config.max_bias)) {
+        // Not a number is refused before.
+        if f64::from(soft.bias).abs() > f64::from(config.max_bias) {
             return Err(invalid(format!("the bias must lie between -{0} and {0}", config.max_bias)));
         }
         let (dfa, ends) = match soft.pattern().map_err(|error| invalid(error.to_string()))? {

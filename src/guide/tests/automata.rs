@@ -36,9 +36,11 @@ fn compare_masks(guide: &Guide, constraint: Value, random: &mut Random) -> usize
     let vocabulary = NANO.vocabulary();
     let mut states = std::collections::HashSet::new();
     for automaton in &compiled.automata {
+        let mut own = Vec::new();
         let mut state = automaton.start(b"some text in th", &compiled.config).expect("a state");
         for _ in 0..300 {
             states.insert(state);
+            own.push(state);
             let mut row = compiled.text.to_vec();
             automaton.intersect_mask(state, &compiled.tokens, &mut row).expect("within its bounds");
             let allowed: Vec<u32> = allowed_tokens(&row).collect();
@@ -48,6 +50,13 @@ fn compare_masks(guide: &Guide, constraint: Value, random: &mut Random) -> usize
             }
             let token = allowed[random.below(allowed.len())];
             state = automaton.run(state, vocabulary.bytes(token)).expect("within its bounds");
+        }
+        // What was kept says the same when it is asked again.
+        for &state in own.iter().take(40) {
+            let mut row = compiled.text.to_vec();
+            automaton.intersect_mask(state, &compiled.tokens, &mut row).expect("within its bounds");
+            let allowed: Vec<u32> = allowed_tokens(&row).collect();
+            assert_eq!(allowed, brute_force(automaton, state), "{constraint} in state {state} again");
         }
         let bound = compiled.config.mask_cache_bytes / compiled.automata.len();
         assert!(automaton.num_mask_bytes() <= bound, "{} bytes of {bound}", automaton.num_mask_bytes());

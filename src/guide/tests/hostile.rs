@@ -121,7 +121,6 @@ fn ten_thousand_forbidden_texts_of_every_kind_compile_within_their_cap() {
             let compiled = compiled.unwrap_or_else(|error| panic!("{kind}, {scope}: {error}"));
             let took = begun.elapsed();
             let num_bytes = compiled.memory_bytes();
-            println!("10,000 {kind}, {scope}: {took:?}, {} MiB", num_bytes >> 20);
             assert!(took < Duration::from_secs(10), "{kind}, {scope} took {took:?}");
             assert!(num_bytes < 5 * BYTES.config.max_automaton_bytes, "{kind}, {scope}: {num_bytes} bytes");
         }

@@ -309,6 +309,9 @@ fn code_points_are_counted_by_their_first_byte_and_given_back() {
     assert_eq!(allowed(&mut matcher), [end]);
     matcher.rollback(2).expect("two tokens");
     assert_eq!(allowed(&mut matcher), [0, 1, 2, end]);
+    matcher.rollback(1).expect("one token");
+    matcher.accept(1).expect("one character of two bytes");
+    assert_eq!(allowed(&mut matcher), [0, 1, 2, end]);
     assert_eq!(
         refusal(
             &guide,
