@@ -12,7 +12,7 @@ mod set;
 pub use digest::Digest;
 pub use ir::{
     ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, IR_VERSION, IrError, JsonWhitespace, Limits, MatchMode,
-    NotApplied, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
+    NotApplied, OnUnknown, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
 };
 pub use rule::{DeclarationKind, Granularity, Language, NamingConvention, Rule};
 pub use set::{Constraint, ConstraintSet, Diagnostic, Kind, Origin, Priority, Severity, Source, Strength};
