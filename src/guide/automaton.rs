@@ -144,6 +144,11 @@ impl ByteDfa {
         bytes.iter().fold(state, |state, &byte| self.step(state, byte))
     }
 
+    /// Bytes of one class do the same in every state.
+    pub(crate) fn class(&self, byte: u8) -> usize {
+        usize::from(self.classes[byte as usize])
+    }
+
     /// Whether the output may end here.
     pub(crate) fn is_accepting(&self, state: u32) -> bool {
         self.accepting[state as usize]
@@ -261,6 +266,11 @@ impl AutomatonPart {
     pub(crate) fn continuing(part: String, raw: RawDfa, num_words: usize, config: &GuideConfig) -> Self {
         let layered = raw.layered();
         Self { seed: Some(raw), ..Self::new(vec![part], layered, num_words, config) }
+    }
+
+    /// Whether the prompt matters.
+    pub(crate) fn is_continuing(&self) -> bool {
+        self.seed.is_some()
     }
 
     /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.

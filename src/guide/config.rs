@@ -48,6 +48,17 @@ pub struct GuideConfig {
     pub max_forbidden_bytes: usize,
     /// Members of one id list. Default 1,048,576.
     pub max_token_ids: usize,
+    /// Masks that the search for a complete output may fill at admission, where the product of the parts does not
+    /// settle it. Default 2,000: 40 ms for schemas at 32k ids.
+    pub witness_masks: usize,
+    /// States of the product of all parts that are looked at for a shared text or the proof that there is none.
+    /// Default 50,000, about 100 ms; usual schemas take some hundred.
+    pub max_proof_states: usize,
+    /// States that are looked at for a complete output of fewer tokens than the one of the fewest bytes has. Default
+    /// 1,000, about 1 ms.
+    pub max_spelling_states: usize,
+    /// Proofs run to find out which parts contradict each other. Default 32; each costs up to `max_proof_states`.
+    pub max_conflict_proofs: usize,
     /// Prompt bytes that can still matter for forbidden text of `scope: document`. Default 64 KiB.
     pub max_seed_bytes: usize,
     /// Stack of the thread that compiles. Default 256 MiB of address space; only what is touched is memory.
@@ -90,6 +101,10 @@ impl Default for GuideConfig {
             max_forbidden_texts: 10_000,
             max_forbidden_bytes: 512 << 10,
             max_token_ids: 1 << 20,
+            witness_masks: 2_000,
+            max_proof_states: 50_000,
+            max_spelling_states: 1_000,
+            max_conflict_proofs: 32,
             max_seed_bytes: 64 << 10,
             compile_stack_bytes: 256 << 20,
             initial_lexer_fuel: 1_000_000,

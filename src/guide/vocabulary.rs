@@ -58,7 +58,18 @@ impl SortedTokens {
         found
     }
 
-    fn bytes_of(&self, idx: usize) -> &[u8] {
+    /// Number of tokens.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The id of the token at a place in the order.
+    pub(crate) fn id(&self, idx: usize) -> u32 {
+        self.ids[idx]
+    }
+
+    /// The bytes of the token at a place in the order.
+    pub(crate) fn bytes_of(&self, idx: usize) -> &[u8] {
         &self.bytes[self.starts[idx] as usize..self.starts[idx + 1] as usize]
     }
 

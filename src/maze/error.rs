@@ -205,7 +205,9 @@ impl Error {
 
 fn guide_class(error: &GuideError) -> ErrorClass {
     match error {
-        GuideError::Unsatisfiable { .. } | GuideError::DeadEnd { .. } => ErrorClass::Unsatisfiable,
+        GuideError::Unsatisfiable { .. } | GuideError::UnknownSatisfiability { .. } | GuideError::DeadEnd { .. } => {
+            ErrorClass::Unsatisfiable
+        }
         GuideError::NotAllowed { .. }
         | GuideError::Ended
         | GuideError::Rollback { .. }
@@ -227,6 +229,7 @@ fn guide_code(error: &GuideError) -> &'static str {
         GuideError::UnknownToken { .. } => "unknown_token",
         GuideError::OtherVocabulary { .. } => "other_vocabulary",
         GuideError::Unsatisfiable { .. } => "unsatisfiable",
+        GuideError::UnknownSatisfiability { .. } => "unknown_satisfiability",
         GuideError::DeadEnd { .. } => "dead_end",
         GuideError::LimitExceeded { .. } => "constraint_limit_exceeded",
         _ => "internal_error",
