@@ -54,6 +54,10 @@ pub struct ConstraintIr {
     /// Sizes the output keeps to.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
+    /// What becomes of a set of parts of which it is not known whether any output satisfies it; with several IRs,
+    /// `refuse` wins.
+    #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
+    pub on_unknown: OnUnknown,
     /// Which constraints the parts come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceRef>,
@@ -264,6 +268,23 @@ impl Limits {
     }
 }
 
+/// What becomes of parts of which it is not known whether any output satisfies them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnknown {
+    /// They are tried; the output may come to a dead end.
+    #[default]
+    Admit,
+    /// They are refused.
+    Refuse,
+}
+
+impl OnUnknown {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How much white space may stand between two JSON tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -364,6 +385,7 @@ impl Default for ConstraintIr {
             forbidden_text: Vec::new(),
             soft: Vec::new(),
             limits: Limits::default(),
+            on_unknown: OnUnknown::default(),
             sources: Vec::new(),
             not_applied: Vec::new(),
             digest: None,

@@ -13,7 +13,7 @@ mod set;
 pub use digest::Digest;
 pub use ir::{
     ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, IR_VERSION, IrError, JsonWhitespace, Limits, MatchMode,
-    NotApplied, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
+    NotApplied, OnUnknown, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
 };
 pub use regions::{Content, FreeText, Regions, Structure};
 pub use rule::{DeclarationKind, Granularity, Language, NamingConvention, Rule};

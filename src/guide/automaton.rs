@@ -341,7 +341,7 @@ impl AutomatonPart {
     }
 
     /// The transition table; `None` for an automaton that is built as it is needed.
-    #[allow(dead_code, reason = "what the verdicts at admission read")]
+    #[cfg(test)]
     pub(crate) fn table(&self) -> Option<&ByteDfa> {
         match &self.engine {
             Engine::Table(dfa) => Some(dfa),
@@ -371,7 +371,6 @@ impl AutomatonPart {
     /// Bytes of the shortest text from `state` to an accepting state; `None` where there is none or it is unknown.
     ///
     /// The first call looks at the whole table: about 10 ns per transition.
-    #[allow(dead_code, reason = "what the verdicts at admission read")]
     pub(crate) fn min_bytes_to_end(&self, state: u32) -> Option<u32> {
         match &self.engine {
             Engine::Table(dfa) => {
@@ -393,6 +392,22 @@ impl AutomatonPart {
             Seed::None | Seed::Own => 0,
         };
         engine + seed + self.masks.max_bytes()
+    }
+
+    /// The state before the first byte of an output that stands alone; [`DEAD`] where nothing is accepted.
+    pub(crate) fn start_of_output(&self) -> u32 {
+        match &self.engine {
+            Engine::Table(dfa) => dfa.start,
+            Engine::Lazy(lazy) => lazy.start,
+        }
+    }
+
+    /// Bytes of one class do the same in every state.
+    pub(crate) fn class(&self, byte: u8) -> usize {
+        match &self.engine {
+            Engine::Table(dfa) => usize::from(dfa.classes[byte as usize]),
+            Engine::Lazy(lazy) => lazy.class(byte),
+        }
     }
 
     /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
-use super::liveness::Alphabet;
+use super::liveness::{Alphabet, UnknownWhy, Verdict};
 use super::matcher::Matcher;
 use super::soft::SoftBiases;
 use super::structural::Structural;
@@ -27,6 +27,8 @@ pub struct CompiledConstraint {
     pub(crate) automata: Vec<AutomatonPart>,
     pub(crate) chars: Option<CharLimit>,
     pub(crate) soft: Option<SoftBiases>,
+    /// Set before the constraint is admitted.
+    pub(crate) verdict: OnceLock<Verdict>,
     /// Matchers at the start, with warm lexers, to be cloned.
     pub(crate) structural: Mutex<Vec<Structural>>,
     /// Matchers that finished sequences have warmed, at their start again.
@@ -95,6 +97,14 @@ impl CompiledConstraint {
         self.alphabet.get_or_init(|| Alphabet::new(&self.vocabulary, &self.allowed))
     }
 
+    /// The names of all parts.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = self.lists.iter().map(|list| list.part.clone());
+        let automata = self.automata.iter().flat_map(|automaton| automaton.parts.iter().cloned());
+        lists.chain(structural.iter().map(|part| part.part().to_owned())).chain(automata).collect()
+    }
+
     /// One structural part as it is before any token.
     pub(crate) fn structural_at_start(&self, idx: usize) -> Structural {
         self.structural.lock().unwrap_or_else(PoisonError::into_inner)[idx].deep_clone()
@@ -127,6 +137,36 @@ impl CompiledConstraint {
     #[must_use]
     pub fn allowed_ids(&self) -> &[u32] {
         &self.allowed
+    }
+
+    /// Whether any output satisfies this constraint. What is admitted is never [`Verdict::Empty`].
+    ///
+    /// Forbidden text of `scope: document` is judged as after an empty prompt.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        const UNJUDGED: &Verdict = &Verdict::Unknown { why: UnknownWhy::Bound };
+        self.verdict.get().unwrap_or(UNJUDGED)
+    }
+
+    /// Tokens of the shortest complete output that is known, the end token not counted: an upper bound of what it takes
+    /// to finish. `None` where none is known.
+    #[must_use]
+    pub fn min_tokens(&self) -> Option<u32> {
+        match self.verdict() {
+            Verdict::Satisfiable(witness) => Some(witness.tokens.len() as u32),
+            Verdict::Empty { .. } | Verdict::Unknown { .. } => None,
+        }
+    }
+
+    /// Whether the masks may let an output begin that cannot be completed.
+    ///
+    /// `false` only where that is clear from the parts: one automaton or one structural part and nothing beside it.
+    #[must_use]
+    pub fn may_dead_end(&self) -> bool {
+        let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let can_spell = self.alphabet().spells(&self.text, &self.vocabulary);
+        let is_alone = self.automata.len() + num_structural <= 1;
+        !is_alone || !(can_spell || self.automata.len() + num_structural == 0)
     }
 
     /// The smallest `limits.max_tokens` of the IRs; the engine keeps to it.

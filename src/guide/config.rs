@@ -94,6 +94,17 @@ pub struct GuideConfig {
     pub max_region_tag_bytes: usize,
     /// Bytes of one IR's regions, written as one grammar. Default 1 MiB; compiling takes about 1 ms per 10 KB.
     pub max_region_bytes: usize,
+    /// Masks that the search for a complete output may fill at admission, where the product of the parts does not
+    /// settle it. Default 2,000: 40 ms for schemas at 32k ids.
+    pub witness_masks: usize,
+    /// States of the product of all parts that are looked at for a shared text or the proof that there is none.
+    /// Default 50,000, about 100 ms; usual schemas take some hundred.
+    pub max_proof_states: usize,
+    /// States that are looked at for a complete output of fewer tokens than the one of the fewest bytes has. Default
+    /// 1,000, about 1 ms.
+    pub max_spelling_states: usize,
+    /// Proofs run to find out which parts contradict each other. Default 32; each costs up to `max_proof_states`.
+    pub max_conflict_proofs: usize,
     /// Prompt bytes that can still matter for forbidden text of `scope: document`. Default 64 KiB.
     pub max_seed_bytes: usize,
     /// Masks that one search for a witness may cost while a sequence runs. Default 512, about 5-20 ms for a schema; a
@@ -177,6 +188,10 @@ impl Default for GuideConfig {
             max_region_triggers: 64,
             max_region_tag_bytes: 16 << 10,
             max_region_bytes: 1 << 20,
+            witness_masks: 2_000,
+            max_proof_states: 50_000,
+            max_spelling_states: 1_000,
+            max_conflict_proofs: 32,
             max_seed_bytes: 64 << 10,
             witness_fuel_per_token: 512,
             max_witness_failures: 4,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::liveness::UnknownWhy;
 use crate::constraint::Digest;
 
 /// A failure of the guide. No variant carries generated text.
@@ -108,6 +109,12 @@ pub enum GuideError {
         /// The parts; each is needed for the contradiction where that was found out.
         parts: Vec<String>,
     },
+    /// Nothing is known to satisfy the parts, and the IR asks to refuse what is not known to be satisfiable.
+    #[error("it is not known whether any output satisfies the constraints: {why}; set `on_unknown` to `admit` to try")]
+    UnknownSatisfiability {
+        /// What stood in the way.
+        why: UnknownWhy,
+    },
     /// No token may follow, though the parts do not accept here.
     #[error("no token can follow byte {byte_offset} of the output under {}", parts.join(" and "))]
     DeadEnd {
@@ -184,7 +191,7 @@ impl GuideError {
             | Self::Aborted { part }
             | Self::Internal { part, .. } => Some(part),
             Self::Unsatisfiable { parts } | Self::DeadEnd { parts, .. } => parts.first().map(String::as_str),
-            Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } => None,
+            Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } | Self::UnknownSatisfiability { .. } => None,
         }
     }
 
@@ -208,7 +215,7 @@ impl GuideError {
             Self::Unsatisfiable { parts } | Self::DeadEnd { parts, .. } => {
                 parts.iter_mut().for_each(|part| *part = name(part));
             }
-            Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } => {}
+            Self::UnknownSatisfiability { .. } | Self::Ended | Self::Rollback { .. } | Self::RowLength { .. } => {}
         }
         self
     }

@@ -129,6 +129,11 @@ impl LazyDfa {
         walker.check().map(|()| end)
     }
 
+    /// Bytes of one class do the same in every state.
+    pub(crate) fn class(&self, byte: u8) -> usize {
+        usize::from(self.classes[byte as usize])
+    }
+
     /// Whether the output may end here.
     pub(crate) fn is_accepting(&self, state: u32) -> bool {
         match self.mode {

@@ -40,18 +40,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub use compiled::CompiledConstraint;
 pub use config::GuideConfig;
 pub use error::GuideError;
+pub use liveness::{UnknownWhy, Verdict, Witness};
 pub use mask::{allowed_tokens, is_allowed, num_words};
 pub use matcher::Matcher;
 pub use peer::{Peer, PeerMatcher};
 pub use pilot::{Advice, Pilot, PilotStats, Steering};
 pub use structural::AbortHandle;
 
-use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, Scope};
+use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, OnUnknown, Scope};
 use crate::text::Vocabulary;
 use automaton::{AutomatonPart, ByteDfa, RawDfa};
 use chars::{CharCounts, CharLimit};
 use compiled::IdList;
 use lazy::LazyDfa;
+use liveness::{Evidence, Outline};
 use regex::CompiledGroup;
 use schema::{CheckedSchema, JsonStyle};
 use soft::SoftBiases;
@@ -84,12 +86,13 @@ impl Guide {
     /// anywhere.
     ///
     /// Works on a thread of its own with a big stack, because the libraries below recurse; a panic there is an error of
-    /// this request alone. One mask is computed before the constraint is admitted. Takes 1-50 ms; cache the result by
-    /// [`CompiledConstraint::digest`].
+    /// this request alone. One mask is computed, and the set is judged, before it is admitted. Takes 1-50 ms; cache the
+    /// result by [`CompiledConstraint::digest`].
     ///
     /// # Errors
-    /// Every [`GuideError`] that names a part and why it is refused; [`GuideError::Unsatisfiable`] when nothing can be
-    /// generated at the first step.
+    /// Every [`GuideError`] that names a part and why it is refused; [`GuideError::Unsatisfiable`] when it is proven
+    /// that no output satisfies all parts, [`GuideError::UnknownSatisfiability`] when that is open and `on_unknown`
+    /// says to refuse.
     pub fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, GuideError> {
         on_big_stack(self.config.compile_stack_bytes, || self.compile_here(irs))
     }
@@ -108,9 +111,18 @@ impl Guide {
             }
             let num_parts = irs.iter().map(num_parts).sum();
             GuideError::check_size("constraints", "number of parts", num_parts, self.config.max_parts)?;
-            let compiled = Arc::new(self.build(irs, num_parts)?);
-            admit(&compiled)?;
-            Ok(compiled)
+            let (compiled, mut outlines) = self.build(irs, num_parts).map_err(|error| self.blame(irs, error))?;
+            let compiled = Arc::new(compiled);
+            let verdict = admit(&compiled, &mut outlines).map_err(|error| self.blame(irs, error))?;
+            match verdict {
+                Verdict::Unknown { why } if irs.iter().any(|ir| ir.on_unknown == OnUnknown::Refuse) => {
+                    Err(GuideError::UnknownSatisfiability { why })
+                }
+                verdict => {
+                    let _ = compiled.verdict.set(verdict);
+                    Ok(compiled)
+                }
+            }
         };
         let caught = std::panic::catch_unwind(AssertUnwindSafe(work));
         caught.unwrap_or_else(|_| Err(GuideError::internal("constraints", "the compiler panicked")))
@@ -128,7 +140,7 @@ impl Guide {
         &self.vocabulary
     }
 
-    fn build(&self, irs: &[ConstraintIr], num_parts: usize) -> Result<CompiledConstraint, GuideError> {
+    fn plan(&self, irs: &[ConstraintIr]) -> Result<Plan, GuideError> {
         let mut plan = Plan { allowed: self.text.to_vec(), ..Plan::default() };
         let style = JsonStyle {
             whitespace: self.json_whitespace(irs)?,
@@ -137,14 +149,21 @@ impl Guide {
         for (idx, ir) in irs.iter().enumerate() {
             self.add(&mut plan, &Prefix::new(irs.len(), idx), ir, style)?;
         }
+        Ok(plan)
+    }
+
+    /// The constraint, not yet judged, and the outlines of its structural parts.
+    fn build(&self, irs: &[ConstraintIr], num_parts: usize) -> Result<(CompiledConstraint, Outlines), GuideError> {
+        let mut plan = self.plan(irs)?;
         let chars = self.char_limit(irs);
         if let Some(limit) = &chars {
             plan.automata.push((limit.part.clone(), chars::utf8(&limit.part)?.prune()));
         }
+        let outlines = plan.structural.iter_mut().filter_map(Structural::take_outline).collect();
         let lists = std::mem::take(&mut plan.lists);
         let structural = std::mem::take(&mut plan.structural);
         let allowed = std::mem::take(&mut plan.allowed);
-        Ok(CompiledConstraint {
+        let compiled = CompiledConstraint {
             vocabulary: Arc::clone(&self.vocabulary),
             tokens: Arc::clone(&self.tokens),
             text: Arc::clone(&self.text),
@@ -154,13 +173,68 @@ impl Guide {
             chars,
             soft: self.soft(irs)?,
             alphabet: OnceLock::new(),
+            verdict: OnceLock::new(),
             structural: Mutex::new(structural),
             spares: Mutex::default(),
             config: self.config.clone(),
             digest: self.digest(irs),
             num_parts,
             max_tokens: irs.iter().filter_map(|ir| ir.limits.max_tokens).min(),
-        })
+        };
+        Ok((compiled, outlines))
+    }
+
+    /// Narrows an error that says that nothing can be generated to the parts that it takes.
+    fn blame(&self, irs: &[ConstraintIr], error: GuideError) -> GuideError {
+        let GuideError::Unsatisfiable { parts } = error else { return error };
+        let Ok(plan) = self.plan(irs) else { return GuideError::Unsatisfiable { parts } };
+        let needed = liveness::conflict(&mut self.evidence(plan), &self.tokens, &self.config);
+        GuideError::Unsatisfiable { parts: needed.unwrap_or_else(|| self.needed(irs, parts)) }
+    }
+
+    /// Those of `parts` without which something could be generated, where only the masks tell.
+    fn needed(&self, irs: &[ConstraintIr], parts: Vec<String>) -> Vec<String> {
+        let mut irs = irs.to_vec();
+        let mut needed = Vec::new();
+        for (idx, part) in parts.into_iter().enumerate() {
+            let rest = liveness::without(&irs, &part);
+            if idx < self.config.max_conflict_proofs && self.is_refuted(&rest) {
+                irs = rest;
+            } else if !needed.contains(&part) {
+                needed.push(part);
+            }
+        }
+        needed
+    }
+
+    fn is_refuted(&self, irs: &[ConstraintIr]) -> bool {
+        let admitted = self
+            .build(irs, irs.iter().map(num_parts).sum())
+            .and_then(|(compiled, mut outlines)| admit(&Arc::new(compiled), &mut outlines));
+        matches!(admitted, Err(GuideError::Unsatisfiable { .. }))
+    }
+
+    /// What each part says on its own. Text forbidden in the document is left out: it depends on the prompt.
+    fn evidence(&self, plan: Plan) -> Vec<Evidence> {
+        let blank = |part: String| Evidence { part, automata: Vec::new(), outline: None, list: None };
+        let mut evidence: Vec<Evidence> = Vec::new();
+        for list in plan.lists {
+            evidence.push(Evidence { list: Some(list.row), ..blank(list.part) });
+        }
+        for mut structural in plan.structural {
+            evidence.push(Evidence { outline: structural.take_outline(), ..blank(structural.part().to_owned()) });
+        }
+        let tables = plan.automata.into_iter().map(|(part, dfa)| AutomatonPart::new(vec![part], dfa, 0));
+        let lazy = plan.lazy.into_iter().filter(|(_, _, scope)| *scope == Scope::Output);
+        let lazy = lazy.map(|(part, lazy, _)| AutomatonPart::lazy(part, lazy, false, 0));
+        for automaton in tables.chain(lazy) {
+            let part = automaton.parts[0].clone();
+            match evidence.iter_mut().find(|known| known.part == part) {
+                Some(known) => known.automata.push(automaton),
+                None => evidence.push(Evidence { automata: vec![automaton], ..blank(part) }),
+            }
+        }
+        evidence
     }
 
     /// The smallest `limits.max_chars`, named after the first IR that states it.
@@ -307,6 +381,9 @@ impl std::fmt::Debug for Guide {
     }
 }
 
+/// What the structural parts of a constraint generate at most.
+type Outlines = Vec<Box<Outline>>;
+
 /// The parts collected so far.
 #[derive(Default)]
 struct Plan {
@@ -368,12 +445,17 @@ fn on_big_stack<T: Send>(
     })
 }
 
-/// Computes one mask: what is empty at the first step is not admitted.
-fn admit(compiled: &Arc<CompiledConstraint>) -> Result<(), GuideError> {
+/// Judges a constraint after one mask: what is empty at the first step, or proven empty, is not admitted.
+fn admit(compiled: &Arc<CompiledConstraint>, outlines: &mut Outlines) -> Result<Verdict, GuideError> {
     let mut row = vec![0; compiled.text.len()];
-    match compiled.matcher(b"")?.fill(&mut row) {
-        Err(GuideError::DeadEnd { parts, .. }) => Err(GuideError::Unsatisfiable { parts }),
-        other => other,
+    let mut matcher = compiled.matcher(b"")?;
+    match matcher.fill(&mut row) {
+        Err(GuideError::DeadEnd { parts, .. }) => return Err(GuideError::Unsatisfiable { parts }),
+        other => other?,
+    }
+    match liveness::judge(&mut matcher, outlines)? {
+        Verdict::Empty { .. } => Err(GuideError::Unsatisfiable { parts: compiled.parts() }),
+        verdict => Ok(verdict),
     }
 }
 

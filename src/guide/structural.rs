@@ -13,6 +13,7 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{CancellationHandle, Logger, ParserFactory};
 
+use super::liveness::Outline;
 use super::{GuideConfig, GuideError, mask};
 use crate::text::Vocabulary;
 
@@ -42,8 +43,9 @@ impl StructuralFactory {
         );
         match parser {
             Ok(parser) => {
+                let outline = Outline::new(parser.parser.grammar(), self.limits.initial_lexer_fuel).map(Box::new);
                 let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
-                Ok(Structural { part: part.to_owned(), matcher, num_uses: 1 })
+                Ok(Structural { part: part.to_owned(), matcher, num_uses: 1, outline })
             }
             Err(error) => Err(Rejection::read(&format!("{error:#}"))),
         }
@@ -118,6 +120,8 @@ pub(crate) struct Structural {
     matcher: llguidance::Matcher,
     /// Sequences that have used this matcher, one after another.
     num_uses: u32,
+    /// For the verdict at admission, which takes it away.
+    outline: Option<Box<Outline>>,
 }
 
 /// Stops the mask that a matcher is computing on another thread. That is final: the matcher is lost.
@@ -145,9 +149,14 @@ impl Structural {
         &self.part
     }
 
+    /// A regular superset of what this part generates; `None` once taken, or where it is too big to have.
+    pub(crate) fn take_outline(&mut self) -> Option<Box<Outline>> {
+        self.outline.take()
+    }
+
     /// A copy that shares nothing, not even the lexer: about 3 ms and 2 MB.
     pub(crate) fn deep_clone(&self) -> Self {
-        Self { part: self.part.clone(), matcher: self.matcher.deep_clone(), num_uses: 1 }
+        Self { part: self.part.clone(), matcher: self.matcher.deep_clone(), num_uses: 1, outline: None }
     }
 
     /// The matcher at its start again, with the lexer it has warmed; `None` when it is lost or was used often enough

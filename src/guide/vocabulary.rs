@@ -67,20 +67,32 @@ impl SortedTokens {
         Self { nodes, ids, max_len, num_by_first_byte }
     }
 
+    /// The place one byte further inside a token: places are counted from 1, and 0 stands before any byte.
+    pub(crate) fn child(&self, place: u32, byte: u8) -> Option<u32> {
+        let (mut at, end) = match (place as usize).checked_sub(1) {
+            None => (0, self.nodes.len() - 1),
+            Some(node) => (node + 1, self.nodes[node].end as usize),
+        };
+        while at < end && self.nodes[at].byte() != byte {
+            at = self.nodes[at].end as usize;
+        }
+        (at < end).then_some(at as u32 + 1)
+    }
+
+    /// Whether a token that `row` allows ends at a place.
+    pub(crate) fn ends_allowed(&self, place: u32, row: &[u32]) -> bool {
+        let node = (place as usize).checked_sub(1);
+        node.is_some_and(|node| self.tokens_at(node).iter().any(|&token| mask::is_allowed(row, token)))
+    }
+
     /// The tokens that `text` begins with, with their lengths in bytes, longest first.
     pub(crate) fn prefixes_of(&self, text: &[u8]) -> Vec<(u32, usize)> {
         let mut found = Vec::new();
-        let (mut at, mut end) = (0, self.nodes.len() - 1);
+        let mut place = 0;
         for (len, &byte) in (1..).zip(text) {
-            while at < end && self.nodes[at].byte() != byte {
-                at = self.nodes[at].end as usize;
-            }
-            if at >= end {
-                break;
-            }
-            found.extend(self.tokens_at(at).iter().map(|&token| (token, len)));
-            end = self.nodes[at].end as usize;
-            at += 1;
+            let Some(child) = self.child(place, byte) else { break };
+            place = child;
+            found.extend(self.tokens_at(place as usize - 1).iter().map(|&token| (token, len)));
         }
         found.reverse();
         found

@@ -269,7 +269,9 @@ impl Error {
 
 fn guide_class(error: &GuideError) -> ErrorClass {
     match error {
-        GuideError::Unsatisfiable { .. } | GuideError::DeadEnd { .. } => ErrorClass::Unsatisfiable,
+        GuideError::Unsatisfiable { .. } | GuideError::UnknownSatisfiability { .. } | GuideError::DeadEnd { .. } => {
+            ErrorClass::Unsatisfiable
+        }
         GuideError::Aborted { .. } => ErrorClass::Overloaded,
         GuideError::NotAllowed { .. }
         | GuideError::Ended
@@ -293,6 +295,7 @@ fn guide_code(error: &GuideError) -> &'static str {
         GuideError::UnknownToken { .. } => "unknown_token",
         GuideError::OtherVocabulary { .. } => "other_vocabulary",
         GuideError::Unsatisfiable { .. } => "unsatisfiable",
+        GuideError::UnknownSatisfiability { .. } => "unknown_satisfiability",
         GuideError::DeadEnd { .. } => "dead_end",
         GuideError::LimitExceeded { .. } => "constraint_limit_exceeded",
         _ => "internal_error",

@@ -26,6 +26,12 @@ impl Alphabet {
         Self { bytes, unspelt }
     }
 
+    /// Whether every text over the tokens of `row` is also one over single bytes.
+    pub(crate) fn spells(&self, row: &[u32], vocabulary: &Vocabulary) -> bool {
+        let mut bytes = mask::allowed_tokens(row).flat_map(|token| vocabulary.bytes(token));
+        bytes.all(|&byte| self.token(byte).is_some())
+    }
+
     /// The token of one byte.
     pub(crate) fn token(&self, byte: u8) -> Option<u32> {
         self.bytes[usize::from(byte)]

@@ -7,15 +7,15 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::tiling;
-use crate::guide::GuideError;
 use crate::guide::compiled::CompiledConstraint;
 use crate::guide::matcher::Matcher;
+use crate::guide::{GuideError, mask};
 
 /// Choices after which a cycle is known as one.
 const LONGEST_CYCLE: usize = 8;
 
-/// Steps from which on a mask counts as wide.
-const NUM_WIDE: usize = 64;
+/// Closing brackets.
+const BRACKETS: &[u8] = b"}])";
 
 /// One search from where a matcher stands; the matcher is where it was when the search is over.
 pub(crate) struct Search<'m> {
@@ -58,8 +58,9 @@ impl Outcome {
 struct Frame {
     /// Tokens accepted before the choice.
     depth: usize,
+    /// Digest of the steps that were allowed.
     mask: u64,
-    /// Whether so much may follow that this is inside a string or a comment.
+    /// Whether brackets of several kinds may be closed, as inside a string or a comment.
     is_wide: bool,
     /// Best last.
     untried: Vec<u32>,
@@ -189,10 +190,16 @@ impl<'m> Search<'m> {
     /// Lists what may follow here.
     fn choose(&mut self) -> Result<(), GuideError> {
         self.matcher.fill_text(&mut self.row)?;
-        let mask = BuildHasherDefault::<DefaultHasher>::default().hash_one(&self.row);
         let mut untried: Vec<u32> = self.compiled.alphabet().steps(&self.row).collect();
-        let is_wide = untried.len() >= NUM_WIDE;
-        let taken = self.taken_in_vain(mask, is_wide);
+        // Longer tokens would tell places apart that only differ in how often something can still follow.
+        let digest = BuildHasherDefault::<DefaultHasher>::default().hash_one(&untried);
+        // In code only the innermost bracket can be closed.
+        let closes = |byte: &&u8| {
+            let token = self.compiled.alphabet().token(**byte);
+            token.is_some_and(|token| mask::is_allowed(&self.row, token))
+        };
+        let is_wide = BRACKETS.iter().filter(closes).count() > 1;
+        let taken = self.taken_in_vain(digest, is_wide);
         if self.matcher.num_bytes() >= self.max_bytes {
             self.was_bounded |= !untried.is_empty();
             untried.clear();
@@ -200,14 +207,14 @@ impl<'m> Search<'m> {
         untried.sort_by_cached_key(|&token| {
             let bytes = self.compiled.vocabulary.bytes(token);
             let kind = kind(bytes);
-            // Outside of text nothing can be closed forever.
-            let is_closing = !is_wide && b"}])".contains(&kind);
-            let taken = if is_closing { 0 } else { taken[usize::from(kind)] };
+            // Outside of text, what is closed again and again is what was opened.
+            let patience = if !is_wide && BRACKETS.contains(&kind) { 16 } else { 1 };
+            let taken = taken[usize::from(kind)] / patience;
             // Rarely taken and often taken differ in magnitude only, so that long texts are runs of one byte.
             let weariness = u32::BITS - taken.leading_zeros();
             std::cmp::Reverse((self.matcher.min_bytes_to_end(token), weariness, rank(bytes, is_wide), token))
         });
-        self.frames.push(Frame { depth: self.path.len(), mask, is_wide, untried, tried: None });
+        self.frames.push(Frame { depth: self.path.len(), mask: digest, is_wide, untried, tried: None });
         Ok(())
     }
 
@@ -278,10 +285,10 @@ fn kind(bytes: &[u8]) -> Kind {
 
 /// How late a token is tried: what closes comes first, what opens something comes last.
 fn rank(bytes: &[u8], is_wide: bool) -> u32 {
-    const CLOSING: &[u8] = b"}])\"'`;>,";
+    const CLOSING: &[u8] = b"}]);>,\"";
+    const OPENING: &[u8] = b"([{<'`/ \n\t\r\\";
     /// Inside a string or a comment; `*` before `/`, so that the first attempt to close a comment does.
     const CLOSING_TEXT: &[u8] = b"\"'`*/\n";
-    const OPENING: &[u8] = b"/<[({ \n\t\r\\";
     let Some(&byte) = bytes.first() else { return u32::MAX };
     let place = |list: &[u8]| list.iter().position(|&listed| listed == byte).map(|at| at as u32);
     match (place(if is_wide { CLOSING_TEXT } else { CLOSING }), place(OPENING)) {

@@ -52,6 +52,21 @@ STRING: /"[^"\n]*"/
 %ignore /\/\*([^*]|\*[^\/])*\*\//
 "#;
 
+/// As above, with statements that nothing separates, so that almost anything may follow an expression.
+const LOOSE: &str = r#"
+start: stmt*
+stmt: NAME "(" NAME ")" block | "if" "(" expr ")" block | "return" expr | expr ";"?
+block: "{" stmt* "}"
+expr: NAME | NUMBER | STRING | TEMPLATE | "(" expr ")" | expr OP expr | expr "(" expr? ")"
+    | "[" [expr ("," expr)*] "]" | "{" NAME ":" expr "}" | expr TEMPLATE
+OP: "+" | "-" | "=" | "<" | ">"
+TEMPLATE: /`[^`$]*`/
+NAME: /[a-zA-Z_]+/
+NUMBER: /[0-9]+/
+STRING: /"[^"\n]*"|'[^'\n]*'/
+%ignore /[ \n]+/
+"#;
+
 #[test]
 fn a_witness_is_found_from_every_kind_of_state() {
     let lark = |source: &str| json!({"grammar": {"syntax": "lark", "source": source}});
@@ -65,6 +80,9 @@ fn a_witness_is_found_from_every_kind_of_state() {
         (vec![lark(PROGRAM)], "fn f(){ a=1; fn g(){ b=(1+(2+[x,(y"),
         (vec![lark(PROGRAM)], "fn f(){ /* a comment"),
         (vec![lark(PROGRAM)], "a=\"unfinished"),
+        (vec![lark(LOOSE)], "f(a){if(a){return [1,{x:(2"),
+        (vec![lark(LOOSE)], "f(a){b=`x"),
+        (vec![grammar("gbnf", SAME_NUMBER)], "aaa"),
         (vec![lark(PROGRAM), json!({"forbidden_text": [{"text": "}"}]})], "return 1"),
         (vec![json!({"regex_patterns": [{"any_of": [{"pattern": "(ab){40}c|d{200}"}], "match": "full"}]})], ""),
         (
@@ -92,4 +110,375 @@ fn a_witness_is_found_from_every_kind_of_state() {
         }
     }
     assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// One part that accepts exactly the documents of `words`, in one of six notations.
+fn choice(notation: usize, words: &[&str], is_nested: bool) -> Value {
+    let document = |word: &&str| if is_nested { format!("{{\"k\":[\"{word}\"]}}") } else { format!("\"{word}\"") };
+    let documents: Vec<String> = words.iter().map(document).collect();
+    let quoted = |quote: fn(&String) -> String, or: &str| documents.iter().map(quote).collect::<Vec<_>>().join(or);
+    match notation {
+        0 if is_nested => json!({"json_schema": {"type": "object", "properties": {"k": {
+            "type": "array", "items": {"enum": words}, "minItems": 1, "maxItems": 1
+        }}, "required": ["k"], "additionalProperties": false}}),
+        0 => json!({"json_schema": {"enum": words}}),
+        1 => {
+            json!({"grammar": {"syntax": "ebnf", "source": format!("root ::= {}", quoted(|text| format!("'{text}'"), " | "))}})
+        }
+        2 => {
+            json!({"grammar": {"syntax": "gbnf", "source": format!("root ::= {}", quoted(|text| format!("{text:?}"), " | "))}})
+        }
+        3 => {
+            json!({"grammar": {"syntax": "lark", "source": format!("start: {}", quoted(|text| format!("{text:?}"), " | "))}})
+        }
+        4 => full(&quoted(|text| regex_syntax::escape(text), "|")),
+        _ => {
+            let any_of: Vec<Value> =
+                documents.iter().map(|text| json!({"pattern": regex_syntax::escape(text)})).collect();
+            json!({"regex_patterns": [{"any_of": any_of, "match": "full"}]})
+        }
+    }
+}
+
+fn regex_part(pattern: &str, mode: &str) -> Value {
+    json!({"regex_patterns": [{"any_of": [{"pattern": pattern}], "match": mode}]})
+}
+
+fn full(pattern: &str) -> Value {
+    regex_part(pattern, "full")
+}
+
+fn contains(pattern: &str) -> Value {
+    regex_part(pattern, "contains")
+}
+
+fn absent(pattern: &str) -> Value {
+    regex_part(pattern, "absent")
+}
+
+fn prefix(pattern: &str) -> Value {
+    regex_part(pattern, "prefix")
+}
+
+fn forbid(text: &str) -> Value {
+    json!({"forbidden_text": [{"text": text}]})
+}
+
+fn schema(schema: Value) -> Value {
+    json!({"json_schema": schema})
+}
+
+fn grammar(syntax: &str, source: &str) -> Value {
+    json!({"grammar": {"syntax": syntax, "source": source}})
+}
+
+/// Only the ids whose text consists of `bytes`.
+fn only_bytes(bytes: &str) -> Value {
+    let vocabulary = NANO.vocabulary();
+    let fits = |token: &u32| {
+        let text = vocabulary.bytes(*token);
+        vocabulary.is_text(*token) && !text.is_empty() && text.iter().all(|byte| bytes.as_bytes().contains(byte))
+    };
+    json!({"token_masks": {"allowed_tokens": (0..vocabulary.num_tokens() as u32).filter(fits).collect::<Vec<_>>()}})
+}
+
+/// Distinct words, none inside another.
+fn words(random: &mut Random) -> [String; 4] {
+    std::array::from_fn(|idx| {
+        let len = 3 + random.below(6);
+        let body: String = (0..len).map(|_| char::from(b'a' + random.below(20) as u8)).collect();
+        format!("{}{body}", ["v", "w", "x", "y"][idx])
+    })
+}
+
+/// Sets of three kinds, from words that each part allows or forbids: what they share is known.
+fn sets_of_words(random: &mut Random, is_satisfiable: bool) -> Vec<Vec<Value>> {
+    let mut sets = Vec::new();
+    for case in 0..42 {
+        let [a, b, c, d] = &words(random);
+        let is_nested = random.below(2) == 1;
+        let mut part = |words: &[&str]| choice(random.below(6), words, is_nested);
+        sets.push(match (case % 3, is_satisfiable) {
+            (0, true) => vec![part(&[a, b]), part(&[b, c])],
+            (0, false) => vec![part(&[a, b]), part(&[c, d])],
+            (1, true) => vec![part(&[a, b]), part(&[b, c]), part(&[b, d])],
+            (1, false) => vec![part(&[a, b]), part(&[b, c]), part(&[a, c])],
+            (_, true) => vec![part(&[a, b, c]), part(&[b, c, d]), forbid(b)],
+            (_, false) => vec![part(&[a, b]), part(&[b, c]), forbid(b)],
+        });
+    }
+    sets
+}
+
+/// A document in which a forbidden value stands deep inside what is required.
+fn deep(value: &str) -> Value {
+    let inner = json!({"type": "object", "properties": {"free": {"type": "string"}, "flag": {"const": value}},
+        "required": ["free", "flag"], "additionalProperties": false});
+    schema(json!({"type": "object", "properties": {
+        "id": {"type": "integer"}, "name": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
+        "inner": inner
+    }, "required": ["id", "name", "tags", "inner"], "additionalProperties": false}))
+}
+
+const SAME_NUMBER: &str = r#"root ::= "a" root "b" | "ab""#;
+const SUM: &str = "sum ::= term ('+' term)*\nterm ::= [0-9]+ | '(' sum ')'";
+
+fn satisfiable_sets() -> Vec<Vec<Value>> {
+    let object = json!({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"], "additionalProperties": false});
+    let by_hand = vec![
+        vec![schema(object.clone()), contains("ada"), forbid("bob")],
+        vec![schema(object.clone()), full(r#"(?s)\{.*"name": *"[a-c]{5}".*\}"#)],
+        vec![deep("rm -rf"), forbid("rm -fr")],
+        vec![deep("rm -rf"), contains("hello"), absent("[0-9]{2}")],
+        vec![schema(json!({"type": "integer"})), contains("77"), absent("777")],
+        vec![schema(json!({"anyOf": [{"type": "integer"}, {"const": "secret"}]})), forbid("secret")],
+        vec![schema(json!(true)), contains("true"), prefix("\\[")],
+        vec![grammar("gbnf", SAME_NUMBER), full("a{4}b*")],
+        vec![grammar("gbnf", SAME_NUMBER), contains("aaabb"), forbid("aaaa")],
+        vec![grammar("ebnf", SUM), contains(r"\(\("), forbid("1")],
+        vec![grammar("ebnf", SUM), grammar("lark", "start: /[0-9()+]{9}/")],
+        vec![grammar("lark", PROGRAM), contains("fn"), forbid("return")],
+        vec![grammar("lark", PROGRAM), contains("zz")],
+        vec![only_bytes("0123456789"), full("[0-9a-f]{6}"), absent("[0-5]")],
+        vec![
+            only_bytes("{}\"ab:"),
+            schema(json!({"type": "object", "properties": {"a": {"enum": ["b", "c"]}},
+            "required": ["a"], "additionalProperties": false})),
+        ],
+        vec![full("[a-z]+"), contains("q"), contains("zz"), absent("zq")],
+        vec![prefix("ab"), full(".{5}"), absent("b.b")],
+        vec![
+            json!({"regex_patterns": [{"any_of": [{"pattern": "yes"}, {"pattern": "no"}], "match": "full"}]}),
+            forbid("no"),
+        ],
+    ];
+    [sets_of_words(&mut Random(5), true), by_hand].concat()
+}
+
+fn empty_sets() -> Vec<Vec<Value>> {
+    let by_hand = vec![
+        vec![deep("rm -rf"), forbid("rm -rf")],
+        vec![deep("rm -rf"), forbid("m -r"), contains("hello")],
+        vec![schema(json!({"enum": ["a secret", "secrets", "no secret here"]})), forbid("secret")],
+        vec![schema(json!({"type": "integer"})), contains("x")],
+        vec![schema(json!({"type": "array", "items": {"type": "integer"}})), contains("x")],
+        vec![schema(json!({"type": "string", "maxLength": 3})), contains("abcd")],
+        vec![schema(json!({"type": "string", "pattern": "^[a-f]+$"})), contains("g")],
+        vec![
+            schema(json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+            "additionalProperties": false})),
+            forbid("\"a\""),
+        ],
+        vec![grammar("gbnf", SAME_NUMBER), full("a+")],
+        vec![grammar("gbnf", SAME_NUMBER), forbid("b")],
+        vec![grammar("ebnf", SUM), contains("-")],
+        vec![grammar("ebnf", SUM), absent("[0-9]")],
+        vec![grammar("lark", PROGRAM), prefix("fn x\\("), forbid("{")],
+        vec![grammar("gbnf", SAME_NUMBER), full("ab{2,9}"), forbid("zz")],
+        vec![only_bytes("0123456789"), full("[a-f]{6}")],
+        vec![only_bytes("0123456789"), full("[0-9a-f]{6}"), absent("[0-9]")],
+        vec![full("[a-z]+"), contains("0")],
+        vec![contains("a"), contains("b"), full(".")],
+        vec![prefix("ab"), full("b.*")],
+    ];
+    [sets_of_words(&mut Random(6), false), by_hand].concat()
+}
+
+fn irs_of(set: &[Value]) -> Vec<ConstraintIr> {
+    set.iter().cloned().map(ir).collect()
+}
+
+/// The IRs that a conflict names.
+fn members(parts: &[String]) -> Vec<usize> {
+    let index = |part: &String| part.strip_prefix("constraints[")?.split(']').next()?.parse().ok();
+    let mut members: Vec<usize> = parts.iter().filter_map(index).collect();
+    members.dedup();
+    members
+}
+
+#[test]
+fn sets_that_are_satisfiable_by_construction_are_never_refused() {
+    let sets = satisfiable_sets();
+    assert!(sets.len() >= 60);
+    let (mut num_unknown, mut wrong) = (0, Vec::new());
+    for set in &sets {
+        match NANO_GUIDE.compile(&irs_of(set)) {
+            Err(error) => wrong.push(format!("{error}: {set:?}")),
+            Ok(compiled) => match compiled.verdict().clone() {
+                Verdict::Satisfiable(witness) => {
+                    let mut matcher = compiled.matcher(b"").expect("a matcher");
+                    assert!(completes(&mut matcher, &witness.tokens), "{set:?}");
+                    assert_eq!(NANO_GUIDE.vocabulary().decode(&witness.tokens), witness.bytes);
+                    assert_eq!(compiled.min_tokens(), Some(witness.tokens.len() as u32));
+                }
+                Verdict::Unknown { why } => {
+                    eprintln!("unknown, {why}: {set:?}");
+                    num_unknown += 1;
+                }
+                Verdict::Empty { .. } => wrong.push(format!("empty: {set:?}")),
+            },
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(num_unknown * 10 <= sets.len(), "{num_unknown} of {} are unknown", sets.len());
+}
+
+#[test]
+fn sets_that_are_empty_by_construction_are_refused_with_a_conflict_of_which_every_part_is_needed() {
+    let sets = empty_sets();
+    assert!(sets.len() >= 60);
+    let (mut num_unknown, mut wrong) = (0, Vec::new());
+    for set in &sets {
+        match NANO_GUIDE.compile(&irs_of(set)) {
+            Err(GuideError::Unsatisfiable { parts }) => {
+                let members = members(&parts);
+                for dropped in &members {
+                    let rest: Vec<Value> =
+                        members.iter().filter(|member| *member != dropped).map(|&idx| set[idx].clone()).collect();
+                    if let Err(error) = NANO_GUIDE.compile(&irs_of(&rest)) {
+                        wrong.push(format!("{parts:?} without {dropped}: {error}: {set:?}"));
+                    }
+                }
+            }
+            Err(error) => wrong.push(format!("{error}: {set:?}")),
+            Ok(compiled) => match compiled.verdict() {
+                Verdict::Unknown { why } => {
+                    eprintln!("unknown, {why}: {set:?}");
+                    num_unknown += 1;
+                }
+                verdict => wrong.push(format!("{verdict:?}: {set:?}")),
+            },
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(num_unknown * 10 <= sets.len(), "{num_unknown} of {} are unknown", sets.len());
+}
+
+/// Fewest tokens of `text`, by trying every token at every place.
+fn fewest_tokens(text: &[u8]) -> usize {
+    let vocabulary = NANO.vocabulary();
+    let mut fewest = vec![usize::MAX; text.len() + 1];
+    fewest[0] = 0;
+    for at in 0..text.len() {
+        for token in (0..vocabulary.num_tokens() as u32).filter(|&token| vocabulary.is_text(token)) {
+            let bytes = vocabulary.bytes(token);
+            if !bytes.is_empty() && fewest[at] != usize::MAX && text[at..].starts_with(bytes) {
+                fewest[at + bytes.len()] = fewest[at + bytes.len()].min(fewest[at] + 1);
+            }
+        }
+    }
+    fewest[text.len()]
+}
+
+#[test]
+fn min_tokens_of_a_finite_language_is_close_to_the_true_shortest() {
+    let mut random = Random(11);
+    let mut languages: Vec<Vec<String>> = vec![
+        vec!["a very long string that is not the shortest".into(), "z".into()],
+        vec!["the quick brown fox jumps over the lazy dog and runs".into(), "q0Z#xK9$vJ7&wQ3!pL5@".into()],
+    ];
+    for _ in 0..20 {
+        let text = |random: &mut Random| {
+            (0..4 + random.below(40)).map(|_| char::from(b'#' + random.below(56) as u8)).collect()
+        };
+        languages.push((0..4).map(|_| text(&mut random)).map(|text: String| text.replace('\\', "~")).collect());
+    }
+    for language in &languages {
+        let documents: Vec<String> = language.iter().map(|text| format!("\"{text}\"")).collect();
+        let shortest = documents.iter().map(|text| fewest_tokens(text.as_bytes())).min().expect("texts");
+        let alternatives: Vec<String> = documents.iter().map(|text| regex_syntax::escape(text)).collect();
+        for part in [schema(json!({"enum": language})), full(&alternatives.join("|"))] {
+            let compiled = NANO_GUIDE.compile(&[ir(part.clone())]).unwrap_or_else(|error| panic!("{part}: {error}"));
+            let found = compiled.min_tokens().expect("a witness") as usize;
+            assert!((shortest..=shortest + 8).contains(&found), "{found} for {shortest}: {part}");
+        }
+    }
+    let big_or_small =
+        schema(json!({"anyOf": [wide_schema(20), {"type": "array", "items": {"type": "integer"}, "minItems": 2}]}));
+    let compiled = NANO_GUIDE.compile(&[ir(big_or_small)]).expect("a satisfiable set");
+    assert!(compiled.min_tokens().expect("a witness") as usize <= fewest_tokens(b"[0,0]") + 8);
+    let optional =
+        schema(json!({"type": "object", "properties": {"long_name_of_an_optional_part": {"type": "string"}},
+        "additionalProperties": false}));
+    let compiled = NANO_GUIDE.compile(&[ir(optional)]).expect("a satisfiable set");
+    assert!(compiled.min_tokens().expect("a witness") as usize <= fewest_tokens(b"{}") + 8);
+}
+
+#[test]
+fn what_is_not_known_to_be_satisfiable_is_refused_where_the_ir_says_so() {
+    let config = GuideConfig { max_proof_states: 10, witness_masks: 1, ..GuideConfig::default() };
+    let guide = Guide::new(Arc::clone(NANO.vocabulary()), config).expect("the vocabulary can be sliced");
+    let set = |on_unknown: &str| json!({"json_schema": wide_schema(4), "on_unknown": on_unknown});
+    let admitted = guide.compile(&[ir(set("admit"))]).expect("admitted");
+    assert_eq!(admitted.verdict(), &Verdict::Unknown { why: UnknownWhy::Bound });
+    assert_eq!(admitted.min_tokens(), None);
+    let irs = [ir(set("refuse")), ir(forbid("x"))];
+    let refused = guide.compile(&irs).map(drop);
+    assert_eq!(refused, Err(GuideError::UnknownSatisfiability { why: UnknownWhy::Bound }));
+}
+
+#[test]
+fn only_parts_that_stand_alone_cannot_come_to_a_dead_end() {
+    let may_dead_end = |set: &[Value]| NANO_GUIDE.compile(&irs_of(set)).expect("a satisfiable set").may_dead_end();
+    assert!(!may_dead_end(&[schema(json!({"type": "string"}))]));
+    assert!(!may_dead_end(&[full("[a-z]+"), forbid("x")]), "automata are one while their product is small");
+    assert!(!may_dead_end(&[only_bytes("abc")]));
+    assert!(may_dead_end(&[schema(json!({"type": "string"})), forbid("x")]));
+    assert!(may_dead_end(&[only_bytes("abc"), full("[a-z]+")]));
+}
+
+/// A complete text of a part, by random steps through its masks and then the shortest way out.
+fn random_text(guide: &Guide, part: &Value, random: &mut Random) -> Option<Vec<u8>> {
+    let mut matcher = start(guide, std::slice::from_ref(part));
+    let mut tokens = Vec::new();
+    for _ in 0..random.below(40) {
+        let row = filled(&mut matcher).expect("a mask");
+        let allowed: Vec<u32> = allowed_tokens(&row).filter(|&token| guide.vocabulary().is_text(token)).collect();
+        // The shortest of a few, or every step would be a long token that few texts contain.
+        let drawn = (0..3).filter_map(|_| allowed.get(random.below(allowed.len().max(1))));
+        let Some(&token) = drawn.min_by_key(|&&token| guide.vocabulary().bytes(token).len()) else { break };
+        matcher.accept(token).expect("an allowed token");
+        tokens.push(token);
+    }
+    tokens.extend(matcher.witness(2_000, 2_000).expect("a live matcher")?);
+    Some(guide.vocabulary().decode(&tokens))
+}
+
+#[test]
+fn nothing_that_the_masks_generate_is_proven_impossible() {
+    let parts = [
+        schema(json!(true)),
+        schema(json!({"type": "number"})),
+        schema(json!({"type": "integer", "minimum": -12, "maximum": 4_000})),
+        schema(json!({"type": "string", "minLength": 2, "maxLength": 30})),
+        schema(json!({"type": "object"})),
+        schema(
+            json!({"type": "object", "properties": {"a": {"type": "number"}, "b": {"$ref": "#"}, "c": {"type": "array",
+            "items": {"anyOf": [{"type": "null"}, {"$ref": "#"}]}}}, "required": ["a"], "additionalProperties": false}),
+        ),
+        schema(json!({"type": "array", "items": {"type": "string", "format": "date"}, "minItems": 1, "maxItems": 3})),
+        schema(
+            json!({"type": "object", "patternProperties": {"^x_": {"type": "boolean"}}, "additionalProperties": false}),
+        ),
+        schema(wide_schema(5)),
+        grammar("lark", PROGRAM),
+        grammar("ebnf", SUM),
+        grammar("gbnf", SAME_NUMBER),
+        grammar("lark", "start: a+ b?\na: \"x\" | \"y\" start \"z\"\nb: /[0-9]{2,4}/ | %json {\"type\": \"boolean\"}"),
+    ];
+    let mut random = Random(23);
+    let mut num_checked = 0;
+    for part in &parts {
+        for _ in 0..12 {
+            let Some(text) = random_text(&NANO_GUIDE, part, &mut random) else { continue };
+            let Ok(text) = String::from_utf8(text) else { continue };
+            let set = [part.clone(), full(&regex_syntax::escape(&text))];
+            let compiled = NANO_GUIDE.compile(&irs_of(&set)).map(|compiled| compiled.verdict().clone());
+            let is_right = matches!(&compiled, Ok(Verdict::Satisfiable(witness)) if witness.bytes == text.as_bytes());
+            assert!(is_right, "{compiled:?} for {text:?} of {part}");
+            num_checked += 1;
+        }
+    }
+    assert!(num_checked >= 10 * parts.len(), "only {num_checked} texts were checked");
 }

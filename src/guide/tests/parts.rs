@@ -157,7 +157,7 @@ fn a_dead_end_names_the_smallest_set_of_parts_and_the_byte() {
     let mut matcher = start(
         &BYTES,
         &[json!({
-            "json_schema": {"const": "eval"}, "forbidden_text": [{"text": "eva"}],
+            "json_schema": {"enum": ["eval", "x"]}, "forbidden_text": [{"text": "eva"}],
             "regex_patterns": [{"any_of": [{"pattern": "zzz"}], "match": "absent"}],
         })],
     );
