@@ -64,7 +64,8 @@ struct Frame {
     is_wide: bool,
     /// Best last.
     untried: Vec<u32>,
-    tried: Option<Kind>,
+    /// First byte of the step taken.
+    tried: Option<u8>,
 }
 
 impl<'m> Search<'m> {
@@ -204,21 +205,26 @@ impl<'m> Search<'m> {
             self.was_bounded |= !untried.is_empty();
             untried.clear();
         }
+        let mut taken_by_kind = [0; 256];
+        for byte in 0..=u8::MAX {
+            taken_by_kind[usize::from(kind(&[byte]))] += taken[usize::from(byte)];
+        }
         untried.sort_by_cached_key(|&token| {
             let bytes = self.compiled.vocabulary.bytes(token);
             let kind = kind(bytes);
             // Outside of text, what is closed again and again is what was opened.
             let patience = if !is_wide && BRACKETS.contains(&kind) { 16 } else { 1 };
-            let taken = taken[usize::from(kind)] / patience;
             // Rarely taken and often taken differ in magnitude only, so that long texts are runs of one byte.
-            let weariness = u32::BITS - taken.leading_zeros();
-            std::cmp::Reverse((self.matcher.min_bytes_to_end(token), weariness, rank(bytes, is_wide), token))
+            let weariness = |taken: u32| u32::BITS - (taken / patience).leading_zeros();
+            let of_kind = weariness(taken_by_kind[usize::from(kind)]);
+            let of_byte = bytes.first().map_or(0, |&byte| weariness(taken[usize::from(byte)]));
+            std::cmp::Reverse((self.matcher.min_bytes_to_end(token), of_kind, of_byte, rank(bytes, is_wide), token))
         });
         self.frames.push(Frame { depth: self.path.len(), mask: digest, is_wide, untried, tried: None });
         Ok(())
     }
 
-    /// How often each kind of byte was taken, just before, without getting away from this mask: at once, or by way of
+    /// How often each byte was taken, just before, without getting away from this mask: at once, or by way of
     /// a few steps that were repeated to the byte.
     fn taken_in_vain(&self, mask: u64, is_wide: bool) -> [u32; 256] {
         let mut taken = [0; 256];
@@ -237,8 +243,8 @@ impl<'m> Search<'m> {
                 }
                 // What came about once by several steps may be another place that looks the same.
                 let is_loop = period == 1 || end < self.path.len();
-                if let Some(kind) = frame.tried.filter(|_| is_loop) {
-                    taken[usize::from(kind)] += 1;
+                if let Some(byte) = frame.tried.filter(|_| is_loop) {
+                    taken[usize::from(byte)] += 1;
                 }
                 (at, end) = (at - period, frame.depth);
             }
@@ -260,7 +266,7 @@ impl<'m> Search<'m> {
             let compiled = Arc::clone(&self.compiled);
             let bytes = compiled.vocabulary.bytes(token);
             if let Some(frame) = self.frames.last_mut() {
-                frame.tried = Some(kind(bytes));
+                frame.tried = bytes.first().copied();
             }
             return self.accept(token).map(Some);
         }
