@@ -80,7 +80,9 @@ fn many_words() -> Value {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(b'a' + (state >> 33) as u8 % 20)
     };
-    let words: Vec<_> = (0..10_000).map(|_| json!({"text": (0..50).map(|_| letter()).collect::<String>()})).collect();
+    let words: Vec<_> = (0..10_000)
+        .map(|_| json!({"text": (0..50).map(|_| letter()).collect::<String>(), "scope": "document"}))
+        .collect();
     json!({"forbidden_text": words})
 }
 
@@ -116,7 +118,7 @@ async fn a_stack_overflow_in_the_probe_is_a_refusal() {
 #[tokio::test]
 async fn memory_beyond_the_limit_kills_the_probe_alone() {
     // Enough to start, and not for the automaton and what it is made from.
-    let maze = maze(ProbeConfig { memory_bytes_max: 200 << 20, stack_bytes: Some(8 << 20), ..probe() });
+    let maze = maze(ProbeConfig { memory_bytes_max: 160 << 20, stack_bytes: Some(8 << 20), ..probe() });
     generate(&maze, simple(2)).await.expect("a plain constraint");
     let words = many_words();
     let error = generate(&maze, words).await.expect_err("the memory is not there");

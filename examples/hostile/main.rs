@@ -187,7 +187,7 @@ fn attack(
         if status == 0 && tally.faults.len() > 100 {
             return;
         }
-        if tally.num_sent % WARM_AT == 0 {
+        if tally.num_sent.is_multiple_of(WARM_AT) {
             let (num_sent, resident) = (tally.num_sent, resident_kb(pid));
             tally.resident.push((num_sent, resident));
             println!("{num_sent} inputs, {resident} KB resident, {} faults", tally.faults.len());

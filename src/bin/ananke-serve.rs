@@ -58,6 +58,10 @@ fn probe() -> ExitCode {
     }
 }
 
+/// Stack of the async workers and of the threads beside them. Default 16 MiB of address space each: what is judged and
+/// dropped there is as deep as the bounds of the guide allow.
+const WORKER_STACK_BYTES: usize = 16 << 20;
+
 /// Why the server stopped before it was told to.
 enum Failure {
     /// The model could not be opened; `gpu` where a device was asked for.
@@ -82,7 +86,8 @@ impl From<io::Error> for Failure {
 fn run(config: Config) -> Result<(), Failure> {
     let gpu = config.open.gpu.is_some();
     let maze = maze::open(config.open).map_err(|error| Failure::Open { error: error.into(), gpu })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().thread_stack_size(WORKER_STACK_BYTES).enable_all().build()?;
     runtime.block_on(async {
         let address = SocketAddr::new(config.host, config.port);
         let listener = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;

@@ -4,6 +4,7 @@
 //! long; the compile itself goes on whoever still waits. No clock decides what a constraint is: it only decides who is
 //! told to try again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -238,7 +239,12 @@ impl Shared {
         let mut prober = probe.map(|config| Prober::new(config, self.guide.clone()));
         for Job { key, irs, client, end } in jobs {
             let begun = Instant::now();
-            let outcome = self.compile(&irs, prober.as_mut());
+            // A thread that died here would leave its flight in the air for good.
+            let caught = catch_unwind(AssertUnwindSafe(|| self.compile(&irs, prober.as_mut())));
+            let outcome = caught.unwrap_or_else(|_| {
+                let (part, message) = ("constraints".into(), "a compile thread panicked".into());
+                Err(Refusal::Guide(GuideError::Internal { part, message }))
+            });
             self.book(&outcome, begun.elapsed(), client.as_ref());
             self.cache.settle(key, &outcome);
             // Nobody may be waiting any more.

@@ -77,7 +77,8 @@ fn sequence(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
 
 fn repeated(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
     let mut item = primary(reader)?;
-    loop {
+    for depth in 0.. {
+        reader.check_depth(depth)?;
         skip_space(reader);
         let (min, max) = match reader.peek() {
             Some('?') => (0, Some(1)),
@@ -92,6 +93,7 @@ fn repeated(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
         reader.bump();
         item = Expr::Repeat(Box::new(item), min, max);
     }
+    Ok(item)
 }
 
 /// `{m}`, `{m,}`, `{,n}` or `{m,n}`.

@@ -127,6 +127,11 @@ impl<'a> Reader<'a> {
         Ok(Expr::Chars(if negated { complement(&ranges) } else { ranges }))
     }
 
+    /// Bounds operators that follow one another, as in `"a"***`: each is a level of the expression, like a bracket.
+    pub(super) fn check_depth(&self, depth: usize) -> Result<(), GuideError> {
+        GuideError::check_size(self.part, "operators one after another", depth, self.config.max_rule_nesting)
+    }
+
     /// Runs `read` one bracket deeper.
     pub(super) fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, GuideError>) -> Result<T, GuideError> {
         self.depth += 1;

@@ -91,7 +91,8 @@ fn sequence(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
 
 fn difference(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
     let mut left = repeated(reader)?;
-    loop {
+    for depth in 0.. {
+        reader.check_depth(depth)?;
         skip_space(reader)?;
         let offset = reader.at;
         if !reader.eat("-") {
@@ -101,11 +102,13 @@ fn difference(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
         let right = repeated(reader)?;
         left = Expr::Except(Box::new(left), Box::new(right), offset);
     }
+    Ok(left)
 }
 
 fn repeated(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
     let mut item = primary(reader)?;
-    loop {
+    for depth in 0.. {
+        reader.check_depth(depth)?;
         skip_space(reader)?;
         let (min, max) = match reader.peek() {
             Some('?') => (0, Some(1)),
@@ -116,6 +119,7 @@ fn repeated(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
         reader.bump();
         item = Expr::Repeat(Box::new(item), min, max);
     }
+    Ok(item)
 }
 
 fn primary(reader: &mut Reader<'_>) -> Result<Expr, GuideError> {
