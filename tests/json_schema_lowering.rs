@@ -3,6 +3,8 @@
 //! A text may get through the masks only if it is valid; a valid one must get through with its keys in some order,
 //! since the order of properties is meaning here.
 
+#![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
+
 use std::sync::{Arc, LazyLock};
 
 use ananke::constraint::ConstraintIr;
