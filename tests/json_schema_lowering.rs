@@ -3,6 +3,8 @@
 //! A text may get through the masks only if it is valid; a valid one must get through with its keys in some order,
 //! since the order of properties is meaning here.
 
+#![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
+
 use std::sync::{Arc, LazyLock};
 
 use ananke::constraint::ConstraintIr;
@@ -113,9 +115,9 @@ fn every_lowering_takes_what_it_means_and_no_near_miss() {
         &[json!({"a": 1})],
     );
     check(
-        json!({"not": {"items": {"type": "integer"}}, "maxItems": 3}),
-        &[json!([1, "a"])],
-        &[json!([]), json!([1, 2]), json!(3)],
+        json!({"not": {"items": {"type": "string"}}, "maxItems": 3}),
+        &[json!(["a", 1])],
+        &[json!([]), json!(["a", "b"]), json!(3)],
     );
     check(json!({"not": {"minLength": 2}}), &[json!("a")], &[json!("ab"), json!(1)]);
     // if, then, else

@@ -7,6 +7,8 @@
 //!
 //! The files come from `scripts/fetch_json_schema_suite.sh`; without them this test fails and says so.
 
+#![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
+
 mod common;
 
 use std::collections::BTreeMap;

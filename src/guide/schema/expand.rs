@@ -360,7 +360,6 @@ impl<'a> Expander<'a> {
         stack.push(case);
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm a keyword")]
     fn keyword(
         &mut self,
         goal: Goal<'a>,

@@ -122,7 +122,7 @@ impl Decimal {
         if digits == 0 {
             return None;
         }
-        while digits % 10 == 0 {
+        while digits.is_multiple_of(10) {
             (digits, places) = (digits / 10, places - 1);
         }
         while places < 0 {
@@ -141,7 +141,7 @@ impl Decimal {
         let (a, b) = (self.scaled(places)?, other.scaled(places)?);
         let mut digits = (a / gcd(a, b)).checked_mul(b)?;
         let mut places = places;
-        while places > 0 && digits % 10 == 0 {
+        while places > 0 && digits.is_multiple_of(10) {
             (digits, places) = (digits / 10, places - 1);
         }
         Some(Self { digits: u64::try_from(digits).ok()?, places })

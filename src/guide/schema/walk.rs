@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::pattern::from_ecma;
 use super::reference::Resources;
+use super::shape::Decimal;
 use super::{escape, format, invalid};
 use crate::guide::{GuideConfig, GuideError, classes, regex};
 
@@ -270,6 +271,14 @@ impl<'a> Walk<'a> {
             }
             "multipleOf" if value.as_f64().is_none_or(|step| step <= 0.0) => {
                 Err(invalid(self.part, pointer, "a positive number is expected"))
+            }
+            // Lowered, what counts is the common multiple of all steps.
+            "multipleOf" if self.dialect == Dialect::Nested => {
+                let step = value.as_number().and_then(Decimal::read);
+                match step.filter(|step| step.digits <= self.config.max_multiple) {
+                    Some(_) => Ok(()),
+                    None => Err(self.unsupported(pointer, keyword, "the number has too many digits")),
+                }
             }
             "exclusiveMinimum" | "exclusiveMaximum" if !value.is_number() && !value.is_boolean() => {
                 Err(invalid(self.part, pointer, "a number is expected"))
