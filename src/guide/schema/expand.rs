@@ -840,7 +840,7 @@ impl<'a> Expander<'a> {
             }
         };
         let at = value.as_f64().unwrap_or(f64::NAN);
-        self.note(&mut state, at.is_nan() || at.abs() > MAX_EXACT, goal, "a bound beyond 2^53 has no exact form");
+        self.note(&mut state, at.is_nan() || at.abs() >= MAX_EXACT, goal, "a bound beyond 2^53 has no exact form");
         let Shape::Number(number) = &mut state.shape else { return Ok(()) };
         // Turned over, a lower end is an upper one that takes in what the other left out.
         let end = End { at, excluded: excluded != goal.negated };
@@ -1373,7 +1373,7 @@ fn restrict(shape: &mut Shape, values: &[&Value]) -> bool {
         Shape::Number(number) => {
             let mut found = Vec::new();
             for value in values.iter().filter_map(|value| value.as_f64()) {
-                inexact |= value.abs() > MAX_EXACT;
+                inexact |= value.abs() >= MAX_EXACT;
                 if !found.contains(&value) && number.values.as_ref().is_none_or(|old| old.contains(&value)) {
                     found.push(value);
                 }
@@ -1405,7 +1405,7 @@ fn exclude(shape: &mut Shape, value: &Value) -> (bool, bool) {
         (Shape::Number(number), Value::Number(value)) => {
             let value = value.as_f64().unwrap_or(f64::NAN);
             number.excluded.push(value);
-            (true, value.is_nan() || value.abs() > MAX_EXACT)
+            (true, value.is_nan() || value.abs() >= MAX_EXACT)
         }
         (Shape::String(text), Value::String(value)) => {
             text.excluded.push(value.clone());

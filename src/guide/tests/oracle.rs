@@ -39,6 +39,28 @@ enum Kind {
     Ids(&'static [u32]),
 }
 
+impl Kind {
+    fn ids(self) -> Option<&'static [u32]> {
+        match self {
+            Self::Ids(ids) => Some(ids),
+            Self::Literal | Self::Regex | Self::Alone => None,
+        }
+    }
+}
+
+/// Whether tokens that are in all the lists make up the text.
+fn is_spelt(vocabulary: &Vocabulary, lists: &[&[u32]], text: &[u8]) -> bool {
+    let allowed: Vec<&[u8]> = (0..vocabulary.num_tokens() as u32)
+        .filter(|token| vocabulary.is_text(*token) && lists.iter().all(|ids| ids.contains(token)))
+        .map(|token| vocabulary.bytes(token))
+        .collect();
+    let mut reached = vec![true];
+    for len in 1..=text.len() {
+        reached.push(allowed.iter().any(|word| text[..len].ends_with(word) && reached[len - word.len()]));
+    }
+    reached[text.len()]
+}
+
 /// What stands before the output; only `scope: document` sees it.
 const PROMPT: &[u8] = b"ca\"a";
 
@@ -297,7 +319,10 @@ fn compare(guide: &Guide, parts: &[&Part], languages: &[Rc<Language>]) -> usize 
     let compiled = match guide.compile(&irs) {
         Ok(compiled) => compiled,
         Err(GuideError::Unsatisfiable { .. }) => {
-            let shared = |text: &[u8]| languages.iter().all(|language| language.accepts(text));
+            let lists: Vec<_> = parts.iter().filter_map(|part| part.kind.ids()).collect();
+            let shared = |text: &[u8]| {
+                languages.iter().all(|language| language.accepts(text)) && is_spelt(vocabulary, &lists, text)
+            };
             assert!(!all_texts().iter().any(|text| shared(text)), "{names:?} can be satisfied");
             // The masks are right for what is not admitted as well.
             match guide.build(&irs, parts.len()) {
