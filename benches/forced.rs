@@ -75,11 +75,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let mut is_same = true;
     for (name, prompt, irs) in workloads() {
-        let compiled: Vec<_> = irs.iter().map(|ir| guide.compile(std::slice::from_ref(ir))).collect::<Result<_, _>>()?;
-        let run = |way| run(way, if way == Way::Stepwise { &stepwise } else { &blocks }, &tokenizer, prompt, &compiled, seeds);
+        let compiled: Vec<_> =
+            irs.iter().map(|ir| guide.compile(std::slice::from_ref(ir))).collect::<Result<_, _>>()?;
+        let run = |way| {
+            run(way, if way == Way::Stepwise { &stepwise } else { &blocks }, &tokenizer, prompt, &compiled, seeds)
+        };
         run(Way::Blocks)?;
         let (in_blocks, in_steps, sampled) = (run(Way::Blocks)?, run(Way::Stepwise)?, run(Way::Sampled)?);
-        let text = |outcome: &Outcome| -> Vec<Vec<u8>> { outcome.outputs.iter().map(|ids| tokenizer.decode(ids)).collect() };
+        let text =
+            |outcome: &Outcome| -> Vec<Vec<u8>> { outcome.outputs.iter().map(|ids| tokenizer.decode(ids)).collect() };
         let same = text(&in_blocks) == text(&in_steps);
         is_same &= same;
         let differing = in_blocks.outputs.iter().zip(&sampled.outputs).filter(|(a, b)| a != b).count();
@@ -113,7 +117,10 @@ fn run(
                 prompt: tokenizer.encode(prompt, tokenizer.adds_bos())?,
                 max_tokens: MAX_TOKENS,
                 // The first seed is greedy.
-                sampling: SamplingParams { temperature: if seed == 0 { 0.0 } else { 0.8 }, ..SamplingParams::default() },
+                sampling: SamplingParams {
+                    temperature: if seed == 0 { 0.0 } else { 0.8 },
+                    ..SamplingParams::default()
+                },
                 seed,
                 choice: 0,
                 num_logprobs: None,
@@ -160,10 +167,22 @@ fn workloads() -> Vec<(&'static str, &'static str, Vec<ConstraintIr>)> {
         ir
     };
     let tools = vec![
-        tool("get_current_weather", json!({"location": {"type": "string", "maxLength": 20}, "temperature_unit": {"enum": ["celsius", "fahrenheit"]}})),
-        tool("send_email_message", json!({"recipient_address": {"type": "string", "maxLength": 20}, "subject_line": {"type": "string", "maxLength": 20}, "is_high_priority": {"type": "boolean"}})),
-        tool("create_calendar_event", json!({"event_title": {"type": "string", "maxLength": 20}, "duration_minutes": {"enum": [15, 30, 60]}, "send_notifications": {"type": "boolean"}})),
-        tool("search_product_catalog", json!({"search_query": {"type": "string", "maxLength": 20}, "maximum_results": {"type": "integer", "minimum": 1, "maximum": 50}, "sort_order": {"enum": ["price_ascending", "price_descending", "relevance"]}})),
+        tool(
+            "get_current_weather",
+            json!({"location": {"type": "string", "maxLength": 20}, "temperature_unit": {"enum": ["celsius", "fahrenheit"]}}),
+        ),
+        tool(
+            "send_email_message",
+            json!({"recipient_address": {"type": "string", "maxLength": 20}, "subject_line": {"type": "string", "maxLength": 20}, "is_high_priority": {"type": "boolean"}}),
+        ),
+        tool(
+            "create_calendar_event",
+            json!({"event_title": {"type": "string", "maxLength": 20}, "duration_minutes": {"enum": [15, 30, 60]}, "send_notifications": {"type": "boolean"}}),
+        ),
+        tool(
+            "search_product_catalog",
+            json!({"search_query": {"type": "string", "maxLength": 20}, "maximum_results": {"type": "integer", "minimum": 1, "maximum": 50}, "sort_order": {"enum": ["price_ascending", "price_descending", "relevance"]}}),
+        ),
     ];
     let person = schema(json!({
         "type": "object",

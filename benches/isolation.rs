@@ -50,7 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let free = guide.compile(&[])?;
     let schema = guide.compile(&[schema()])?;
     let slow = guide.compile(&[slow_grammar()])?;
-    println!("{num_pairs} pairs; {NUM_PROBES} unbound streams and {NUM_NEIGHBOURS} neighbours, {NUM_TOKENS} tokens each");
+    println!(
+        "{num_pairs} pairs; {NUM_PROBES} unbound streams and {NUM_NEIGHBOURS} neighbours, {NUM_TOKENS} tokens each"
+    );
     println!("{:<28}{:>9}{:>9}{:>20}{:>12}", "neighbours", "ITL us", "base us", "ratio (95 %)", "p99 ratio");
     for (name, num_bound, bound) in [
         ("0 % bound", 0, &schema),

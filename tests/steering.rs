@@ -127,7 +127,8 @@ fn a_document_ends_in_its_budget() {
         let compiled = GUIDE.compile(std::slice::from_ref(&ir)).expect("it compiles");
         let min_tokens = compiled.min_tokens().expect("a witness is found");
         let budgets = [min_tokens, min_tokens + 1, min_tokens + 4, min_tokens * 2 + 20, 120 + min_tokens];
-        let requests = budgets.iter().map(|&budget| request(&compiled, index as u64 + u64::from(budget), budget.max(1)));
+        let requests =
+            budgets.iter().map(|&budget| request(&compiled, index as u64 + u64::from(budget), budget.max(1)));
         for (budget, (tokens, finished)) in budgets.iter().zip(run(&engine, requests.collect())) {
             let text = NANO.decode(&tokens);
             let context = format!("schema {index} {ir:?}, budget {budget} of {min_tokens}: {}", text.escape_ascii());
@@ -214,7 +215,11 @@ fn scheduling_changes_nothing_of_what_is_steered() {
         ("small blocks, preempted", EngineConfig { block_len: 3, num_blocks: 100, ..EngineConfig::default() }),
         (
             "no patience",
-            EngineConfig { mask_late_after: std::time::Duration::ZERO, mask_wait_share: 0.0, ..EngineConfig::default() },
+            EngineConfig {
+                mask_late_after: std::time::Duration::ZERO,
+                mask_wait_share: 0.0,
+                ..EngineConfig::default()
+            },
         ),
     ] {
         for (index, (expected, actual)) in expected.iter().zip(outcome(config)).enumerate() {
@@ -246,10 +251,12 @@ fn a_mask_is_aborted_past_its_limit() {
     let free = GUIDE.compile(&[]).expect("it compiles");
     let requests = (0..8).map(|seed| request(if seed == 0 { &compiled } else { &free }, seed, 200)).collect();
     let mut streams = engine.submit(requests).expect("there is room");
-    let mut ends = streams.iter_mut().map(|stream| loop {
-        match stream.blocking_next().expect("a stream says how it ends") {
-            TokenEvent::Token { .. } => {}
-            other => break other,
+    let mut ends = streams.iter_mut().map(|stream| {
+        loop {
+            match stream.blocking_next().expect("a stream says how it ends") {
+                TokenEvent::Token { .. } => {}
+                other => break other,
+            }
         }
     });
     let aborted = ends.next().expect("eight streams");

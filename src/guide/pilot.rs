@@ -335,7 +335,10 @@ impl Pilot {
         }
         self.bans.iter().filter(|&&(banned_at, _)| banned_at == place).for_each(|&(_, token)| mask::forbid(row, token));
         if mask::is_empty(row) {
-            return Err(GuideError::DeadEnd { parts: self.matcher.part_names(), byte_offset: self.matcher.num_bytes() });
+            return Err(GuideError::DeadEnd {
+                parts: self.matcher.part_names(),
+                byte_offset: self.matcher.num_bytes(),
+            });
         }
         Ok(())
     }
