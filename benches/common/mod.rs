@@ -8,21 +8,21 @@ use ananke::model::GgufFile;
 use ananke::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
 /// Rows of the logits of the embedded model.
-pub const NANO_ROWS: usize = 4160;
+pub(crate) const NANO_ROWS: usize = 4160;
 
 /// The folder of the models.
-pub fn models() -> PathBuf {
+pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models")
 }
 
 /// The file that scripts/fetch_model.sh brings, if it has been run.
-pub fn smollm2() -> Option<PathBuf> {
+pub(crate) fn smollm2() -> Option<PathBuf> {
     let file = models().join("smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf");
     file.is_file().then_some(file)
 }
 
 /// The tokenizer of the embedded model.
-pub fn nano_tokenizer() -> Result<Tokenizer, Box<dyn Error>> {
+pub(crate) fn nano_tokenizer() -> Result<Tokenizer, Box<dyn Error>> {
     let folder = models().join("ananke-nano");
     let config = std::fs::read(folder.join("config.json"))?;
     let tokenizer_config = std::fs::read(folder.join("tokenizer_config.json"))?;
@@ -37,7 +37,7 @@ pub fn nano_tokenizer() -> Result<Tokenizer, Box<dyn Error>> {
 }
 
 /// The tokenizer in a GGUF file.
-pub fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Box<dyn Error>> {
+pub(crate) fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Box<dyn Error>> {
     let found = GgufFile::open(path)?.tokenizer()?;
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: found.model,
@@ -51,14 +51,14 @@ pub fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Box<dyn Error>> {
 }
 
 /// The value below which the share `quantile` of `values` lies; `values` must not be empty.
-pub fn quantile(values: &[f64], quantile: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], quantile: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[((sorted.len() - 1) as f64 * quantile).round() as usize]
 }
 
 /// The mean of `values` and half the width of its 95 % confidence interval (normal approximation).
-pub fn mean_and_margin(values: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_margin(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);

@@ -246,12 +246,10 @@ impl Pilot {
     fn renew_witness(&mut self) -> Result<bool, GuideError> {
         let place = self.matcher.num_accepted();
         let num_left = self.num_left();
-        if let Some(rest) = self.followed_witness() {
-            if rest.len() <= num_left {
-                self.witness = Some(rest);
-                self.witness_at = place;
-                return Ok(true);
-            }
+        if let Some(rest) = self.followed_witness().filter(|rest| rest.len() <= num_left) {
+            self.witness = Some(rest);
+            self.witness_at = place;
+            return Ok(true);
         }
         self.stats.num_searches += 1;
         let Some(found) = self.matcher.witness(num_left, self.config.witness_fuel_per_token)? else {
@@ -323,15 +321,14 @@ impl Pilot {
         if num_bans == 0 {
             return Ok(());
         }
-        if num_bans >= self.config.max_refusals {
-            if let Some(only) = self.followed_witness() {
-                row.fill(0);
-                match only.first() {
-                    Some(&token) => mask::allow(row, token),
-                    None => self.matcher.allow_end_tokens(row),
-                }
-                return Ok(());
+        let only = self.followed_witness().filter(|_| num_bans >= self.config.max_refusals);
+        if let Some(only) = only {
+            row.fill(0);
+            match only.first() {
+                Some(&token) => mask::allow(row, token),
+                None => self.matcher.allow_end_tokens(row),
             }
+            return Ok(());
         }
         self.bans.iter().filter(|&&(banned_at, _)| banned_at == place).for_each(|&(_, token)| mask::forbid(row, token));
         if mask::is_empty(row) {
