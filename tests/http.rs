@@ -169,7 +169,7 @@ async fn every_malformed_request_has_its_own_error_and_the_server_goes_on() {
                 "response_format",
                 json!({"type": "structural_tag", "triggers": ["<"], "structures": [
                 {"begin": "<a>", "schema": {}, "end": "</a>"},
-                {"begin": "<b>", "schema": {"properties": {"x": {"contains": {"$ref": "#/nowhere"}}}}, "end": "</b>"}]}),
+                {"begin": "<b>", "schema": {"properties": {"x": {"contains": {"const": 1}}}}, "end": "</b>"}]}),
             ),
             422,
             "unsupported_schema",

@@ -50,7 +50,6 @@ const CRATES: &[(&str, &str)] = &[
     ("llguidance", "guide"),
     ("regex_automata", "guide braid"),
     ("regex_syntax", "guide braid"),
-    ("aho_corasick", "guide braid"),
     // How it is computed.
     ("candle_core", "kernels model"),
     ("half", "kernels model"),

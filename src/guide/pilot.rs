@@ -165,7 +165,7 @@ impl Pilot {
     #[must_use]
     pub fn can_close_otherwise(&self) -> bool {
         let place = self.matcher.num_accepted();
-        self.floor < place && self.witness.is_some() && self.witness_at < place
+        self.floor < place && self.fits() && self.witness_at < place
     }
 
     /// What soft biases add to the logits of the next token; see [`Matcher::bias`].
@@ -183,6 +183,12 @@ impl Pilot {
     #[must_use]
     pub fn stats(&self) -> PilotStats {
         self.stats
+    }
+
+    /// Whether the known witness ends within the budget.
+    fn fits(&self) -> bool {
+        let max_tokens = self.steering.max_tokens as usize;
+        self.witness.as_ref().is_some_and(|witness| self.witness_at + witness.len() <= max_tokens)
     }
 
     fn num_left(&self) -> usize {
@@ -221,7 +227,7 @@ impl Pilot {
 
     fn watch_last_token(&mut self, failures: usize) -> Result<(), GuideError> {
         let place = self.matcher.num_accepted();
-        let has_base = self.witness.is_some() && self.witness_at + 1 >= place;
+        let has_base = self.fits() && self.witness_at + 1 >= place;
         if self.renew_witness()? {
             self.mode = Mode::Watched { failures: 0 };
             self.plan_next_check();
@@ -321,7 +327,7 @@ impl Pilot {
         if num_bans == 0 {
             return Ok(());
         }
-        let only = self.followed_witness().filter(|_| num_bans >= self.config.max_refusals);
+        let only = self.followed_witness().filter(|_| self.fits() && num_bans >= self.config.max_refusals);
         if let Some(only) = only {
             row.fill(0);
             match only.first() {
