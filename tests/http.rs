@@ -368,6 +368,8 @@ async fn generate_answers_in_its_own_shape() {
         assert!(reply["stats"][field].is_u64(), "{field}: {reply}");
     }
     assert!(reply["validation"]["verdicts"].is_array() && reply["provenance"]["seed"] == 3, "{reply}");
+    assert_eq!(reply["provenance"]["satisfiability"], "satisfiable", "{reply}");
+    assert!(reply["provenance"]["min_tokens"].is_u64(), "{reply}");
     let (status, reply) = post(&server, "/generate", &json!({"prompt": "x", "constraints": [{"grammer": 1}]})).await;
     assert_eq!((status.as_u16(), &reply["error"]["param"]), (400, &json!("constraints[0].grammer")));
 }

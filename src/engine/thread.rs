@@ -19,6 +19,9 @@ use crate::model::LanguageModel;
 /// How often a step that waits for late masks looks for cancelled requests.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Stack of the engine thread, address space until it is touched: accepting a token recurses with the grammar's nesting.
+const STACK_BYTES: usize = 64 << 20;
+
 /// The loop; one thread owns all of it.
 pub struct Engine {
     scheduler: Scheduler,
@@ -50,8 +53,8 @@ impl Engine {
             submissions,
             stats: stats.clone(),
         };
-        let thread =
-            std::thread::Builder::new().name("engine".into()).spawn(move || engine.run()).map_err(no_thread)?;
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || engine.run()).map_err(no_thread)?;
         let handle = EngineHandle { submissions: sender, num_queued: Arc::new(AtomicUsize::new(0)), stats, config };
         Ok((handle, thread))
     }

@@ -187,7 +187,7 @@ impl Maze {
 
     fn submit(&self, prepared: Prepared) -> Result<Generation, Error> {
         let Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences } = prepared;
-        let provenance = Provenance::new(&self.inner.card, &request, max_tokens, seed);
+        let provenance = Provenance::new(&self.inner.card, &request, &compiled, max_tokens, seed);
         let streams = self.inner.engine.submit(sequences)?;
         let constraints = request.constraints.into();
         let admitted = Admitted { constraints, prompt, stop, compiled, provenance };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{GenerateRequest, ModelCard};
 use crate::constraint::{Digest, NotApplied, SourceRef};
 use crate::engine::Finished;
+use crate::guide::{self, CompiledConstraint};
 use crate::kernels::sampling::SamplingParams;
 use crate::verify::{self, Verdict, VerdictStatus};
 
@@ -25,6 +26,11 @@ pub struct Provenance {
     pub tokenizer_digest: Digest,
     /// The IRs that were enforced together.
     pub constraints: Vec<ConstraintRecord>,
+    /// Whether a complete output is known to exist: `satisfiable`, or `unknown` where the bounds did not let it be found.
+    pub satisfiability: &'static str,
+    /// Tokens of the shortest complete output that was found at admission, the end token not counted: from this
+    /// `max_tokens` up, every output is complete.
+    pub min_tokens: Option<u32>,
     /// The seed; choice `i` draws from stream `i` of it.
     pub seed: u64,
     /// How tokens were drawn.
@@ -49,7 +55,13 @@ pub struct ConstraintRecord {
 }
 
 impl Provenance {
-    pub(super) fn new(card: &ModelCard, request: &GenerateRequest, max_tokens: u32, seed: u64) -> Self {
+    pub(super) fn new(
+        card: &ModelCard,
+        request: &GenerateRequest,
+        compiled: &CompiledConstraint,
+        max_tokens: u32,
+        seed: u64,
+    ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let constraints = request.constraints.iter().map(|ir| ConstraintRecord {
             name: ir.name.clone(),
@@ -66,6 +78,12 @@ impl Provenance {
             model: card.id.clone(),
             tokenizer_digest: card.tokenizer_digest,
             constraints,
+            satisfiability: match compiled.verdict() {
+                guide::Verdict::Satisfiable(_) => "satisfiable",
+                guide::Verdict::Empty { .. } => "empty",
+                guide::Verdict::Unknown { .. } => "unknown",
+            },
+            min_tokens: compiled.min_tokens(),
             seed,
             sampling: request.sampling.clone(),
             max_tokens,
