@@ -61,6 +61,8 @@ pub struct Pilot {
     /// Accepted tokens that can not be taken back any more.
     floor: usize,
     num_backtracks: usize,
+    /// Times that watching was given up; each doubles the way to the next look.
+    num_surrenders: u32,
     stats: PilotStats,
 }
 
@@ -76,6 +78,9 @@ enum Mode {
     /// No witness can be found: dead ends are met by going back over what is held.
     Groping,
 }
+
+/// By so many tokens the shortest output known at admission may be longer than the shortest there is.
+const MIN_TOKENS_SLACK: u32 = 8;
 
 impl Pilot {
     /// Steers `matcher`, which stands at the start of its output.
@@ -105,9 +110,16 @@ impl Pilot {
             bans: Vec::new(),
             floor: 0,
             num_backtracks: 0,
+            num_surrenders: 0,
             stats,
         };
-        pilot.plan_next_check();
+        let shortest = pilot.matcher.compiled().min_tokens();
+        let is_far_too_short = shortest.is_some_and(|shortest| shortest > steering.max_tokens + MIN_TOKENS_SLACK);
+        if is_far_too_short && matches!(pilot.mode, Mode::Free { .. }) {
+            pilot.mode = Mode::Free { check_at: usize::MAX };
+        } else {
+            pilot.plan_next_check();
+        }
         pilot
     }
 
@@ -240,7 +252,8 @@ impl Pilot {
             Mode::Groping
         } else if failures + 1 >= self.config.max_witness_failures {
             // The search is out of its depth here; it tries again further on.
-            Mode::Free { check_at: place + self.config.max_witness_failures }
+            self.num_surrenders += 1;
+            Mode::Free { check_at: place + (self.config.max_witness_failures << self.num_surrenders.min(10)) }
         } else {
             Mode::Watched { failures: failures + 1 }
         };
