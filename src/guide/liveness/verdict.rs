@@ -49,7 +49,7 @@ pub struct Witness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownWhy {
-    /// No complete output was found within [`GuideConfig::witness_masks`], and no proof that there is none.
+    /// No complete output was found within [`GuideConfig::witness_masks`](crate::guide::GuideConfig::witness_masks), and no proof that there is none.
     Bound,
     /// Nothing is left to say after an empty prompt, but text that a prompt begins may change that.
     Prompt,
