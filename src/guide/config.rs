@@ -95,7 +95,7 @@ pub struct GuideConfig {
     /// Bytes of one IR's regions, written as one grammar. Default 1 MiB; compiling takes about 1 ms per 10 KB.
     pub max_region_bytes: usize,
     /// Masks that the search for a complete output may fill at admission, where the product of the parts does not
-    /// settle it. Default 2,000: 40 ms for schemas at 32k ids.
+    /// settle it; a hard mask counts as many. Default 2,000: 40 ms for schemas at 32k ids.
     pub witness_masks: usize,
     /// States of the product of all parts that are looked at for a shared text or the proof that there is none.
     /// Default 50,000, about 100 ms; usual schemas take some hundred.
@@ -107,8 +107,8 @@ pub struct GuideConfig {
     pub max_conflict_proofs: usize,
     /// Prompt bytes that can still matter for forbidden text of `scope: document`. Default 64 KiB.
     pub max_seed_bytes: usize,
-    /// Masks that one search for a witness may cost while a sequence runs. Default 512, about 5-20 ms for a schema; a
-    /// search that runs out leaves the token to chance or takes it back.
+    /// Masks that one search for a witness may cost while a sequence runs, a hard mask counting as many. Default 512,
+    /// about 5-10 ms; a search that runs out leaves the token to chance or takes it back.
     pub witness_fuel_per_token: usize,
     /// Searches in a row that may find nothing before a sequence stops looking for a while. Default 4.
     pub max_witness_failures: usize,

@@ -111,6 +111,11 @@ impl Matcher {
         Ok(())
     }
 
+    /// What the structural parts' last masks cost; see [`Structural::last_mask_work`].
+    pub(crate) fn last_mask_work(&self) -> usize {
+        self.structural.iter().map(Structural::last_mask_work).sum()
+    }
+
     /// Bytes that some structural part says must follow, as long as the output cannot end here.
     pub(crate) fn forced_bytes(&self) -> Vec<u8> {
         self.structural.iter().map(Structural::forced_bytes).max_by_key(Vec::len).unwrap_or_default()

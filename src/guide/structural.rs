@@ -184,6 +184,12 @@ impl Structural {
         Ok(())
     }
 
+    /// What the last mask cost: Earley items and lexer steps, each about 0.05 us. The same on every machine.
+    pub(crate) fn last_mask_work(&self) -> usize {
+        let stats = self.matcher.last_step_stats();
+        stats.map_or(0, |stats| stats.all_items + stats.lexer_cost as usize)
+    }
+
     /// Whether the part accepts the output so far.
     pub(crate) fn is_accepting(&mut self) -> Result<bool, GuideError> {
         match self.matcher.is_accepting() {

@@ -17,6 +17,9 @@ const LONGEST_CYCLE: usize = 8;
 /// Closing brackets.
 const BRACKETS: &[u8] = b"}])";
 
+/// Earley items and lexer steps of one unit of fuel: about 12 us.
+const WORK_OF_AN_EASY_MASK: usize = 256;
+
 /// One search from where a matcher stands; the matcher is where it was when the search is over.
 pub(crate) struct Search<'m> {
     matcher: &'m mut Matcher,
@@ -125,8 +128,9 @@ impl<'m> Search<'m> {
         if self.fuel == 0 {
             return Ok(Some(Outcome::GaveUp));
         }
-        self.fuel -= 1;
         self.choose()?;
+        // An easy mask is one unit; a hard one counts as the easy ones that could be had for it.
+        self.fuel = self.fuel.saturating_sub(1 + self.matcher.last_mask_work() / WORK_OF_AN_EASY_MASK);
         Ok(None)
     }
 
