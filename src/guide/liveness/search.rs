@@ -20,6 +20,9 @@ const BRACKETS: &[u8] = b"}])";
 /// Earley items and lexer steps of one unit of fuel: about 12 us.
 const WORK_OF_AN_EASY_MASK: usize = 256;
 
+/// Forced bytes that are followed for one unit of fuel.
+const FORCED_BYTES_PER_UNIT: usize = 16;
+
 /// One search from where a matcher stands; the matcher is where it was when the search is over.
 pub(crate) struct Search<'m> {
     matcher: &'m mut Matcher,
@@ -182,6 +185,11 @@ impl<'m> Search<'m> {
             let tokens: Option<Vec<u32>> = forced.iter().map(|&byte| self.compiled.alphabet().token(byte)).collect();
             match tokens {
                 Some(tokens) if !tokens.is_empty() => {
+                    // A text that is forced all the way may still be a million bytes long.
+                    self.fuel = self.fuel.saturating_sub(1 + tokens.len() / FORCED_BYTES_PER_UNIT);
+                    if self.fuel == 0 {
+                        break;
+                    }
                     if !self.accept_all(&tokens)? {
                         return Ok(false);
                     }
