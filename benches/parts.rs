@@ -7,16 +7,16 @@
 //! Prints microseconds of wall time a mask, biases included.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 
+mod common;
+
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ananke::constraint::ConstraintIr;
 use ananke::guide::{CompiledConstraint, Guide, GuideConfig, GuideError, Matcher, allowed_tokens, num_words};
 use ananke::kernels::sampling::uniform;
-use ananke::model::GgufFile;
-use ananke::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig, Vocabulary};
+use ananke::text::Vocabulary;
 use serde_json::{Value, json};
 
 const NUM_TOKENS_MAX: u32 = 250;
@@ -24,39 +24,11 @@ const NUM_TOKENS_MAX: u32 = 250;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let num_walks = arguments.first().map_or(Ok(60), |text| text.parse())?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-    report("ananke-nano", nano(&folder.join("ananke-nano"))?.vocabulary(), num_walks)?;
-    let smollm2 = folder.join("smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf");
-    if smollm2.is_file() {
-        report("SmolLM2", gguf(&smollm2)?.vocabulary(), num_walks)?;
+    report("ananke-nano", common::nano_tokenizer()?.vocabulary(), num_walks)?;
+    if let Some(smollm2) = common::smollm2() {
+        report("SmolLM2", common::gguf_tokenizer(&smollm2)?.vocabulary(), num_walks)?;
     }
     Ok(())
-}
-
-fn nano(folder: &Path) -> Result<Tokenizer, Box<dyn Error>> {
-    let config = std::fs::read(folder.join("config.json"))?;
-    let tokenizer_config = std::fs::read(folder.join("tokenizer_config.json"))?;
-    let files = ConfigFiles {
-        config: Some(&config),
-        tokenizer_config: Some(&tokenizer_config),
-        generation_config: None,
-        chat_template: None,
-    };
-    let config = TokenizerConfig { num_rows: Some(4160), ..TokenizerConfig::from_files(&files)? };
-    Ok(Tokenizer::from_json(&std::fs::read(folder.join("tokenizer.json"))?, config)?)
-}
-
-fn gguf(path: &Path) -> Result<Tokenizer, Box<dyn Error>> {
-    let found = GgufFile::open(path)?.tokenizer()?;
-    Ok(Tokenizer::from_gguf(GgufVocab {
-        model: found.model,
-        pre: found.pre.unwrap_or_default(),
-        tokens: found.tokens,
-        token_types: found.token_types,
-        merges: found.merges,
-        eos: found.eos,
-        ..GgufVocab::default()
-    })?)
 }
 
 /// A word of lower-case letters that depends on nothing but its number.

@@ -29,6 +29,8 @@ pub struct CompiledConstraint {
     pub(crate) soft: Option<SoftBiases>,
     /// Set before the constraint is admitted.
     pub(crate) verdict: OnceLock<Verdict>,
+    /// The same: the engine thread must not be the first to ask.
+    pub(crate) may_dead_end: OnceLock<bool>,
     /// Matchers at the start, with warm lexers, to be cloned.
     pub(crate) structural: Mutex<Vec<Structural>>,
     /// Matchers that finished sequences have warmed, at their start again.
@@ -123,14 +125,16 @@ impl CompiledConstraint {
     }
 
     /// Memory that this constraint may come to hold, in bytes: its tables, its mask caches when full, and an estimate
-    /// for structural parts. Matchers are not counted; each holds about as much again as the structural parts.
+    /// for structural parts, those of the warm matchers among them. Matchers in use are not counted; each holds about as
+    /// much again as the structural parts.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let row = size_of_val(&*self.text);
         let automata: usize = self.automata.iter().map(AutomatonPart::memory_bytes).sum();
         let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
         let soft = self.soft.as_ref().map_or(0, SoftBiases::memory_bytes);
-        size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + num_structural * STRUCTURAL_BYTES
+        let structural = num_structural * (1 + self.config.max_spare_matchers) * STRUCTURAL_BYTES;
+        size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + structural
     }
 
     /// Row of the text tokens that the id lists leave: a bit per row of the logits, as in a mask.
@@ -160,13 +164,18 @@ impl CompiledConstraint {
 
     /// Whether the masks may let an output begin that cannot be completed.
     ///
-    /// `false` only where that is clear from the parts: one automaton or one structural part and nothing beside it.
+    /// `false` only where that is clear from the parts: one automaton or one structural part and nothing beside it, not
+    /// even a limit of characters. Found out once, at admission: that looks at every token.
     #[must_use]
     pub fn may_dead_end(&self) -> bool {
-        let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
-        let can_spell = self.alphabet().spells(&self.text, &self.vocabulary);
-        let is_alone = self.automata.len() + num_structural <= 1;
-        !is_alone || !(can_spell || self.automata.len() + num_structural == 0)
+        *self.may_dead_end.get_or_init(|| {
+            let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
+            match self.automata.len() + num_structural {
+                0 => false,
+                1 if self.chars.is_none() => !self.alphabet().spells(&self.text, &self.vocabulary),
+                _ => true,
+            }
+        })
     }
 
     /// The smallest `limits.max_tokens` of the IRs; the engine keeps to it.

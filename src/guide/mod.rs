@@ -120,6 +120,7 @@ impl Guide {
                 }
                 verdict => {
                     let _ = compiled.verdict.set(verdict);
+                    let _ = compiled.may_dead_end();
                     Ok(compiled)
                 }
             }
@@ -174,6 +175,7 @@ impl Guide {
             soft: self.soft(irs)?,
             alphabet: OnceLock::new(),
             verdict: OnceLock::new(),
+            may_dead_end: OnceLock::new(),
             structural: Mutex::new(structural),
             spares: Mutex::default(),
             config: self.config.clone(),

@@ -28,8 +28,9 @@ pub struct Provenance {
     pub constraints: Vec<ConstraintRecord>,
     /// Whether a complete output is known to exist: `satisfiable`, or `unknown` where the bounds did not let it be found.
     pub satisfiability: &'static str,
-    /// Tokens of the shortest complete output that was found at admission, the end token not counted: from this
-    /// `max_tokens` up, every output is complete.
+    /// Tokens of the shortest complete output that was found at admission, the end token not counted; from this
+    /// `max_tokens` up, outputs are steered to their end. Text forbidden in the document is judged as after an empty
+    /// prompt.
     pub min_tokens: Option<u32>,
     /// The seed; choice `i` draws from stream `i` of it.
     pub seed: u64,

@@ -426,6 +426,8 @@ fn only_parts_that_stand_alone_cannot_come_to_a_dead_end() {
     assert!(!may_dead_end(&[only_bytes("abc")]));
     assert!(may_dead_end(&[schema(json!({"type": "string"})), forbid("x")]));
     assert!(may_dead_end(&[only_bytes("abc"), full("[a-z]+")]));
+    let few_chars = json!({"limits": {"max_chars": 9}});
+    assert!(may_dead_end(&[full("[a-z]{3,}[.]"), few_chars]), "a word of nine letters has no room for its full stop");
 }
 
 /// A complete text of a part, by random steps through its masks and then the shortest way out.
