@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Digest, Language, Regions, Strength};
+use super::{Code, Digest, Language, Regions, Strength};
 
 /// The only IR version this build reads and writes.
 pub const IR_VERSION: u32 = 1;
@@ -29,6 +29,9 @@ pub struct ConstraintIr {
     /// The language the output is written in, where that is known. It labels; the `grammar` enforces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
+    /// The output is code of one language, under rules about it. It stands beside `grammar`: both hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// The output is one JSON document valid under this schema. Properties are generated in the schema's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
@@ -61,6 +64,12 @@ pub struct ConstraintIr {
     /// Which constraints the parts come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceRef>,
+    /// Constraints that only inform: they go into the prompt and the report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisory: Vec<NotApplied>,
+    /// Constraints that lost a conflict, and to which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     /// Constraints of the set that no part carries, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_applied: Vec<NotApplied>,
@@ -325,6 +334,18 @@ pub struct NotApplied {
     pub why: String,
 }
 
+/// A constraint that yielded to others it could not hold beside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// The constraint's id.
+    pub id: String,
+    /// The ids of the constraints it yielded to, sorted.
+    pub to: Vec<String>,
+    /// The conflict and the reason, for people.
+    pub why: String,
+}
+
 /// Why a value is not an acceptable IR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IrError {
@@ -377,6 +398,7 @@ impl Default for ConstraintIr {
             name: String::new(),
             priority: 0,
             language: None,
+            code: None,
             json_schema: None,
             grammar: None,
             regions: None,
@@ -387,6 +409,8 @@ impl Default for ConstraintIr {
             limits: Limits::default(),
             on_unknown: OnUnknown::default(),
             sources: Vec::new(),
+            advisory: Vec::new(),
+            lost: Vec::new(),
             not_applied: Vec::new(),
             digest: None,
         }

@@ -4,15 +4,17 @@
 //! Everything here is a plain value with serde: no IO, no clock, no tokenizer.
 //! What a constraint *means* for a vocabulary is `guide`'s business; how a set becomes an IR is `braid`'s.
 
+mod code;
 mod digest;
 mod ir;
 mod regions;
 mod rule;
 mod set;
 
+pub use code::{Code, CodeRules, ImportRule, Layout, NameRule};
 pub use digest::Digest;
 pub use ir::{
-    ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, IR_VERSION, IrError, JsonWhitespace, Limits, MatchMode,
+    ConstraintIr, ForbiddenText, Grammar, GrammarSyntax, IR_VERSION, IrError, JsonWhitespace, Limits, Lost, MatchMode,
     NotApplied, OnUnknown, RegexGroup, RegexPattern, Scope, SoftBias, SourceRef, TextOrRegex, TokenMasks,
 };
 pub use regions::{Content, FreeText, Regions, Structure};

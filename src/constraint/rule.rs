@@ -51,6 +51,9 @@ pub enum Rule {
     },
     /// Which modules may be imported. Needs a `language` rule.
     Imports {
+        /// The language it speaks of; by default every language of the set's `language` rules.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<Language>,
         /// Only these, when given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         allow: Option<Vec<String>>,
@@ -60,6 +63,9 @@ pub enum Rule {
     },
     /// How declared names are written. Needs a `language` rule.
     Names {
+        /// The language it speaks of; by default every language of the set's `language` rules.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<Language>,
         /// Which declarations.
         declaration: DeclarationKind,
         /// The convention they follow.
@@ -71,11 +77,17 @@ pub enum Rule {
     },
     /// The output declares exactly this signature. Needs a `language` rule.
     Signature {
+        /// The language it speaks of; by default every language of the set's `language` rules.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<Language>,
         /// The signature, word for word.
         signature: String,
     },
     /// Which functions may or must be called. Needs a `language` rule.
     Calls {
+        /// The language it speaks of; by default every language of the set's `language` rules.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<Language>,
         /// None of these.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         deny: Vec<String>,
