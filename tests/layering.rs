@@ -70,6 +70,7 @@ const CRATES: &[(&str, &str)] = &[
     ("hf_hub", "hub"),
     ("ureq", "hub"),
     ("indicatif", "hub cli"),
+    ("mimalloc", "bin"),
     ("ignore", "cli"),
     ("rayon", "cli guide"),
     ("axum", "server"),
