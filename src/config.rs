@@ -265,6 +265,7 @@ impl ServerArgs {
         let max_body_bytes = self.max_body.map_or(default.max_body_bytes as u64, |size| size.0);
         Ok(ServerConfig {
             max_body_bytes: within("--max-body", max_body_bytes, 1 << 10, 1 << 30)? as usize,
+            max_drained_bytes: default.max_drained_bytes,
             keep_alive_s: within("--keep-alive", self.keep_alive.unwrap_or(default.keep_alive_s), 1, 3600)?,
             drain_s: within("--drain", self.drain.unwrap_or(default.drain_s), 0, 3600)?,
         })

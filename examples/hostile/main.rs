@@ -33,6 +33,8 @@ const GRACE: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Input after which the resident memory is taken as the measure of what follows.
 const WARM_AT: u64 = 10_000;
+/// Full before memory is first measured, so that what grows after it is no cache.
+const SMALL_CACHE: &str = "cached_constraint_bytes = \"64MiB\"";
 const GROWTH_KB_MAX: u64 = 64 << 10;
 
 #[derive(Parser)]
@@ -280,7 +282,7 @@ fn judge(body: &[u8], reply: &Reply) -> Result<(), String> {
     Ok(())
 }
 
-/// Judges a text by the same engines, which never saw the masks; tokens and prompt are not in the reply.
+/// Judges a text by the same engines, which never saw the masks; the tokens are not in the reply.
 fn judge_again(asked: &Value, choice: &Value, irs: &[ConstraintIr]) -> Result<(), String> {
     let text = choice["text"].as_str().ok_or("no text")?;
     // An echo is no output.
@@ -288,7 +290,9 @@ fn judge_again(asked: &Value, choice: &Value, irs: &[ConstraintIr]) -> Result<()
         return Ok(());
     }
     let finished = choice["finish_reason"] == "stop" && asked.get("stop").is_none();
-    let output = Output { text: text.as_bytes(), tokens: &[], prompt: b"", finished };
+    // Text forbidden in the document may lie across the prompt's end, or speak of the document's beginning.
+    let prompt = asked["prompt"].as_str().unwrap_or_default().as_bytes();
+    let output = Output { text: text.as_bytes(), tokens: &[], prompt, finished };
     match verify::check(&output, irs).iter().find(|verdict| verdict.status == VerdictStatus::Violated) {
         Some(verdict) => Err(format!("judged again, {} is violated by {text:?}", verdict.part)),
         None => Ok(()),
@@ -417,7 +421,7 @@ impl Server {
         };
         let program = args.server.clone().map_or_else(beside, Ok)?;
         let config = args.log.with_extension("toml");
-        std::fs::write(&config, format!("[limits]\ncompile_wait_s = {}\n", args.compile_wait))?;
+        std::fs::write(&config, format!("[limits]\ncompile_wait_s = {}\n{SMALL_CACHE}\n", args.compile_wait))?;
         let mut command = Command::new(program);
         command.args(["--port", "0", "--offline", "--config"]).arg(config);
         if args.probe {

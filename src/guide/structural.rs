@@ -86,6 +86,10 @@ impl Rejection {
             return Self::Unsatisfiable;
         }
         if let Some(panic) = message.strip_prefix("panic: ") {
+            // The library numbers a grammar's symbols in 16 bits, and asserts that they fit.
+            if panic.contains("grammar.symbols.len()") {
+                return Self::TooLarge("the grammar has too many symbols once it is expanded, more than 65,000".into());
+            }
             return Self::Panic(first_line(panic));
         }
         let limits = ["too large", "too many", "too big", "fuel", "limit", "stack level exceeded", "too complex"];

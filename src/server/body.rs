@@ -1,14 +1,15 @@
 //! Reading a JSON body: every way it can be wrong gets its own error, with the place.
 
 use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
+    body::Body as Incoming,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
 };
+use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 use serde_json::{Value, error::Category};
 
-use super::{App, error::HttpError};
+use super::{App, ServerConfig, error::HttpError};
 
 /// A request body of type `T`; unknown fields are refused by `T`'s own `deny_unknown_fields`.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -18,7 +19,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
         expect_json(request.headers())?;
-        let bytes = Bytes::from_request(request, app).await.map_err(|rejection| unreadable(&rejection, app))?;
+        let bytes = read_whole(request.into_body(), &app.config).await?;
         parse(&bytes).map(Self)
     }
 }
@@ -35,12 +36,24 @@ fn expect_json(headers: &HeaderMap) -> Result<(), HttpError> {
     Err(HttpError::NotJson { found: format!("`{found}`") })
 }
 
-fn unreadable(rejection: &BytesRejection, app: &App) -> HttpError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        HttpError::BodyTooLarge { limit: app.config.max_body_bytes }
-    } else {
-        HttpError::BodyUnreadable
+/// The bytes of a body. One that is too long is read past, up to a bound: a client that is still sending when the
+/// connection closes sees a broken pipe and never the reply that says why.
+async fn read_whole(body: Incoming, config: &ServerConfig) -> Result<Vec<u8>, HttpError> {
+    let limit = config.max_body_bytes;
+    let (mut bytes, mut num_read) = (Vec::new(), 0);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| HttpError::BodyUnreadable)?;
+        num_read += chunk.len();
+        if num_read <= limit {
+            bytes.extend_from_slice(&chunk);
+        } else if num_read - limit > config.max_drained_bytes {
+            break;
+        } else {
+            bytes = Vec::new();
+        }
     }
+    if num_read > limit { Err(HttpError::BodyTooLarge { limit }) } else { Ok(bytes) }
 }
 
 /// Reads a `T` from the bytes of a body, which must be a JSON object: serde alone would take a list by position.

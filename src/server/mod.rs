@@ -46,6 +46,8 @@ use crate::maze::Maze;
 pub struct ServerConfig {
     /// Largest request body; a larger one is answered with 413. Default: 4 MiB.
     pub max_body_bytes: usize,
+    /// Of a larger body so much more is read before the reply, so that the client reads it. Default: 64 MiB.
+    pub max_drained_bytes: usize,
     /// A stream that has nothing to say for so long sends a comment. Default: 15 s.
     pub keep_alive_s: u64,
     /// On shutdown, open replies get so long to finish. Default: 30 s.
@@ -54,7 +56,7 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { max_body_bytes: 4 << 20, keep_alive_s: 15, drain_s: 30 }
+        Self { max_body_bytes: 4 << 20, max_drained_bytes: 64 << 20, keep_alive_s: 15, drain_s: 30 }
     }
 }
 
@@ -110,7 +112,7 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
         .route("/generate", post(generate::create))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(config.max_body_bytes))
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(log))
         .with_state(app)
 }

@@ -129,6 +129,7 @@ impl Reader {
         let mut rules = Vec::new();
         self.skip_space()?;
         while self.peek().is_some() {
+            self.skip_rule_number()?;
             let place = self.place();
             let name = self.name().ok_or_else(|| place.says("expected a rule name"))?;
             self.skip_space()?;
@@ -184,9 +185,31 @@ impl Reader {
         }
     }
 
-    /// Whether a name and `::=` stand here: without terminators, this is how a rule ends.
+    /// The `[12]` that W3C's recommendations print before a rule; a class where no rule follows.
+    fn skip_rule_number(&mut self) -> Result<(), String> {
+        if self.notation == Notation::W3c && self.at_rule() && self.take_rule_number() {
+            self.skip_space()?;
+        }
+        Ok(())
+    }
+
+    /// Passes over `[12]`; false, and nothing passed over, where no such number stands here.
+    fn take_rule_number(&mut self) -> bool {
+        let number = self.chars[self.at..].iter().skip(1).take_while(|c| c.is_ascii_alphanumeric()).count();
+        let found = self.peek() == Some('[') && number > 0 && self.chars.get(self.at + 1 + number) == Some(&']');
+        if found {
+            self.at += number + 2;
+        }
+        found
+    }
+
+    /// Whether a name and `::=` stand here, numbered or not: without terminators, this is how a rule ends.
     fn at_rule(&mut self) -> bool {
         let before = self.at;
+        if self.notation == Notation::W3c && self.take_rule_number() && self.skip_space().is_err() {
+            self.at = before;
+            return false;
+        }
         let found = self.name().is_some() && self.skip_space().is_ok() && self.take("::=");
         self.at = before;
         found
@@ -514,6 +537,14 @@ mod tests {
         ] {
             assert_eq!(from.without(&cut), expected);
         }
+    }
+
+    #[test]
+    fn the_number_before_a_rule_is_no_class() {
+        let grammar = |source: &str| Grammar { syntax: GrammarSyntax::Ebnf, source: source.into(), start: None };
+        let rules = parse(&grammar("[1] s ::= item+ /* all */ [2a] item ::= '<' [3] '>' [4] c ::= [5]"));
+        let names: Vec<_> = rules.expect("well-formed").into_iter().map(|rule| rule.name).collect();
+        assert_eq!(names, ["s", "item", "c"]);
     }
 
     #[test]
