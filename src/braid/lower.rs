@@ -119,7 +119,12 @@ impl<'g> Lowering<'g> {
             Rule::Tokens { allow, deny } => self.tokens(member, allow.as_deref(), deny.as_deref()),
             Rule::Length { max_tokens, max_chars } => self.length(member, *max_tokens, *max_chars),
             Rule::Language { .. } => return Err(not_lowerable(member)),
-            Rule::Imports { .. } | Rule::Names { .. } | Rule::Signature { .. } | Rule::Calls { .. } => {
+            Rule::Imports { .. }
+            | Rule::Names { .. }
+            | Rule::Signature { .. }
+            | Rule::Calls { .. }
+            | Rule::Literals { .. }
+            | Rule::Secrets { .. } => {
                 return Err(if self.has_language { not_lowerable(member) } else { needs_language(member) });
             }
             // Never masks, whatever their strength: lowered or skipped before.

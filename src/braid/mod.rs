@@ -9,12 +9,15 @@
 
 mod error;
 mod graph;
+mod language;
 mod lower;
 mod root;
 mod schema;
+pub mod security;
 
 pub use error::BraidError;
 pub use graph::cycles;
+pub use language::{code, pattern_of};
 
 use crate::constraint::{ConstraintIr, ConstraintSet};
 use graph::Graph;

@@ -13,9 +13,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::constraint::ConstraintIr;
+use crate::constraint::{ConstraintIr, Language};
 use crate::maze::EmbeddedModel;
 
 /// Code generation bound, token by token, by constraints mined from your own code.
@@ -55,6 +55,32 @@ impl Cli {
             Command::Validate(args) => validate::run(&args, embedded, out),
             Command::Bench(args) => bench::run(&args, embedded, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),
+        }
+    }
+}
+
+/// A language, as it is named on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub(crate) enum LanguageArg {
+    #[value(alias = "ts")]
+    Typescript,
+    #[value(alias = "py")]
+    Python,
+    #[value(alias = "rs")]
+    Rust,
+    Zig,
+    Go,
+}
+
+impl From<LanguageArg> for Language {
+    fn from(language: LanguageArg) -> Self {
+        match language {
+            LanguageArg::Typescript => Self::Typescript,
+            LanguageArg::Python => Self::Python,
+            LanguageArg::Rust => Self::Rust,
+            LanguageArg::Zig => Self::Zig,
+            LanguageArg::Go => Self::Go,
         }
     }
 }

@@ -95,6 +95,22 @@ pub enum Rule {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         require: Vec<String>,
     },
+    /// What no text literal contains. Needs a `language` rule.
+    Literals {
+        /// The language it speaks of; by default every language of the set's `language` rules.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<Language>,
+        /// Regexes over a literal as it is written, quotes included.
+        refuse: Vec<String>,
+    },
+    /// Names that are never given a text literal: credentials. Needs a `language` rule.
+    Secrets {
+        /// The language it speaks of; by default every language of the set's `language` rules.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<Language>,
+        /// Regexes of whole names.
+        names: Vec<String>,
+    },
     /// How long the output may be.
     Length {
         /// At most this many tokens.
@@ -137,6 +153,8 @@ impl Rule {
             Self::Names { .. } => "names",
             Self::Signature { .. } => "signature",
             Self::Calls { .. } => "calls",
+            Self::Literals { .. } => "literals",
+            Self::Secrets { .. } => "secrets",
             Self::Length { .. } => "length",
             Self::Bias { .. } => "bias",
             Self::Prose { .. } => "prose",

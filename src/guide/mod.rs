@@ -47,7 +47,7 @@ pub use peer::{Peer, PeerMatcher};
 pub use pilot::{Advice, Pilot, PilotStats, Steering};
 pub use structural::AbortHandle;
 
-use crate::constraint::{ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, OnUnknown, Scope};
+use crate::constraint::{Code, ConstraintIr, Digest, Grammar, GrammarSyntax, JsonWhitespace, OnUnknown, Scope};
 use crate::text::Vocabulary;
 use automaton::{AutomatonPart, ByteDfa, RawDfa};
 use chars::{CharCounts, CharLimit};
@@ -295,6 +295,10 @@ impl Guide {
         if let Some(grammar) = &ir.grammar {
             plan.structural.push(self.grammar(&prefix.part("grammar"), grammar)?);
         }
+        if let Some(code) = &ir.code {
+            let part = prefix.part("code");
+            plan.structural.push(self.code(&part, code)?);
+        }
         if let Some(regions) = &ir.regions {
             let part = prefix.part("regions");
             let compiled = regions::compile(&part, regions, style, &self.text, &self.factory, &self.config);
@@ -324,6 +328,15 @@ impl Guide {
             GrammarSyntax::Gbnf => ebnf::gbnf_to_lark(part, &grammar.source, start, &self.config)?.lark,
         };
         self.factory.compile(part, &lark).map_err(|rejection| lark::explain(part, rejection))
+    }
+
+    fn code(&self, part: &str, code: &Code) -> Result<Structural, GuideError> {
+        if let Some(layout) = code.layout {
+            let why = format!("the layout {layout:?} has no automaton yet");
+            return Err(GuideError::UnsupportedPart { part: part.to_owned(), why });
+        }
+        let source = code.grammar.clone();
+        self.grammar(part, &Grammar { syntax: GrammarSyntax::Lark, source, start: None })
     }
 
     /// Multiplies automata while the product stays small, so that what they exclude together is known early.
@@ -423,6 +436,7 @@ impl Prefix {
 fn num_parts(ir: &ConstraintIr) -> usize {
     usize::from(ir.json_schema.is_some())
         + usize::from(ir.grammar.is_some())
+        + usize::from(ir.code.is_some())
         + usize::from(ir.regions.is_some())
         + usize::from(ir.token_masks.is_some())
         + usize::from(!ir.forbidden_text.is_empty())

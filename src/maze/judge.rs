@@ -115,6 +115,22 @@ impl Judge {
         Ok(Judged { canonical, random_split, verdicts })
     }
 
+    /// Takes `text` through the masks in the tokenizer's own split, as a finished output after an empty prompt.
+    ///
+    /// Costs a mask per token, and once per constraint its compilation.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn walk(&self, irs: &[ConstraintIr], text: &str) -> Result<Walk, Error> {
+        let (size, limit) = (text.len(), self.text_bytes_max);
+        if size > limit {
+            return Err(Error::TextTooLarge { size, limit });
+        }
+        let compiled = self.compile(irs)?;
+        let mut walker = Walker::new(self, &compiled, text.as_bytes())?;
+        Ok(walker.walk(self.canonical_split(text).as_deref(), usize::MAX))
+    }
+
     /// The constraint, from the cache or compiled here; two threads that meet a new one at once both compile it.
     fn compile(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, Error> {
         let key = Digest::of_value(irs);

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::case::{Case, Malformed};
 use crate::maze::{self, Judge, Judged};
+use crate::verify::Verdict;
 
 /// The bounds of a batch.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct BatchConfig {
     pub(super) worker_stack_bytes: usize,
     /// Seeds the random splits. Default 0.
     pub(super) seed: u64,
+    /// Whether each report has the verdict on every part. Default no.
+    pub(super) details: bool,
 }
 
 impl Default for BatchConfig {
@@ -40,6 +43,7 @@ impl Default for BatchConfig {
             num_workers,
             worker_stack_bytes: 16 << 20,
             seed: 0,
+            details: false,
         }
     }
 }
@@ -54,6 +58,9 @@ pub(super) struct Report {
     masks_accept_random_split: Option<bool>,
     verified: Option<bool>,
     refused_at: Option<usize>,
+    /// What the independent engines find of each part, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdicts: Option<Vec<Verdict>>,
     /// Whether the line was a case at all.
     #[serde(skip)]
     is_case: bool,
@@ -72,9 +79,17 @@ impl Report {
                 masks_accept_random_split: judged.random_split.is_accepted(),
                 verified: judged.verified(),
                 refused_at: judged.refusal().map(|refusal| refusal.at),
+                verdicts: None,
                 is_case: true,
             },
         }
+    }
+
+    /// The report with the verdict on every part.
+    fn with_verdicts(mut self, judged: &Judged, name: impl Fn(&str) -> String) -> Self {
+        let verdicts = judged.verdicts.iter().cloned();
+        self.verdicts = Some(verdicts.map(|verdict| Verdict { part: name(&verdict.part), ..verdict }).collect());
+        self
     }
 
     fn malformed(line: usize, Malformed { id, message }: Malformed) -> Self {
@@ -114,7 +129,7 @@ pub(super) fn run(
     std::thread::scope(|scope| {
         for _ in 0..config.num_workers {
             let builder = std::thread::Builder::new().name("ananke-judge".into()).stack_size(config.worker_stack_bytes);
-            builder.spawn_scoped(scope, || work(judge, &waiting, config.seed)).context("cannot start a worker")?;
+            builder.spawn_scoped(scope, || work(judge, &waiting, config)).context("cannot start a worker")?;
         }
         let reader = scope.spawn(move || feed(lines, config.line_bytes_max, &jobs, &order));
         let written = write_in_order(ordered, out);
@@ -185,16 +200,16 @@ fn read_line(lines: &mut impl BufRead, bytes_max: usize) -> std::io::Result<Opti
     }
 }
 
-fn work(judge: &Judge, waiting: &Mutex<Receiver<Job>>, seed: u64) {
+fn work(judge: &Judge, waiting: &Mutex<Receiver<Job>>, config: &BatchConfig) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { number, line, report }) = next else { return };
         // The writer may have gone away; then nobody wants the report.
-        let _ = report.send(judge_line(judge, number, &line, seed));
+        let _ = report.send(judge_line(judge, number, &line, config));
     }
 }
 
-fn judge_line(judge: &Judge, number: usize, line: &Line, seed: u64) -> Report {
+fn judge_line(judge: &Judge, number: usize, line: &Line, config: &BatchConfig) -> Report {
     let case = match line {
         Line::Text(text) => Case::read(text),
         Line::TooLong(limit) => {
@@ -203,18 +218,22 @@ fn judge_line(judge: &Judge, number: usize, line: &Line, seed: u64) -> Report {
     };
     match case {
         Err(malformed) => Report::malformed(number, malformed),
-        Ok(case) => judge_case(judge, &case, seed),
+        Ok(case) => judge_case(judge, &case, config),
     }
 }
 
 /// A panic concerns this case alone.
-fn judge_case(judge: &Judge, case: &Case, seed: u64) -> Report {
+fn judge_case(judge: &Judge, case: &Case, config: &BatchConfig) -> Report {
     let name = |part: &str| case.part_name(part);
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        judge.judge(&case.irs()?, &case.text, seed).map_err(|error| explain(error, name))
+        judge.judge(&case.irs()?, &case.text, config.seed).map_err(|error| explain(error, name))
     }));
     let judged = judged.unwrap_or_else(|_| Err("internal error: judging this case panicked".into()));
-    Report::new(case.id.clone(), judged.as_ref().map_err(Clone::clone), name)
+    let report = Report::new(case.id.clone(), judged.as_ref().map_err(Clone::clone), name);
+    match &judged {
+        Ok(judged) if config.details => report.with_verdicts(judged, name),
+        _ => report,
+    }
 }
 
 /// The failure with its parts named by `name`.

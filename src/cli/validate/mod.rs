@@ -2,6 +2,7 @@
 
 mod batch;
 mod case;
+mod language;
 
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -12,7 +13,7 @@ use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 use serde_json::Value;
 
-use super::read_text;
+use super::{LanguageArg, read_text};
 use crate::constraint::ConstraintIr;
 use crate::maze::{self, EmbeddedModel, Judge, JudgeConfig, Judged, Walk};
 use crate::text::Tokenizer;
@@ -20,12 +21,15 @@ use crate::verify::VerdictStatus;
 use batch::{BatchConfig, Report};
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["ir", "batch"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["ir", "batch", "language"]))]
 #[command(after_long_help = CASES)]
 pub(super) struct ValidateArgs {
-    /// A text, judged byte for byte as it stands; `-` reads standard input.
+    /// A text, judged byte for byte as it stands (`-` reads standard input); with --language, source files and folders.
     #[arg(value_name = "TEXTFILE", required_unless_present = "batch", conflicts_with = "batch")]
-    text: Option<String>,
+    texts: Vec<String>,
+    /// Judge source files of this language by its grammar alone: one JSON line per file.
+    #[arg(long, value_enum, value_name = "LANGUAGE", conflicts_with_all = ["ir", "batch"])]
+    language: Option<LanguageArg>,
     /// A constraint IR as JSON; may be given several times, and all hold.
     #[arg(long, value_name = "FILE")]
     ir: Vec<String>,
@@ -39,6 +43,9 @@ pub(super) struct ValidateArgs {
     /// Seeds the random split into tokens.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Add the verdict of the independent engines on every part to each line of a batch.
+    #[arg(long, requires = "batch")]
+    details: bool,
     /// Print the line that a batch would print.
     #[arg(long, conflicts_with = "batch")]
     json: bool,
@@ -64,7 +71,13 @@ const CASES: &str = r#"Cases:
   refused_at                 the first byte that the masks refuse; the text's length where only the end is
   Where the constraints do not compile, `compiled` is false, `error` says why, and the rest is null.
 
+With --language, a line for each file, in order:
+    {"path":"a.py","masks_accept":false,"refused_at":107,"parses":true,"error":null}
+  parses                     tree-sitter reads the file without an error
+  Files of a folder are those with the language's extensions; what ignore files name is left out.
+
 Exit status:
+  With --language: 0 when every file was judged.
   With --batch: 0 when every line was judged, 1 when one was not a case.
   With --ir: 0 when the masks accept the text and every part holds, 3 when not, 1 when it could not be judged
   (with --json 3, and the line says why)."#;
@@ -76,9 +89,10 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let tokenizer = tokenizer(args.tokenizer.as_deref(), embedded.as_ref())?;
     let judge = Judge::new(tokenizer, JudgeConfig::default())?;
-    match &args.batch {
-        Some(path) => run_batch(&judge, path, args.seed, out),
-        None => run_one(&judge, args, out),
+    match (&args.batch, args.language) {
+        (Some(path), _) => run_batch(&judge, path, args, out),
+        (None, Some(language)) => language::run(&judge, language.into(), &args.texts, out),
+        (None, None) => run_one(&judge, args, out),
     }
 }
 
@@ -91,8 +105,8 @@ pub(super) fn tokenizer(path: Option<&std::path::Path>, embedded: Option<&Embedd
     }
 }
 
-fn run_batch(judge: &Judge, path: &str, seed: u64, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let config = BatchConfig { seed, ..BatchConfig::default() };
+fn run_batch(judge: &Judge, path: &str, args: &ValidateArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let config = BatchConfig { seed: args.seed, details: args.details, ..BatchConfig::default() };
     let num_malformed = if path == "-" {
         batch::run(judge, BufReader::new(std::io::stdin()), &config, out)?
     } else {
@@ -108,12 +122,12 @@ fn run_batch(judge: &Judge, path: &str, seed: u64, out: &mut impl Write) -> anyh
 
 fn run_one(judge: &Judge, args: &ValidateArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let irs = args.ir.iter().map(|path| read_ir(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let path = args.text.as_deref().unwrap_or("-");
+    let [path] = &args.texts[..] else { bail!("one text at a time; --batch takes many") };
     let text = read_text(path)?;
     let judged = judge.judge(&irs, &text, args.seed);
     if args.json {
         let outcome = judged.as_ref().map_err(ToString::to_string);
-        serde_json::to_writer(&mut *out, &Report::new(Value::from(path), outcome, str::to_owned))?;
+        serde_json::to_writer(&mut *out, &Report::new(Value::from(path.as_str()), outcome, str::to_owned))?;
         writeln!(out)?;
         let is_satisfied = judged.is_ok_and(|judged| judged.is_satisfied());
         return Ok(ExitCode::from(if is_satisfied { 0 } else { 3 }));

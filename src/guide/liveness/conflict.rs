@@ -53,6 +53,7 @@ pub(crate) fn without(irs: &[ConstraintIr], part: &str) -> Vec<ConstraintIr> {
         "token_masks" => ir.token_masks = None,
         "json_schema" => ir.json_schema = None,
         "grammar" => ir.grammar = None,
+        "code" => ir.code = None,
         "regions" => ir.regions = None,
         "forbidden_text" => ir.forbidden_text.clear(),
         "limits.max_chars" => ir.limits.max_chars = None,
