@@ -154,6 +154,11 @@ impl State {
         Self { mode: Mode::Code, flag: false, ..self }
     }
 
+    /// Whether this is behind the first word of a line.
+    fn is_inside(self) -> bool {
+        self.mode as u8 >= Mode::Code as u8
+    }
+
     /// The blank that the indentation before this place is made of, and how many.
     fn indentation(self) -> Option<(Blank, u8)> {
         match self.mode {
@@ -251,10 +256,9 @@ impl Layout {
 
     /// Allows in `row`, which allows nothing yet, the tokens that may follow `state`.
     ///
-    /// Costs a walk over the tokens with line feeds and backslashes, and at a line's start over first words too: 0.1 ms
-    /// at 100k ids.
+    /// Costs a walk over the tokens with line feeds, backslashes and `#`, and at a line's start over first words too.
     pub(crate) fn allow(&self, state: u32, tokens: &SortedTokens, row: &mut [u32], walker: &mut LayoutWalker<'_>) {
-        let is_plain = |bytes: &[u8]| !bytes.contains(&b'\n') && !bytes.contains(&b'\\');
+        let is_plain = |bytes: &[u8]| !bytes.iter().any(|byte| b"\n\\#".contains(byte));
         let (plain, other) = self.tokens.get_or_init(|| tokens.partition(is_plain));
         let mut allow = |ids: &[u32]| ids.iter().for_each(|&id| mask::allow(row, id));
         let way = |walker: &mut LayoutWalker<'_>, state, byte| match walker.step(state, byte) {
@@ -267,10 +271,11 @@ impl Layout {
         plain.walk_ways(free(Way::On(state)), |state, byte| free(way(walker, state, byte)), &mut allow);
     }
 
-    /// Whether everything may follow but line feeds and backslashes.
+    /// Whether everything may follow but line feeds, backslashes and comments.
     fn is_free(&self, state: State) -> bool {
-        let is_inside = state.mode as u8 >= Mode::Code as u8 && state.mode != Mode::Backslash;
-        is_inside && state.count.saturating_add(BRACKETS_PER_TOKEN) <= self.max_brackets
+        state.is_inside()
+            && state.mode != Mode::Backslash
+            && state.count.saturating_add(BRACKETS_PER_TOKEN) <= self.max_brackets
     }
 }
 
@@ -530,7 +535,7 @@ impl LayoutWalker<'_> {
         match byte {
             b'\n' if state.count == 0 => self.end_line(state),
             b'\n' => Some(state.code()),
-            b'#' => Some(state.with(Mode::Comment)),
+            b'#' => self.may_end_line(state).then(|| state.with(Mode::Comment)),
             b'\\' => Some(state.with(Mode::Backslash)),
             b'"' | b'\'' => Some(State { mode: Mode::One, flag: byte == b'"', ..state }),
             b'(' | b'[' | b'{' => {
@@ -541,6 +546,15 @@ impl LayoutWalker<'_> {
             _ if is_blank(byte) => Some(state),
             _ => Some(state.code()),
         }
+    }
+
+    /// Whether a comment here can be completed, which only a line feed ends.
+    fn may_end_line(&mut self, state: State) -> bool {
+        if state.count > 0 {
+            return true;
+        }
+        let level = self.level(state.stack);
+        level.clause != Clause::Case && (!state.flag || self.has_room(&level))
     }
 
     fn after_colon(&mut self, state: State) -> Option<State> {
@@ -555,17 +569,13 @@ impl LayoutWalker<'_> {
 
     /// The line feed that ends a logical line.
     fn end_line(&mut self, state: State) -> Option<State> {
-        let level = self.level(state.stack);
-        if level.clause == Clause::Case {
+        if !self.may_end_line(state) {
             return None;
         }
-        let stack = self.set_clause(state.stack, level.clause.after_line())?;
-        let opened = level.clause.body().filter(|_| state.flag);
-        let stack = match opened {
-            Some(body) if self.has_room(&level) => self.open(stack, body)?,
-            Some(_) => return None,
-            None => stack,
-        };
+        let clause = self.level(state.stack).clause;
+        let stack = self.set_clause(state.stack, clause.after_line())?;
+        let opened = clause.body().filter(|_| state.flag);
+        let stack = opened.map_or(Some(stack), |body| self.open(stack, body))?;
         Some(State::line_start(stack))
     }
 
@@ -578,13 +588,11 @@ impl LayoutWalker<'_> {
         level.width != PENDING && level.is_closable_below && !level.clause.needs_more()
     }
 
-    /// What closes strings and brackets, ends the line, gives a header its block and a `try` its clause; never too much.
+    /// What closes strings and brackets, gives a header its block and a `try` its clause; never too much.
     fn bytes_to_end(&mut self, state: State) -> u32 {
         if self.may_end(state) {
             return 0;
         }
-        let level = self.level(state.stack);
-        let in_line = state.mode as u8 >= Mode::Code as u8;
         let text = match state.mode {
             Mode::One | Mode::Short | Mode::EndTwo => 1,
             Mode::ShortEscape | Mode::EndOne => 2,
@@ -592,29 +600,27 @@ impl LayoutWalker<'_> {
             Mode::LongEscape => 4,
             _ => 0,
         };
-        let brackets = if in_line { u32::from(state.count) } else { 0 };
-        let typed = state.indentation().map_or(0, |(_, width)| width);
-        let own = if level.width == PENDING {
+        let is_inside = state.is_inside();
+        let brackets = if is_inside { u32::from(state.count) } else { 0 };
+        let mut level = self.level(state.stack);
+        let mut block = 0;
+        if level.width == PENDING {
+            let typed = state.indentation().map_or(0, |(_, width)| width);
             let wider = level.below.map_or(0, |below| self.level(below).width + 1);
-            let line = if level.body == Body::Cases { "case 0:0".len() } else { "0".len() };
-            u32::from(wider.saturating_sub(typed)) + line as u32
-        } else if level.clause.needs_more() && in_line {
-            1 + u32::from(level.width) + level.clause.min_bytes_of_rest()
-        } else if level.clause.needs_more() && state.mode != Mode::Word {
-            u32::from(level.width.saturating_sub(typed))
-        } else {
-            0
-        };
-        let mut below = 0;
-        let mut next = level.below;
-        while let Some(stack) = next {
-            let level = self.level(stack);
-            if level.clause.needs_more() {
-                below += 1 + u32::from(level.width) + level.clause.min_bytes_of_rest();
-            }
-            next = level.below;
+            let line = if level.body == Body::Cases { "case 0:0" } else { "0" };
+            block = u32::from(wider.saturating_sub(typed)) + line.len() as u32;
         }
-        (text + brackets + own + below).max(1)
+        // A clause that is still missing takes a line of its own, unless this one is it.
+        let mut clauses = 0;
+        let mut is_own_line = !is_inside && block == 0;
+        loop {
+            if level.clause.needs_more() && !std::mem::take(&mut is_own_line) {
+                clauses += 1 + u32::from(level.width) + level.clause.min_bytes_of_rest();
+            }
+            let Some(below) = level.below else { break };
+            level = self.level(below);
+        }
+        (text + brackets + block + clauses).max(1)
     }
 }
 
