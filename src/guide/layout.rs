@@ -180,8 +180,16 @@ pub(crate) struct Layout {
     max_brackets: u8,
     max_bytes: usize,
     classes: Box<[u8; 256]>,
-    /// The vocabulary in two: what is refused at a line's start only, and the rest.
-    tokens: OnceLock<(SortedTokens, SortedTokens)>,
+    tokens: OnceLock<SplitTokens>,
+}
+
+/// The vocabulary in two.
+struct SplitTokens {
+    /// What is refused at a line's start only.
+    plain: SortedTokens,
+    /// These, as a mask.
+    plain_row: Vec<u32>,
+    other: SortedTokens,
 }
 
 impl Layout {
@@ -258,17 +266,21 @@ impl Layout {
     ///
     /// Costs a walk over the tokens with line feeds, backslashes and `#`, and at a line's start over first words too.
     pub(crate) fn allow(&self, state: u32, tokens: &SortedTokens, row: &mut [u32], walker: &mut LayoutWalker<'_>) {
-        let is_plain = |bytes: &[u8]| !bytes.iter().any(|byte| b"\n\\#".contains(byte));
-        let (plain, other) = self.tokens.get_or_init(|| tokens.partition(is_plain));
-        let mut allow = |ids: &[u32]| ids.iter().for_each(|&id| mask::allow(row, id));
+        let split = self.tokens.get_or_init(|| SplitTokens::new(tokens, row.len()));
         let way = |walker: &mut LayoutWalker<'_>, state, byte| match walker.step(state, byte) {
             DEAD => Way::Refused,
             next => Way::On(next),
         };
-        other.walk_ways(Way::On(state), |state, byte| way(walker, state, byte), &mut allow);
-        let is_free = |way| matches!(way, Way::On(next) if self.is_free(State::of(next)));
-        let free = |way| if is_free(way) { Way::All } else { way };
-        plain.walk_ways(free(Way::On(state)), |state, byte| free(way(walker, state, byte)), &mut allow);
+        if self.is_free(State::of(state)) {
+            row.copy_from_slice(&split.plain_row);
+        } else {
+            let step = |state, byte| match way(walker, state, byte) {
+                Way::On(next) if self.is_free(State::of(next)) => Way::All,
+                way => way,
+            };
+            split.plain.walk_ways(state, step, |ids| allow_all(row, ids));
+        }
+        split.other.walk_ways(state, |state, byte| way(walker, state, byte), |ids| allow_all(row, ids));
     }
 
     /// Whether everything may follow but line feeds, backslashes and comments.
@@ -277,6 +289,19 @@ impl Layout {
             && state.mode != Mode::Backslash
             && state.count.saturating_add(BRACKETS_PER_TOKEN) <= self.max_brackets
     }
+}
+
+impl SplitTokens {
+    fn new(tokens: &SortedTokens, row_len: usize) -> Self {
+        let (plain, other) = tokens.partition(|bytes| !bytes.iter().any(|byte| b"\n\\#".contains(byte)));
+        let mut plain_row = vec![0; row_len];
+        plain.walk_ways((), |(), _| Way::All, |ids| allow_all(&mut plain_row, ids));
+        Self { plain, plain_row, other }
+    }
+}
+
+fn allow_all(row: &mut [u32], ids: &[u32]) {
+    ids.iter().for_each(|&id| mask::allow(row, id));
 }
 
 /// A letter, a digit, an underscore, or a byte of a character beyond ASCII.

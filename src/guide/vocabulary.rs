@@ -175,16 +175,11 @@ impl SortedTokens {
     /// followed further.
     pub(crate) fn walk_ways<S: Copy>(
         &self,
-        start: Way<S>,
+        start: S,
         mut step: impl FnMut(S, u8) -> Way<S>,
         mut allow: impl FnMut(&[u32]),
     ) {
-        let first = match start {
-            Way::Refused => return,
-            Way::All => return allow(&self.ids),
-            Way::On(state) => state,
-        };
-        let mut states = vec![first; self.max_len + 1];
+        let mut states = vec![start; self.max_len + 1];
         let mut at = 0;
         while at + 1 < self.nodes.len() {
             let node = &self.nodes[at];
