@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::OnceLock;
 
+use super::layout::Layout;
 use super::lazy::LazyDfa;
 use super::mask_cache::MaskCache;
 use super::vocabulary::SortedTokens;
@@ -282,6 +283,7 @@ pub(crate) struct AutomatonPart {
 enum Engine {
     Table(ByteDfa),
     Lazy(Box<LazyDfa>),
+    Layout(Box<Layout>),
 }
 
 enum Seed {
@@ -308,6 +310,11 @@ impl AutomatonPart {
     pub(crate) fn lazy(part: String, lazy: Box<LazyDfa>, continues: bool, mask_bytes: usize) -> Self {
         let seed = if continues { Seed::Own } else { Seed::None };
         Self::with_engine(vec![part], Engine::Lazy(lazy), seed, mask_bytes)
+    }
+
+    /// A part that follows indentation.
+    pub(crate) fn layout(part: String, layout: Layout, mask_bytes: usize) -> Self {
+        Self::with_engine(vec![part], Engine::Layout(Box::new(layout)), Seed::None, mask_bytes)
     }
 
     fn with_engine(parts: Vec<String>, engine: Engine, seed: Seed, mask_bytes: usize) -> Self {
@@ -345,18 +352,19 @@ impl AutomatonPart {
     pub(crate) fn table(&self) -> Option<&ByteDfa> {
         match &self.engine {
             Engine::Table(dfa) => Some(dfa),
-            Engine::Lazy(_) => None,
+            Engine::Lazy(_) | Engine::Layout(_) => None,
         }
     }
 
     /// The state after `bytes`, [`DEAD`] if they are not allowed.
     ///
     /// # Errors
-    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound.
+    /// [`GuideError::LimitExceeded`] when an automaton that is built as it is walked meets a bound.
     pub(crate) fn run(&self, state: u32, bytes: &[u8]) -> Result<u32, GuideError> {
         match &self.engine {
             Engine::Table(dfa) => Ok(dfa.run(state, bytes)),
             Engine::Lazy(lazy) => lazy.run(state, bytes),
+            Engine::Layout(layout) => layout.run(state, bytes),
         }
     }
 
@@ -365,6 +373,7 @@ impl AutomatonPart {
         match &self.engine {
             Engine::Table(dfa) => dfa.is_accepting(state),
             Engine::Lazy(lazy) => lazy.is_accepting(state),
+            Engine::Layout(layout) => layout.is_accepting(state),
         }
     }
 
@@ -378,6 +387,7 @@ impl AutomatonPart {
                 distances.get(state as usize).copied().filter(|&distance| distance != u32::MAX)
             }
             Engine::Lazy(lazy) => lazy.min_bytes_to_end(state),
+            Engine::Layout(layout) => layout.min_bytes_to_end(state),
         }
     }
 
@@ -386,6 +396,7 @@ impl AutomatonPart {
         let engine = match &self.engine {
             Engine::Table(dfa) => dfa.memory_bytes(),
             Engine::Lazy(lazy) => lazy.memory_bytes(),
+            Engine::Layout(layout) => layout.memory_bytes(),
         };
         let seed = match &self.seed {
             Seed::Raw(raw) => size_of_val(&*raw.next) + 2 * raw.accepting.len(),
@@ -399,6 +410,7 @@ impl AutomatonPart {
         match &self.engine {
             Engine::Table(dfa) => dfa.start,
             Engine::Lazy(lazy) => lazy.start,
+            Engine::Layout(layout) => layout.start,
         }
     }
 
@@ -407,13 +419,14 @@ impl AutomatonPart {
         match &self.engine {
             Engine::Table(dfa) => usize::from(dfa.classes[byte as usize]),
             Engine::Lazy(lazy) => lazy.class(byte),
+            Engine::Layout(layout) => layout.class(byte),
         }
     }
 
     /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.
     ///
     /// # Errors
-    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound.
+    /// [`GuideError::LimitExceeded`] when an automaton that is built as it is walked meets a bound.
     pub(crate) fn start(&self, prompt: &[u8], config: &GuideConfig) -> Result<u32, GuideError> {
         let tail = &prompt[prompt.len().saturating_sub(config.max_seed_bytes)..];
         match (&self.engine, &self.seed) {
@@ -421,19 +434,28 @@ impl AutomatonPart {
             (Engine::Lazy(lazy), Seed::Own) => lazy.start_after(tail),
             (Engine::Table(dfa), _) => Ok(dfa.start),
             (Engine::Lazy(lazy), _) => Ok(lazy.start),
+            (Engine::Layout(layout), _) => Ok(layout.start),
         }
     }
 
     /// Keeps in `row` the tokens that may follow `state`: about 1 us when the state was met before.
     ///
     /// # Errors
-    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound.
+    /// [`GuideError::LimitExceeded`] when an automaton that is built as it is walked meets a bound.
     pub(crate) fn intersect_mask(&self, state: u32, tokens: &SortedTokens, row: &mut [u32]) -> Result<(), GuideError> {
         match &self.engine {
             Engine::Table(dfa) => self.masks.intersect_mask(state, tokens, row, &mut &*dfa),
             Engine::Lazy(lazy) => {
                 let mut walker = lazy.walker();
                 self.masks.intersect_mask(state, tokens, row, &mut walker);
+                return walker.check();
+            }
+            Engine::Layout(layout) => {
+                let mut walker = layout.walker();
+                self.masks.intersect_computed(state, row, |row| {
+                    layout.allow(state, tokens, row, &mut walker);
+                    walker.is_sound()
+                });
                 return walker.check();
             }
         }

@@ -80,6 +80,15 @@ pub struct GuideConfig {
     pub max_lazy_bytes: usize,
     /// Steps of a lazily built automaton's expression in one mask. Default 50,000,000, about 0.3 s.
     pub lazy_step_fuel: u64,
+    /// Columns of one indentation, at most 254. Default 200; a line that is indented further must be blank.
+    pub max_indent_width: u8,
+    /// Blocks inside blocks. Default 100, as in CPython.
+    pub max_indent_depth: u8,
+    /// Open brackets where the layout is followed. Default 200, as in CPython.
+    pub max_open_brackets: u8,
+    /// Stacks of indentations that one constraint's sequences may meet; a sequence that needs more fails. Default
+    /// 65,536 of at most 262,143, 4 MB; a file of 1,000 lines has some hundred.
+    pub max_layout_stacks: usize,
     /// Forbidden texts of one IR. Default 10,000.
     pub max_forbidden_texts: usize,
     /// Bytes of all forbidden texts of one IR. Default 512 KiB; each byte is about one state.
@@ -181,6 +190,10 @@ impl Default for GuideConfig {
             max_lazy_nfa_bytes: 64 << 20,
             max_lazy_bytes: 64 << 20,
             lazy_step_fuel: 50_000_000,
+            max_indent_width: 200,
+            max_indent_depth: 100,
+            max_open_brackets: 200,
+            max_layout_stacks: 1 << 16,
             max_forbidden_texts: 10_000,
             max_forbidden_bytes: 512 << 10,
             max_token_ids: 1 << 20,

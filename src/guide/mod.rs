@@ -18,6 +18,7 @@ mod ebnf;
 mod error;
 mod forbidden;
 mod lark;
+mod layout;
 mod lazy;
 mod liveness;
 mod look_around;

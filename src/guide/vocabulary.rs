@@ -16,6 +16,17 @@ pub(crate) struct SortedTokens {
     num_by_first_byte: Box<[u32; 256]>,
 }
 
+/// What becomes of all tokens that begin with the same bytes.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<S> {
+    /// None of them is let through.
+    Refused,
+    /// Each is followed further.
+    On(S),
+    /// All of them are let through.
+    All,
+}
+
 /// The end of one byte of one or more tokens.
 struct Node {
     /// The next node that is not below this one.
@@ -42,11 +53,17 @@ impl SortedTokens {
         let text = super::tokens::text_row(vocabulary);
         let mut ids: Vec<u32> = mask::allowed_tokens(&text).collect();
         ids.sort_by_key(|&token| vocabulary.bytes(token));
+        let texts: Vec<&[u8]> = ids.iter().map(|&token| vocabulary.bytes(token)).collect();
+        Self::of_sorted(&texts, ids)
+    }
+
+    /// The trie of tokens that are sorted by their bytes.
+    fn of_sorted(texts: &[impl AsRef<[u8]>], ids: Vec<u32>) -> Self {
         let (mut nodes, mut open, mut before) = (Vec::<Node>::new(), Vec::<usize>::new(), &[][..]);
         let mut num_by_first_byte = Box::new([0; 256]);
         let mut max_len = 0;
-        for (first_id, &token) in (0u32..).zip(&ids) {
-            let bytes = vocabulary.bytes(token);
+        for (first_id, bytes) in (0u32..).zip(texts) {
+            let bytes = bytes.as_ref();
             let shared = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
             for closed in open.drain(shared..) {
                 nodes[closed].end = nodes.len() as u32;
@@ -65,6 +82,20 @@ impl SortedTokens {
         // Every node's tokens end where the next node's begin.
         nodes.push(Node { end: 0, first_id: ids.len() as u32, depth_and_byte: 0 });
         Self { nodes, ids, max_len, num_by_first_byte }
+    }
+
+    /// The tokens whose bytes `is_left` holds for, and the others.
+    pub(crate) fn partition(&self, is_left: impl Fn(&[u8]) -> bool) -> (Self, Self) {
+        let mut text = Vec::new();
+        let (mut left, mut right) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for at in 0..self.nodes.len() - 1 {
+            text.truncate(self.nodes[at].depth() - 1);
+            text.push(self.nodes[at].byte());
+            let (texts, ids): &mut (Vec<Vec<u8>>, Vec<u32>) = if is_left(&text) { &mut left } else { &mut right };
+            texts.extend(self.tokens_at(at).iter().map(|_| text.clone()));
+            ids.extend(self.tokens_at(at));
+        }
+        (Self::of_sorted(&left.0, left.1), Self::of_sorted(&right.0, right.1))
     }
 
     /// The place one byte further inside a token: places are counted from 1, and 0 stands before any byte.
@@ -137,6 +168,34 @@ impl SortedTokens {
             states[node.depth()] = state;
             visit(self.tokens_at(at), state);
             at += 1;
+        }
+    }
+
+    /// Follows every token from `start` and calls `allow` with those that are let through; where all are, none is
+    /// followed further.
+    pub(crate) fn walk_ways<S: Copy>(
+        &self,
+        start: S,
+        mut step: impl FnMut(S, u8) -> Way<S>,
+        mut allow: impl FnMut(&[u32]),
+    ) {
+        let mut states = vec![start; self.max_len + 1];
+        let mut at = 0;
+        while at + 1 < self.nodes.len() {
+            let node = &self.nodes[at];
+            let below = node.end as usize;
+            match step(states[node.depth() - 1], node.byte()) {
+                Way::Refused => at = below,
+                Way::All => {
+                    allow(&self.ids[node.first_id as usize..self.nodes[below].first_id as usize]);
+                    at = below;
+                }
+                Way::On(state) => {
+                    states[node.depth()] = state;
+                    allow(self.tokens_at(at));
+                    at += 1;
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 mod automata;
 mod composite;
 mod hostile;
+mod layout;
 mod liveness;
 mod notations;
 mod oracle;
