@@ -63,15 +63,15 @@ pub enum BraidError {
         /// The type of its rule.
         rule: &'static str,
     },
-    /// A hard rule that this version has no part for.
-    #[error("this version cannot enforce `{name}` ({rule}, {id}); make it advisory or leave it out")]
-    NotLowerable {
+    /// A hard rule about code that the language's grammar cannot hold.
+    #[error("`{name}` ({id}) cannot be enforced: {why}")]
+    Unfit {
         /// The constraint's id.
         id: String,
         /// The constraint's name.
         name: String,
-        /// The type of its rule.
-        rule: &'static str,
+        /// What it asks for, and why that is out of reach.
+        why: String,
     },
     /// Several schemas bind at once, and one of them uses a keyword that cannot stand inside another schema.
     #[error("`{name}` uses `{keyword}`, which cannot be combined with another schema; use `$defs` and `#/` references")]

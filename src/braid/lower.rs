@@ -6,6 +6,7 @@ use petgraph::graph::NodeIndex;
 use serde_json::Value;
 
 use super::graph::{Graph, Member, is_mined_type};
+use super::language::{self, CodeInTheMaking};
 use super::{BraidError, schema};
 use crate::constraint::{
     ConstraintIr, Grammar, NotApplied, Priority, RegexGroup, Rule, SoftBias, SourceRef, Strength, TokenMasks,
@@ -15,7 +16,7 @@ use crate::constraint::{
 pub(super) struct Lowering<'g> {
     ir: ConstraintIr,
     root: Option<Root<'g>>,
-    has_language: bool,
+    code: CodeInTheMaking,
     /// Schemas that bind, with the names of their constraints; the root's first.
     schemas: Vec<(String, Value)>,
     /// Who gave the grammar.
@@ -32,9 +33,7 @@ impl<'g> Lowering<'g> {
         let mut lowering = Self {
             ir: ConstraintIr::default(),
             root: root.map(|member| Root { member, parts: graph.dependencies(member.index) }),
-            has_language: graph.in_order().any(|member| {
-                member.constraint.strength == Strength::Hard && matches!(member.constraint.rule, Rule::Language { .. })
-            }),
+            code: CodeInTheMaking::default(),
             schemas: Vec::new(),
             grammar_from: None,
         };
@@ -71,6 +70,7 @@ impl<'g> Lowering<'g> {
         let root = self.root.as_ref().map(|root| root.member.constraint.name.clone());
         self.ir.name = root.unwrap_or_else(|| set_name.to_owned());
         self.ir.json_schema = schema::all_of(self.schemas)?;
+        self.ir.code = self.code.finish();
         self.ir.validate()?;
         Ok(self.ir.sealed())
     }
@@ -118,18 +118,34 @@ impl<'g> Lowering<'g> {
             }
             Rule::Tokens { allow, deny } => self.tokens(member, allow.as_deref(), deny.as_deref()),
             Rule::Length { max_tokens, max_chars } => self.length(member, *max_tokens, *max_chars),
-            Rule::Language { .. } => return Err(not_lowerable(member)),
+            Rule::Language { language, granularity } => {
+                if !self.code.speak(*language, *granularity) {
+                    let why = "the set says otherwise already: one output is of one language and size".to_owned();
+                    return Err(unfit(member, why));
+                }
+                self.carry(member, "code.language", Strength::Hard);
+            }
             Rule::Imports { .. }
             | Rule::Names { .. }
             | Rule::Signature { .. }
             | Rule::Calls { .. }
             | Rule::Literals { .. }
-            | Rule::Secrets { .. } => {
-                return Err(if self.has_language { not_lowerable(member) } else { needs_language(member) });
-            }
+            | Rule::Secrets { .. } => self.code(member, rule)?,
             // Never masks, whatever their strength: lowered or skipped before.
             Rule::Bias { .. } | Rule::Prose { .. } => {}
         }
+        Ok(())
+    }
+
+    /// A rule about code binds where the output is code of its language.
+    fn code(&mut self, member: Member<'_>, rule: &Rule) -> Result<(), BraidError> {
+        let Some(language) = self.code.language() else { return Err(needs_language(member)) };
+        if let Some(other) = language::language_of(rule).filter(|other| *other != language) {
+            self.skip(member, &format!("it speaks of {other:?}, and the output is {language:?}"));
+            return Ok(());
+        }
+        let part = self.code.bind(rule).map_err(|why| unfit(member, why))?;
+        self.carry(member, part, Strength::Hard);
         Ok(())
     }
 
@@ -214,7 +230,6 @@ fn needs_language(member: Member<'_>) -> BraidError {
     BraidError::NeedsLanguage { id: member.id.to_owned(), name: member.constraint.name.clone(), rule }
 }
 
-fn not_lowerable(member: Member<'_>) -> BraidError {
-    let rule = member.constraint.rule.type_name();
-    BraidError::NotLowerable { id: member.id.to_owned(), name: member.constraint.name.clone(), rule }
+fn unfit(member: Member<'_>, why: String) -> BraidError {
+    BraidError::Unfit { id: member.id.to_owned(), name: member.constraint.name.clone(), why }
 }

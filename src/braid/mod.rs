@@ -19,7 +19,7 @@ pub use error::BraidError;
 pub use graph::cycles;
 pub use language::{code, pattern_of};
 
-use crate::constraint::{ConstraintIr, ConstraintSet};
+use crate::constraint::{ConstraintIr, ConstraintSet, Rule};
 use graph::Graph;
 use lower::Lowering;
 
@@ -40,8 +40,11 @@ pub fn compile(set: &ConstraintSet, options: &CompileOptions) -> Result<Constrai
     let graph = Graph::new(set)?;
     let root = root::choose(&graph, options.root_type.as_deref())?;
     let mut lowering = Lowering::new(&graph, root);
-    for constraint in graph.in_order() {
-        lowering.lower(constraint)?;
+    // What the output is written in comes first: rules about code speak of it.
+    let (speaking, others): (Vec<_>, Vec<_>) =
+        graph.in_order().partition(|member| matches!(member.constraint.rule, Rule::Language { .. }));
+    for member in speaking.into_iter().chain(others) {
+        lowering.lower(member)?;
     }
     lowering.finish(&set.name)
 }

@@ -219,15 +219,20 @@ fn two_grammars_are_refused_and_equal_ones_are_one() {
 }
 
 #[test]
-fn hard_rules_about_code_are_refused_by_name() {
+fn rules_about_code_need_a_language_and_become_one_part() {
     let imports = stated("imports", rule(json!({"type": "imports", "allow": ["fs"]})));
     let language = stated(
         "ts",
         Rule::Language { language: Language::Typescript, granularity: crate::constraint::Granularity::File },
     );
     assert!(matches!(error(vec![imports.clone()], None), BraidError::NeedsLanguage { rule: "imports", .. }));
-    assert!(matches!(error(vec![language.clone()], None), BraidError::NotLowerable { rule: "language", .. }));
-    assert!(matches!(error(vec![imports, language], None), BraidError::NotLowerable { .. }));
+    let ir = compile(&set(vec![imports, language]), &CompileOptions::default()).expect("a language is given");
+    let code = ir.code.expect("the output is code");
+    assert_eq!(code.rules.imports.expect("a rule").allow.expect("a list"), ["fs"]);
+    assert_eq!(
+        ir.sources.iter().map(|source| source.part.as_str()).collect::<Vec<_>>(),
+        ["code.language", "code.imports"]
+    );
 }
 
 #[test]

@@ -18,12 +18,19 @@ pub(super) struct CompileArgs {
     /// The type that the output is a value of.
     #[arg(long = "type", value_name = "NAME")]
     type_name: Option<String>,
+    /// Security patterns that bind beside the set: families (sql, commands, credentials, urls, paths) or patterns
+    /// (sql.drop), each with `=text` or `=code` for another strength than its own; `all` is every family.
+    #[arg(long, value_name = "PATTERNS")]
+    security: Option<String>,
 }
 
 pub(super) fn run(args: &CompileArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let text = read_text(&args.set)?;
-    let set: ConstraintSet =
+    let mut set: ConstraintSet =
         serde_json::from_str(&text).with_context(|| format!("{} is no constraint set", args.set))?;
+    if let Some(patterns) = &args.security {
+        braid::security::profile(patterns)?.into_iter().for_each(|constraint| set.push(constraint));
+    }
     let options = braid::CompileOptions { root_type: args.type_name.clone() };
     write_json(&braid::compile(&set, &options)?, out)
 }

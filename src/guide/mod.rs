@@ -53,6 +53,7 @@ use crate::text::Vocabulary;
 use automaton::{AutomatonPart, ByteDfa, RawDfa};
 use chars::{CharCounts, CharLimit};
 use compiled::IdList;
+use layout::Layout;
 use lazy::LazyDfa;
 use liveness::{Evidence, Outline};
 use regex::CompiledGroup;
@@ -297,8 +298,7 @@ impl Guide {
             plan.structural.push(self.grammar(&prefix.part("grammar"), grammar)?);
         }
         if let Some(code) = &ir.code {
-            let part = prefix.part("code");
-            plan.structural.push(self.code(&part, code)?);
+            self.code(plan, prefix.part("code"), code)?;
         }
         if let Some(regions) = &ir.regions {
             let part = prefix.part("regions");
@@ -331,13 +331,16 @@ impl Guide {
         self.factory.compile(part, &lark).map_err(|rejection| lark::explain(part, rejection))
     }
 
-    fn code(&self, part: &str, code: &Code) -> Result<Structural, GuideError> {
-        if let Some(layout) = code.layout {
-            let why = format!("the layout {layout:?} has no automaton yet");
-            return Err(GuideError::UnsupportedPart { part: part.to_owned(), why });
-        }
-        let source = code.grammar.clone();
-        self.grammar(part, &Grammar { syntax: GrammarSyntax::Lark, source, start: None })
+    /// The grammar, and the automaton that follows what it does not know.
+    fn code(&self, plan: &mut Plan, part: String, code: &Code) -> Result<(), GuideError> {
+        let grammar = Grammar { syntax: GrammarSyntax::Lark, source: code.grammar.clone(), start: None };
+        plan.structural.push(self.grammar(&part, &grammar)?);
+        let layout = match code.layout {
+            Some(crate::constraint::Layout::Python) => Layout::python(&part, code.granularity, &self.config),
+            None => None,
+        };
+        plan.layouts.extend(layout.map(|layout| (part, layout)));
+        Ok(())
     }
 
     /// Multiplies automata while the product stays small, so that what they exclude together is known early.
@@ -371,7 +374,7 @@ impl Guide {
     /// All automata with their masks, which share one bound.
     fn automata(&self, plan: Plan) -> Result<Vec<AutomatonPart>, GuideError> {
         let merged = self.merge(plan.automata)?;
-        let num_automata = merged.len() + plan.continuing.len() + plan.lazy.len();
+        let num_automata = merged.len() + plan.continuing.len() + plan.lazy.len() + plan.layouts.len();
         let mask_bytes = self.config.mask_cache_bytes / num_automata.max(1);
         let tables = merged.into_iter().map(|(parts, dfa)| AutomatonPart::new(parts, dfa, mask_bytes));
         let continuing = plan.continuing.into_iter();
@@ -381,6 +384,7 @@ impl Guide {
             .chain(
                 lazy.map(|(part, lazy, scope)| AutomatonPart::lazy(part, lazy, scope == Scope::Document, mask_bytes)),
             )
+            .chain(plan.layouts.into_iter().map(|(part, layout)| AutomatonPart::layout(part, layout, mask_bytes)))
             .collect())
     }
 
@@ -409,6 +413,7 @@ struct Plan {
     automata: Vec<(String, ByteDfa)>,
     continuing: Vec<(String, RawDfa)>,
     lazy: Vec<(String, Box<LazyDfa>, Scope)>,
+    layouts: Vec<(String, Layout)>,
 }
 
 impl Plan {

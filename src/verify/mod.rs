@@ -1,20 +1,23 @@
 //! Verdicts on finished text, by engines that share no code with the masks.
 //!
 //! The guide binds an output while it is written; this module reads it once more when it is done, with a JSON Schema
-//! validator, the `regex` crate, a plain search and a small Earley recognizer.
+//! validator, the `regex` crate, a plain search, a small Earley recognizer and tree-sitter.
 //! If the two disagree, one of them is wrong, and the verdict says so instead of trusting the masks.
 //! Nothing here stops or repairs an output, and nothing panics on a hostile constraint: what cannot be judged is
 //! [`VerdictStatus::NotChecked`], with the reason.
 
 use serde::{Deserialize, Serialize};
 
-use crate::constraint::{ConstraintIr, GrammarSyntax, TokenMasks};
+use crate::constraint::{CodeRules, ConstraintIr, GrammarSyntax, TokenMasks};
 
+mod code;
 mod forbidden;
 mod grammar;
 mod json;
 mod regexes;
 mod regions;
+
+pub use code::parses;
 
 /// An output to be judged, with what was before it.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +150,12 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
         };
         add("grammar".into(), judgement);
     }
+    if let Some(code) = &ir.code {
+        add("code.language".into(), code::check(output.text, code));
+        for part in code_rules(&code.rules) {
+            add(part.into(), Judgement::Enforced);
+        }
+    }
     if let Some(regions) = &ir.regions {
         let whitespace = ir.limits.json_whitespace.unwrap_or_default();
         add("regions".into(), regions::check(output.text, regions, whitespace));
@@ -172,6 +181,19 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
         add("limits.json_whitespace".into(), json::check_whitespace(output.text, limit));
     }
     parts
+}
+
+/// The rules about code that the masks hold, as parts of the IR.
+fn code_rules(rules: &CodeRules) -> impl Iterator<Item = &'static str> {
+    let stated = [
+        ("code.imports", rules.imports.is_some()),
+        ("code.names", !rules.names.is_empty()),
+        ("code.signature", rules.signature.is_some()),
+        ("code.denied_calls", !rules.denied_calls.is_empty()),
+        ("code.refused_literals", !rules.refused_literals.is_empty()),
+        ("code.secret_names", !rules.secret_names.is_empty()),
+    ];
+    stated.into_iter().filter_map(|(part, is_stated)| is_stated.then_some(part))
 }
 
 fn sources_of(ir: &ConstraintIr, part: &str) -> Vec<String> {

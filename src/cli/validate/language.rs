@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::constraint::{CodeRules, ConstraintIr, Granularity, Language};
 use crate::maze::{Judge, Walk};
-use crate::{braid, clew};
+use crate::{braid, clew, verify};
 
 /// Files judged before their lines are written, per core.
 const FILES_AT_ONCE: usize = 4;
@@ -54,7 +54,7 @@ fn report(judge: &Judge, language: Language, irs: &[ConstraintIr], path: &Path) 
         Ok(text) => text,
         Err(error) => return Report { error: Some(format!("cannot be read: {error}")), ..report },
     };
-    report.parses = clew::parses(&text, language, &report.path).ok();
+    report.parses = verify::parses(&text, language, &report.path);
     match judge.walk(irs, &text) {
         Ok(walk) => {
             report.masks_accept = walk.is_accepted();
