@@ -1,6 +1,6 @@
 //! Rules about code: modules, names, calls, signatures, and the language itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::vocabulary::Vocabulary;
 use super::{Clash, Note};
@@ -62,8 +62,8 @@ impl Words {
             Rule::Calls { language, deny, require } => spoken(*language).find_map(|language| {
                 let key = |name: &str| (language, name.to_owned());
                 let why = |name: &str| format!("`{name}` is required and denied");
-                let own =
-                    require.iter().find(|name| ways_to_deny(name).any(|way| deny.iter().any(|denied| *denied == way)));
+                let own_deny: HashSet<&String> = deny.iter().collect();
+                let own = require.iter().find(|name| ways_to_deny(name).any(|way| own_deny.contains(&way)));
                 if let Some(name) = own {
                     return Some(Clash { with: Vec::new(), why: why(name) });
                 }

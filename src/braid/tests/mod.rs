@@ -1,4 +1,9 @@
-use proptest::prelude::*;
+mod complete;
+mod conflicts;
+mod proofs;
+mod resolution;
+
+use proptest::prelude::{Just, ProptestConfig, Strategy as _, prop_assert_eq, proptest};
 use serde_json::{Value, json};
 
 use super::*;
