@@ -1,5 +1,6 @@
 //! Why a set gives no IR.
 
+use super::Conflict;
 use crate::constraint::IrError;
 
 /// Why a constraint set was not compiled.
@@ -43,13 +44,11 @@ pub enum BraidError {
         /// The id it depends on.
         missing: String,
     },
-    /// Two hard rules each give a grammar, and one IR holds one.
-    #[error("`{first}` and `{second}` each give a grammar; send them as two constraint IRs with one request")]
-    ConflictingGrammars {
-        /// Name of the first constraint.
-        first: String,
-        /// Name of the second constraint.
-        second: String,
+    /// Constraints that never yield contradict each other, or the strategy lets none yield.
+    #[error("{}", listed(conflicts))]
+    Conflicts {
+        /// The conflicts, each with a subset in which every member is needed.
+        conflicts: Vec<Conflict>,
     },
     /// A hard rule about code without a rule that says which language the code is in.
     #[error(
@@ -92,4 +91,15 @@ pub enum BraidError {
     /// A rule's payload is not acceptable.
     #[error(transparent)]
     Ir(#[from] IrError),
+}
+
+/// The first few conflicts, one a line.
+fn listed(conflicts: &[Conflict]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let mut lines = vec!["constraints contradict each other, and none of them yields".to_owned()];
+    lines.extend(conflicts.iter().take(SHOWN_MAX).map(Conflict::to_string));
+    if conflicts.len() > SHOWN_MAX {
+        lines.push(format!("and {} more", conflicts.len() - SHOWN_MAX));
+    }
+    lines.join("\n  ")
 }

@@ -7,20 +7,28 @@ use serde_json::Value;
 
 use super::graph::{Graph, Member, is_mined_type};
 use super::language::{self, CodeInTheMaking};
-use super::{BraidError, schema};
+use super::resolve::{self, Docket};
+use super::{BraidError, schema, soft};
 use crate::constraint::{
-    ConstraintIr, Grammar, NotApplied, Priority, RegexGroup, Rule, SoftBias, SourceRef, Strength, TokenMasks,
+    ConstraintIr, Grammar, Language, NotApplied, Priority, RegexGroup, Rule, SoftBias, Source, SourceRef, Strength, TokenMasks,
 };
+
+/// Biases that soft rules become, at most; the strongest rules go first. A bias costs microseconds a token.
+const DERIVED_BIASES_MAX: usize = 32;
 
 /// An IR in the making.
 pub(super) struct Lowering<'g> {
     ir: ConstraintIr,
     root: Option<Root<'g>>,
     code: CodeInTheMaking,
+    /// The language of the output, where a hard rule says it.
+    language: Option<Language>,
     /// Schemas that bind, with the names of their constraints; the root's first.
     schemas: Vec<(String, Value)>,
-    /// Who gave the grammar.
-    grammar_from: Option<String>,
+    allowed_tokens: Option<BTreeSet<u32>>,
+    forbidden_tokens: Option<BTreeSet<u32>>,
+    /// Soft rules with the biases they would become.
+    soft: Vec<(Member<'g>, Vec<SoftBias>)>,
 }
 
 struct Root<'g> {
@@ -29,13 +37,22 @@ struct Root<'g> {
 }
 
 impl<'g> Lowering<'g> {
-    pub(super) fn new(graph: &'g Graph<'_>, root: Option<Member<'g>>) -> Self {
+    pub(super) fn new(graph: &Graph<'_>, docket: &'g Docket<'_>) -> Self {
+        let root = docket.root();
+        let language = docket.members().find_map(|member| match member.constraint.rule {
+            Rule::Language { language, .. } if member.constraint.strength == Strength::Hard => Some(language),
+            _ => None,
+        });
+        let ir = ConstraintIr { lost: docket.lost.values().cloned().collect(), ..ConstraintIr::default() };
         let mut lowering = Self {
-            ir: ConstraintIr::default(),
+            ir,
             root: root.map(|member| Root { member, parts: graph.dependencies(member.index) }),
             code: CodeInTheMaking::default(),
+            language,
             schemas: Vec::new(),
-            grammar_from: None,
+            allowed_tokens: None,
+            forbidden_tokens: None,
+            soft: Vec::new(),
         };
         if let Some(root) = root {
             lowering.bind_schema(root);
@@ -43,23 +60,24 @@ impl<'g> Lowering<'g> {
         lowering
     }
 
-    /// Lowers one constraint: it ends in `sources` or in `not_applied`.
-    pub(super) fn lower(&mut self, member: Member<'_>) -> Result<(), BraidError> {
+    /// Lowers one constraint: it ends in `sources`, `advisory` or `not_applied`.
+    pub(super) fn lower(&mut self, member: Member<'g>) -> Result<(), BraidError> {
         if is_mined_type(member.constraint) {
             self.mined_type(member);
             return Ok(());
         }
         match (member.constraint.strength, &member.constraint.rule) {
-            (Strength::Advisory, _) => self.skip(member, "advisory: it informs, and enforces nothing"),
-            (_, Rule::Prose { .. }) => self.skip(member, "prose is advisory: it informs, and enforces nothing"),
+            (Strength::Advisory, _) => self.advise(member, "advisory: it informs, and enforces nothing"),
+            (_, Rule::Prose { .. }) => self.advise(member, "prose is advisory: it informs, and enforces nothing"),
             (_, Rule::Bias { text, regex, bias }) => {
                 self.ir.soft.push(SoftBias { text: text.clone(), regex: regex.clone(), bias: *bias });
                 self.carry(member, format!("soft[{}]", self.ir.soft.len() - 1), Strength::Soft);
             }
-            (Strength::Soft, rule) => {
-                let why = format!("soft: a {} rule has no soft form; make it hard or state a bias", rule.type_name());
-                self.skip(member, &why);
-            }
+            (Strength::Soft, rule) => match soft::biases(rule, member.constraint.confidence, self.language) {
+                Ok(biases) if biases.is_empty() => self.skip(member, NOTHING),
+                Ok(biases) => self.soft.push((member, biases)),
+                Err(why) => self.skip(member, &why),
+            },
             (Strength::Hard, rule) => self.hard(member, rule)?,
         }
         Ok(())
@@ -67,17 +85,48 @@ impl<'g> Lowering<'g> {
 
     /// The IR, complete and sealed.
     pub(super) fn finish(mut self, set_name: &str) -> Result<ConstraintIr, BraidError> {
+        self.bias();
         let root = self.root.as_ref().map(|root| root.member.constraint.name.clone());
         self.ir.name = root.unwrap_or_else(|| set_name.to_owned());
         self.ir.json_schema = schema::all_of(self.schemas)?;
         self.ir.code = self.code.finish();
+        let list = |ids: BTreeSet<u32>| ids.into_iter().collect();
+        if self.allowed_tokens.is_some() || self.forbidden_tokens.is_some() {
+            let (allowed_tokens, forbidden_tokens) = (self.allowed_tokens.map(list), self.forbidden_tokens.map(list));
+            self.ir.token_masks = Some(TokenMasks { allowed_tokens, forbidden_tokens, vocabulary: None });
+        }
         self.ir.validate()?;
         Ok(self.ir.sealed())
     }
 
+    /// Soft rules become biases, the strongest first, as many as there is room for.
+    fn bias(&mut self) {
+        let mut soft = std::mem::take(&mut self.soft);
+        soft.sort_by(|(one, _), (other, _)| resolve::rank(*one).cmp(&resolve::rank(*other)));
+        let mut num_left = DERIVED_BIASES_MAX;
+        for (member, biases) in soft {
+            let Some(left) = num_left.checked_sub(biases.len()) else {
+                let why = format!(
+                    "soft: stronger rules have taken the {DERIVED_BIASES_MAX} biases that soft rules may become"
+                );
+                self.skip(member, &why);
+                continue;
+            };
+            num_left = left;
+            for bias in biases {
+                self.ir.soft.push(bias);
+                self.carry(member, format!("soft[{}]", self.ir.soft.len() - 1), Strength::Soft);
+            }
+        }
+    }
+
     fn mined_type(&mut self, member: Member<'_>) {
+        if member.constraint.strength == Strength::Advisory {
+            return self.advise(member, "advisory: something in the type is not known");
+        }
         let Some(root) = &self.root else {
-            return self.skip(member, "not the chosen type");
+            let why = if self.language.is_some() { "the output is code, no value of a type" } else { "not the chosen type" };
+            return self.skip(member, why);
         };
         if member.index == root.member.index {
             return;
@@ -101,7 +150,7 @@ impl<'g> Lowering<'g> {
     fn hard(&mut self, member: Member<'_>, rule: &Rule) -> Result<(), BraidError> {
         match rule {
             Rule::JsonSchema { .. } => self.bind_schema(member),
-            Rule::Grammar { grammar } => self.grammar(member, grammar)?,
+            Rule::Grammar { grammar } => self.grammar(member, grammar),
             Rule::Regex { any_of, match_mode } => {
                 self.ir.regex_patterns.push(RegexGroup { any_of: any_of.clone(), match_mode: *match_mode });
                 self.carry(member, format!("regex_patterns[{}]", self.ir.regex_patterns.len() - 1), Strength::Hard);
@@ -139,51 +188,53 @@ impl<'g> Lowering<'g> {
 
     /// A rule about code binds where the output is code of its language.
     fn code(&mut self, member: Member<'_>, rule: &Rule) -> Result<(), BraidError> {
-        let Some(language) = self.code.language() else { return Err(needs_language(member)) };
+        let is_stated = member.constraint.source == Source::UserDefined;
+        let Some(language) = self.code.language() else {
+            if is_stated {
+                return Err(needs_language(member));
+            }
+            self.skip(member, "no rule says that the output is code");
+            return Ok(());
+        };
+        // A code base has many signatures, and an output is one of them: the one that is asked for.
+        if !is_stated && matches!(rule, Rule::Signature { .. }) {
+            self.skip(member, "a signature binds where it is stated");
+            return Ok(());
+        }
         if let Some(other) = language::language_of(rule).filter(|other| *other != language) {
             self.skip(member, &format!("it speaks of {other:?}, and the output is {language:?}"));
             return Ok(());
         }
-        let part = self.code.bind(rule).map_err(|why| unfit(member, why))?;
-        self.carry(member, part, Strength::Hard);
+        match self.code.bind(rule) {
+            Ok(part) => self.carry(member, part, Strength::Hard),
+            Err(why) if is_stated => return Err(unfit(member, why)),
+            Err(why) => self.skip(member, &why),
+        }
         Ok(())
     }
 
-    fn grammar(&mut self, member: Member<'_>, grammar: &Grammar) -> Result<(), BraidError> {
-        // Equal rules are one constraint, so a second grammar is another one.
-        if let Some(first) = &self.grammar_from {
-            let (first, second) = (first.clone(), member.constraint.name.clone());
-            return Err(BraidError::ConflictingGrammars { first, second });
-        }
-        self.grammar_from = Some(member.constraint.name.clone());
+    /// Of several grammars that bind, all but one lost.
+    fn grammar(&mut self, member: Member<'_>, grammar: &Grammar) {
         self.ir.grammar = Some(grammar.clone());
         self.carry(member, "grammar", Strength::Hard);
-        Ok(())
     }
 
     /// Allow-lists intersect, deny-lists unite.
     fn tokens(&mut self, member: Member<'_>, allow: Option<&[u32]>, deny: Option<&[u32]>) {
-        if allow.is_none() && deny.is_none() {
-            return self.skip(member, NOTHING);
-        }
-        let masks = self.ir.token_masks.get_or_insert_with(TokenMasks::default);
         if let Some(allow) = allow {
-            let mut allowed: BTreeSet<u32> = allow.iter().copied().collect();
-            if let Some(before) = &masks.allowed_tokens {
-                allowed.retain(|id| before.binary_search(id).is_ok());
+            let allow: BTreeSet<u32> = allow.iter().copied().collect();
+            match &mut self.allowed_tokens {
+                Some(allowed) => allowed.retain(|id| allow.contains(id)),
+                None => self.allowed_tokens = Some(allow),
             }
-            masks.allowed_tokens = Some(allowed.into_iter().collect());
-        }
-        if let Some(deny) = deny {
-            let before = masks.forbidden_tokens.take().unwrap_or_default();
-            let forbidden: BTreeSet<u32> = before.iter().chain(deny).copied().collect();
-            masks.forbidden_tokens = Some(forbidden.into_iter().collect());
-        }
-        if allow.is_some() {
             self.carry(member, "token_masks.allowed_tokens", Strength::Hard);
         }
-        if deny.is_some() {
+        if let Some(deny) = deny {
+            self.forbidden_tokens.get_or_insert_default().extend(deny);
             self.carry(member, "token_masks.forbidden_tokens", Strength::Hard);
+        }
+        if allow.is_none() && deny.is_none() {
+            self.skip(member, NOTHING);
         }
     }
 
@@ -206,6 +257,10 @@ impl<'g> Lowering<'g> {
         self.ir.priority = self.ir.priority.max(rank(member.constraint.priority));
         let (id, name) = (member.id.to_owned(), member.constraint.name.clone());
         self.ir.sources.push(SourceRef { id, name, part: part.into(), strength });
+    }
+
+    fn advise(&mut self, member: Member<'_>, why: &str) {
+        self.ir.advisory.push(NotApplied { id: member.id.to_owned(), why: why.to_owned() });
     }
 
     fn skip(&mut self, member: Member<'_>, why: &str) {

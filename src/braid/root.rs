@@ -8,6 +8,8 @@ use crate::constraint::Strength;
 pub(super) fn choose<'g>(graph: &'g Graph<'_>, wanted: Option<&str>) -> Result<Option<Member<'g>>, BraidError> {
     let root = match wanted {
         Some(name) => Some(named(graph, name)?),
+        // The output is code, and no value of a type, unless one was asked for.
+        None if graph.says_language() => None,
         None => only(graph.root_types())?,
     };
     match root {

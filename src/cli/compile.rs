@@ -1,13 +1,13 @@
-//! `ananke compile`: a constraint set to one constraint IR.
+//! `ananke compile`: a constraint set to one constraint IR, or to what became of each constraint.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::Args;
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
 
 use super::{read_text, write_json};
-use crate::braid;
+use crate::braid::{self, CompileOptions, Resolution, Strategy};
 use crate::constraint::ConstraintSet;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,35 @@ pub(super) struct CompileArgs {
     /// (sql.drop), each with `=text` or `=code` for another strength than its own; `all` is every family.
     #[arg(long, value_name = "PATTERNS")]
     security: Option<String>,
+    /// What becomes of constraints that contradict each other, unless they are stated as hard: those are always refused.
+    #[arg(long, value_enum, default_value_t = StrategyArg::Priority)]
+    strategy: StrategyArg,
+    /// Suggestions how to settle conflicts: a JSON list of {"between": [ids], "action": {"disable": id} or {"merge":
+    /// {"into": rule}} or {"modify": {"id", "rule"}}, "by": name}. Each is checked before it is taken.
+    #[arg(long, value_name = "FILE.json")]
+    resolutions: Option<String>,
+    /// Print what each constraint became, and why, instead of the IR.
+    #[arg(long)]
+    explain: bool,
+    /// How to print what --explain says.
+    #[arg(long, value_enum, default_value_t = Format::Table, requires = "explain")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StrategyArg {
+    /// The weaker one yields: by severity, priority, confidence, then order in the sources.
+    Priority,
+    /// The set is refused.
+    Refuse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// One object.
+    Json,
+    /// A line per constraint.
+    Table,
 }
 
 pub(super) fn run(args: &CompileArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
@@ -31,6 +60,35 @@ pub(super) fn run(args: &CompileArgs, out: &mut impl Write) -> anyhow::Result<Ex
     if let Some(patterns) = &args.security {
         braid::security::profile(patterns)?.into_iter().for_each(|constraint| set.push(constraint));
     }
-    let options = braid::CompileOptions { root_type: args.type_name.clone() };
-    write_json(&braid::compile(&set, &options)?, out)
+    let compiled = braid::compile(&set, &args.options()?)?;
+    if !args.explain {
+        return write_json(&compiled.ir, out);
+    }
+    let explanation = braid::explain(&set, &compiled);
+    match args.format {
+        Format::Json => write_json(&explanation, out),
+        Format::Table => {
+            write!(out, "{explanation}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+impl CompileArgs {
+    fn options(&self) -> anyhow::Result<CompileOptions> {
+        let strategy = match self.strategy {
+            StrategyArg::Priority => Strategy::Priority,
+            StrategyArg::Refuse => Strategy::Refuse,
+        };
+        let resolutions: Vec<Resolution> = match &self.resolutions {
+            Some(file) if *file == self.set && file == "-" => {
+                bail!("standard input is read once; give --resolutions a file")
+            }
+            Some(file) => {
+                serde_json::from_str(&read_text(file)?).with_context(|| format!("{file} is no list of resolutions"))?
+            }
+            None => Vec::new(),
+        };
+        Ok(CompileOptions { root_type: self.type_name.clone(), strategy, resolutions })
+    }
 }

@@ -276,8 +276,8 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Sen
 /// Source code to IR: extract, then compile with the chosen type as root.
 fn mine(context: &SourceContext) -> Result<ConstraintIr, Error> {
     let set = crate::clew::extract(&context.source, context.language, &context.file)?;
-    let options = crate::braid::CompileOptions { root_type: context.type_name.clone() };
-    let ir = crate::braid::compile(&set, &options)?;
+    let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
+    let ir = crate::braid::compile(&set, &options)?.ir;
     if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
 }
 

@@ -218,11 +218,12 @@ fn constraint_set(value: &Value) -> Result<ConstraintSet, String> {
 
 /// What would bind nothing is an error, for the case says that it binds the text.
 fn compile(set: &ConstraintSet) -> Result<ConstraintIr, String> {
-    let ir = braid::compile(set, &braid::CompileOptions::default()).map_err(|error| error.to_string())?;
+    let ir = braid::compile(set, &braid::CompileOptions::default()).map_err(|error| error.to_string())?.ir;
     if !ir.is_empty() {
         return Ok(ir);
     }
-    let why = ir.not_applied.first().map_or("there is no constraint", |constraint| &constraint.why);
+    let why =
+        ir.not_applied.iter().chain(&ir.advisory).next().map_or("there is no constraint", |constraint| &constraint.why);
     Err(format!("nothing binds the text: {why}"))
 }
 

@@ -1,4 +1,9 @@
-use proptest::prelude::*;
+mod complete;
+mod conflicts;
+mod proofs;
+mod resolution;
+
+use proptest::prelude::{Just, ProptestConfig, Strategy as _, prop_assert_eq, proptest};
 use serde_json::{Value, json};
 
 use super::*;
@@ -27,11 +32,15 @@ fn set(constraints: Vec<Constraint>) -> ConstraintSet {
 }
 
 fn compiled(constraints: Vec<Constraint>) -> ConstraintIr {
+    all_of(constraints).ir
+}
+
+fn all_of(constraints: Vec<Constraint>) -> Compiled {
     compile(&set(constraints), &CompileOptions::default()).expect("the set compiles")
 }
 
 fn error(constraints: Vec<Constraint>, root: Option<&str>) -> BraidError {
-    let options = CompileOptions { root_type: root.map(str::to_owned) };
+    let options = CompileOptions { root_type: root.map(str::to_owned), ..CompileOptions::default() };
     compile(&set(constraints), &options).expect_err("the set must be refused")
 }
 
@@ -102,12 +111,13 @@ fn every_constraint_is_enforced_or_says_why_not_but_never_both() {
     let ir = compiled(constraints.clone());
     for constraint in &constraints {
         let carried = ir.sources.iter().any(|source| source.id == constraint.id);
-        let skipped = ir.not_applied.iter().filter(|skipped| skipped.id == constraint.id).count();
-        assert_eq!(usize::from(carried) + skipped, 1, "{}", constraint.name);
+        let skipped = ir.not_applied.iter().chain(&ir.advisory).filter(|skipped| skipped.id == constraint.id).count();
+        let lost = ir.lost.iter().filter(|lost| lost.id == constraint.id).count();
+        assert_eq!(usize::from(carried) + skipped + lost, 1, "{}", constraint.name);
     }
     let why = |name: &str| {
         let id = &constraints.iter().find(|constraint| constraint.name == name).expect("stated above").id;
-        ir.not_applied.iter().find(|skipped| skipped.id == *id).map(|skipped| skipped.why.as_str())
+        ir.not_applied.iter().chain(&ir.advisory).find(|skipped| skipped.id == *id).map(|skipped| skipped.why.as_str())
     };
     assert_eq!(why("Item"), Some("part of Order"));
     assert_eq!(why("nothing"), Some("the rule demands nothing"));
@@ -157,8 +167,9 @@ fn the_root_is_the_type_that_no_other_is_made_of_or_the_one_chosen() {
     let several = error(all.clone(), None);
     assert_eq!(several, BraidError::SeveralRoots { names: vec!["Order".to_owned(), "Other".to_owned()] });
     assert!(several.to_string().contains("--type NAME"));
-    let chosen = compile(&set(all.clone()), &CompileOptions { root_type: Some("Item".to_owned()) });
-    assert_eq!(chosen.expect("Item is there").json_schema, Some(json!({"title": "Item"})));
+    let chosen =
+        compile(&set(all.clone()), &CompileOptions { root_type: Some("Item".to_owned()), ..CompileOptions::default() });
+    assert_eq!(chosen.expect("Item is there").ir.json_schema, Some(json!({"title": "Item"})));
     assert!(matches!(error(all, Some("Itme")), BraidError::UnknownRoot { names, .. } if names.len() == 3));
 }
 
@@ -213,7 +224,7 @@ fn two_grammars_are_refused_and_equal_ones_are_one() {
         grammar: Grammar { syntax: GrammarSyntax::Lark, source: source.to_owned(), start: None },
     };
     let both = vec![stated("one", grammar("start: \"a\"")), stated("two", grammar("start: \"b\""))];
-    assert!(matches!(error(both, None), BraidError::ConflictingGrammars { .. }));
+    assert!(matches!(error(both, None), BraidError::Conflicts { .. }));
     let equal = compiled(vec![stated("one", grammar("start: \"a\"")), stated("two", grammar("start: \"a\""))]);
     assert_eq!(equal.sources.len(), 1);
 }
