@@ -10,16 +10,21 @@
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
 mod jsdoc;
+mod lines;
 mod literal;
 mod lower;
+mod manifest;
 mod python;
 mod shape;
+mod standard;
 mod syntax;
 mod typescript;
 
 use std::path::Path;
 
 use crate::constraint::{ConstraintSet, Language};
+pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
+pub use standard::std_modules;
 use syntax::{Dialect, SourceFile};
 
 /// Longest source that is read, in bytes. Parsing costs about 50 ms per MB and 20 times the source in memory.
@@ -52,6 +57,24 @@ pub enum ClewError {
         size: usize,
         /// [`SOURCE_BYTES_MAX`].
         limit: usize,
+    },
+    /// No manifest has this name.
+    #[error("{file}: no manifest that is known")]
+    UnknownManifest {
+        /// The file.
+        file: String,
+    },
+    /// A manifest is not written as its format demands.
+    #[error("{file}:{line}:{column}: {message}")]
+    Manifest {
+        /// The file.
+        file: String,
+        /// Line, from 1.
+        line: u32,
+        /// Column in bytes, from 1.
+        column: u32,
+        /// What is wrong.
+        message: String,
     },
 }
 
