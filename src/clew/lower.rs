@@ -6,7 +6,7 @@
 //! names; a constraint then collects what its type reaches in `$defs`.
 
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -24,10 +24,22 @@ const PROBLEMS_MAX: usize = 16;
 /// Names followed to see what a type stands for; about 50 ns each, for every type.
 const NAMES_FOLLOWED_MAX: usize = 4_096;
 
-/// Turns what a reader found into constraints.
-pub(super) fn to_constraints(reading: Reading, file: SourceFile<'_>) -> ConstraintSet {
-    let Reading { declarations, mut diagnostics } = reading;
-    let types = Types::new(&declarations, &mut diagnostics);
+/// The types of all files as constraints; a file is its name and what was read in it.
+pub(super) fn to_constraints(files: &[(&str, &Reading)]) -> ConstraintSet {
+    let mut all = ConstraintSet::default();
+    for (name, reading) in files {
+        let set = of_file(reading, SourceFile { text: "", name });
+        all.diagnostics.extend(set.diagnostics);
+        all.constraints.extend(set.constraints);
+    }
+    all
+}
+
+/// The types of one file.
+fn of_file(reading: &Reading, file: SourceFile<'_>) -> ConstraintSet {
+    let Reading { declarations, diagnostics } = reading;
+    let mut diagnostics = diagnostics.clone();
+    let types = Types::new(declarations, &mut diagnostics);
     let mut lowering = Lowering::new(&types);
     let lowered: Vec<Lowered> = declarations.iter().map(|declaration| lowering.declaration(declaration)).collect();
     let assembly = Assembly::new(&types, &lowered, lowering.nodes_left);
@@ -527,7 +539,7 @@ impl<'a> Lowering<'a> {
         let Some(names) = self.keys(keys, depth) else {
             return Ok(Object { fields: Vec::new(), index: Some((Box::new(keys.clone()), Box::new(values.clone()))) });
         };
-        let values = Shape::Shared(Rc::new(values.clone()));
+        let values = Shape::Shared(Arc::new(values.clone()));
         let mut fields = Vec::new();
         for name in names {
             if !self.spend() {

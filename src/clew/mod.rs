@@ -22,10 +22,13 @@ mod typescript;
 
 use std::path::Path;
 
-use crate::constraint::{ConstraintSet, Language};
 pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
+use serde::{Deserialize, Serialize};
+use shape::Reading;
 pub use standard::std_modules;
 use syntax::{Dialect, SourceFile};
+
+use crate::constraint::{ConstraintSet, Language};
 
 /// Longest source that is read, in bytes. Parsing costs about 50 ms per MB and 20 times the source in memory.
 pub const SOURCE_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -78,28 +81,77 @@ pub enum ClewError {
     },
 }
 
-/// Mines the named types of `source`, in source order; `file` is what origins and diagnostics call it.
+/// All that was read in one file; plain serde data, so that it can be cached by content and language.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileFacts {
+    file: String,
+    language: Language,
+    types: Reading,
+}
+
+impl FileFacts {
+    /// The file, as it was named to the reader.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Its language.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.language
+    }
+}
+
+/// Reads one file; `file` is what origins and diagnostics call it, and its extension may name a dialect (`.tsx`).
 ///
-/// For TypeScript, a `file` that ends in `.tsx` is read with JSX. Each constraint's schema is self-contained: types it
-/// refers to stand in `$defs`. Linear in the size of the source but for the schemas, whose total is bounded.
+/// Linear in the size of the source: about 50 ms per MB.
 ///
 /// # Errors
 /// [`ClewError`] if the language is not read or the source is too large; never for what stands in the source.
-pub fn extract(source: &str, language: Language, file: &str) -> Result<ConstraintSet, ClewError> {
-    let read = reader(language, file)?;
+pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
+    let (dialect, read) = reader(language, file)?;
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
-    let mut set = read(SourceFile { text: source, name: file });
+    let text = SourceFile { text: source, name: file };
+    let types = match dialect.parse(source) {
+        Some(tree) => read(dialect, text, &tree).bounded(),
+        None => Reading {
+            diagnostics: vec![text.whole("too broken to parse with bounded effort; nothing was read")],
+            ..Reading::default()
+        },
+    };
+    Ok(FileFacts { file: file.to_owned(), language, types })
+}
+
+/// One set of the facts of all files: habits are counted over all of them. The order of files does not matter.
+///
+/// Linear in the facts, but for the schemas, whose total is bounded per file.
+#[must_use]
+pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
+    let _ = manifests;
+    let mut files: Vec<&FileFacts> = files.iter().collect();
+    files.sort_by(|one, two| one.file.cmp(&two.file));
+    let types: Vec<(&str, &Reading)> = files.iter().map(|facts| (facts.file.as_str(), &facts.types)).collect();
+    lower::to_constraints(&types)
+}
+
+/// Mines one file by itself: [`read_file`], then [`combine`].
+///
+/// # Errors
+/// Those of [`read_file`].
+pub fn extract(source: &str, language: Language, file: &str) -> Result<ConstraintSet, ClewError> {
+    let mut set = combine(&[read_file(source, language, file)?], &[]);
     set.name = file.to_owned();
     Ok(set)
 }
 
-/// The language of a file, by its extension.
+/// The language of a file, by its extension. JavaScript is read by TypeScript's grammar.
 #[must_use]
 pub fn language_of(path: &Path) -> Option<Language> {
     match path.extension()?.to_str()? {
-        "ts" | "tsx" | "mts" | "cts" => Some(Language::Typescript),
+        "ts" | "tsx" | "mts" | "cts" | "js" | "jsx" | "mjs" | "cjs" => Some(Language::Typescript),
         "py" | "pyi" => Some(Language::Python),
         "rs" => Some(Language::Rust),
         "go" => Some(Language::Go),
@@ -108,28 +160,15 @@ pub fn language_of(path: &Path) -> Option<Language> {
     }
 }
 
-type Reader = fn(SourceFile<'_>) -> ConstraintSet;
+type Reader = fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> Reading;
 
-fn reader(language: Language, file: &str) -> Result<Reader, ClewError> {
+/// The dialect of a file and what reads its types.
+fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), ClewError> {
+    let has_jsx = || [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension));
     match language {
-        Language::Typescript if file.ends_with(".tsx") => Ok(|file| mine(&typescript::TSX, file, typescript::read)),
-        Language::Typescript => Ok(|file| mine(&typescript::TYPESCRIPT, file, typescript::read)),
-        Language::Python => Ok(|file| mine(&python::PYTHON, file, python::read)),
+        Language::Typescript if has_jsx() => Ok((&typescript::TSX, typescript::read)),
+        Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
+        Language::Python => Ok((&python::PYTHON, python::read)),
         Language::Rust | Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
-    }
-}
-
-/// Parses, reads the types, and lowers them to constraints.
-fn mine(
-    dialect: &'static Dialect,
-    file: SourceFile<'_>,
-    read: fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> shape::Reading,
-) -> ConstraintSet {
-    match dialect.parse(file.text) {
-        Some(tree) => lower::to_constraints(read(dialect, file, &tree), file),
-        None => ConstraintSet {
-            diagnostics: vec![file.whole("too broken to parse with bounded effort; nothing was read")],
-            ..ConstraintSet::default()
-        },
     }
 }

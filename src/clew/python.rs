@@ -217,7 +217,7 @@ impl<'s, 't> Reader<'s, 't> {
         };
         self.reading.declarations.push(Declaration {
             name: name.to_owned(),
-            kind,
+            kind: kind.into(),
             origin: self.file.origin(node),
             doc: String::new(),
             shape,

@@ -3,19 +3,24 @@
 //! The readers of the languages build shapes; `lower` turns them into schemas. A shape may name a type that is not
 //! declared in the file, or say something JSON cannot: that is kept as [`Shape::Unknown`] and decided when lowered.
 
-use std::rc::Rc;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+
+use super::SCHEMA_NODES_MAX;
 
 use crate::constraint::{Diagnostic, Origin};
 
 /// A declared type.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Declaration {
     /// Its name.
     pub(super) name: String,
     /// What declares it: `interface`, `dataclass`.
-    pub(super) kind: &'static str,
+    pub(super) kind: Cow<'static, str>,
     /// Where.
     pub(super) origin: Origin,
     /// Its documentation.
@@ -25,7 +30,7 @@ pub(super) struct Declaration {
 }
 
 /// What a reader found in one file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reading {
     /// The types, in source order.
     pub(super) declarations: Vec<Declaration>,
@@ -33,8 +38,91 @@ pub(super) struct Reading {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
+impl Reading {
+    /// Keeps a file's shapes at a size that lowering would take anyway: a generic type that doubles at every use is
+    /// small while its arguments are shared, and astronomical once written out.
+    pub(super) fn bounded(mut self) -> Self {
+        let mut sizes = HashMap::new();
+        let mut left = SCHEMA_NODES_MAX;
+        for declaration in &mut self.declarations {
+            match left.checked_sub(size(&declaration.shape, &mut sizes)) {
+                Some(rest) => left = rest,
+                None => {
+                    let message = "needs a schema beyond the budget of the file".to_owned();
+                    declaration.shape = Shape::Unknown(Diagnostic { origin: declaration.origin.clone(), message });
+                }
+            }
+        }
+        self
+    }
+}
+
+/// How many shapes a shape is when written out. Linear: what is shared is counted once and remembered.
+fn size(shape: &Shape, sizes: &mut HashMap<*const Shape, usize>) -> usize {
+    let mut fields = |object: &Object| {
+        let own: Vec<&Shape> = object.fields.iter().map(|field| &field.shape).collect();
+        let index = object.index.iter().flat_map(|(keys, values)| [&**keys, &**values]);
+        own.into_iter().chain(index).fold(0_usize, |sum, inner| sum.saturating_add(size(inner, sizes)))
+    };
+    let inside = match shape {
+        Shape::Object(object) => fields(object),
+        Shape::Extends { bases, own } => {
+            let own = fields(own);
+            bases.iter().fold(own, |sum, base| sum.saturating_add(size(base, sizes)))
+        }
+        Shape::Tuple { items: parts, .. } | Shape::Union(parts) | Shape::Intersection(parts) => {
+            parts.iter().fold(0_usize, |sum, part| sum.saturating_add(size(part, sizes)))
+        }
+        Shape::List(inner) | Shape::KeysOf(inner) | Shape::Bounded(inner, _) => size(inner, sizes),
+        Shape::Reshaped { base, how: Reshape::Pick(keys) | Reshape::Omit(keys) } => {
+            size(base, sizes).saturating_add(size(keys, sizes))
+        }
+        Shape::Reshaped { base, .. } => size(base, sizes),
+        Shape::FieldOf { base: one, key: two } | Shape::Map { keys: one, values: two, .. } => {
+            size(one, sizes).saturating_add(size(two, sizes))
+        }
+        Shape::Enum(members) => members.len(),
+        Shape::Shared(shared) => match sizes.get(&Arc::as_ptr(shared)) {
+            Some(known) => *known,
+            None => {
+                let size = size(shared, sizes);
+                sizes.insert(Arc::as_ptr(shared), size);
+                size
+            }
+        },
+        _ => 0,
+    };
+    inside.saturating_add(1)
+}
+
+/// A name that the code knows; alone, so that deriving does not mistake it for text borrowed from the input.
+type Known = &'static str;
+
+fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Known, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let known = FORMATS.into_iter().find(|format| *format == name);
+    known.ok_or_else(|| serde::de::Error::custom(format!("`{name}` is no format of text")))
+}
+
+/// Shared shapes are written out where they are used; [`Reading::bounded`] sees to it that this ends.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Shape;
+
+    pub(super) fn serialize<S: Serializer>(shape: &Arc<Shape>, serializer: S) -> Result<S::Ok, S::Error> {
+        shape.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Shape>, D::Error> {
+        Shape::deserialize(deserializer).map(Arc::new)
+    }
+}
+
 /// The values of a type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Shape {
     /// Any JSON value, because the source says so.
     Any,
@@ -48,7 +136,7 @@ pub(super) enum Shape {
     Number,
     Text,
     /// Text in a format of JSON Schema.
-    Format(&'static str),
+    Format(#[serde(deserialize_with = "known_format")] Known),
     /// Text that matches a pattern.
     Pattern(String),
     /// Any JSON object.
@@ -100,13 +188,13 @@ pub(super) enum Shape {
     },
     Bounded(Box<Shape>, Vec<Bound>),
     /// A shape that several places share: an argument of a generic type.
-    Shared(Rc<Shape>),
+    Shared(#[serde(with = "shared")] Arc<Shape>),
     /// Not known, or nothing that JSON can hold; the diagnostic says what and where.
     Unknown(Diagnostic),
 }
 
 /// An object type.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Object {
     /// In source order.
     pub(super) fields: Vec<Field>,
@@ -115,7 +203,7 @@ pub(super) struct Object {
 }
 
 /// A field of an object type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) shape: Shape,
@@ -124,7 +212,7 @@ pub(super) struct Field {
 }
 
 /// How a type is derived from an object type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Reshape {
     Partial,
     Required,
@@ -134,7 +222,7 @@ pub(super) enum Reshape {
 }
 
 /// A bound on values, beside their type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bound {
     pub(super) keyword: Keyword,
     pub(super) value: Value,
@@ -143,7 +231,7 @@ pub(super) struct Bound {
 }
 
 /// What a bound bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Keyword {
     Minimum,
     Maximum,

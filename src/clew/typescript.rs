@@ -4,7 +4,7 @@
 //! a type that needs them is [`Shape::Unknown`] there. Generic types are read where they are instantiated.
 
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tree_sitter::{Node, Tree};
@@ -54,7 +54,7 @@ struct Reader<'s, 't> {
     named: HashSet<&'s str>,
     generics: HashMap<&'s str, Node<'t>>,
     /// What the type parameters in scope stand for; `None` inside a generic declaration itself.
-    parameters: HashMap<&'s str, Option<Rc<Shape>>>,
+    parameters: HashMap<&'s str, Option<Arc<Shape>>>,
     generic_nodes_left: usize,
     declarations: Vec<Declaration>,
     diagnostics: Vec<Diagnostic>,
@@ -126,7 +126,7 @@ impl<'s, 't> Reader<'s, 't> {
         };
         self.declarations.push(Declaration {
             name: name.to_owned(),
-            kind: if found.kind == "alias" { "type" } else { found.kind },
+            kind: if found.kind == "alias" { "type" } else { found.kind }.into(),
             origin: self.file.origin(found.node),
             doc: doc.description,
             shape,
@@ -282,7 +282,7 @@ impl<'s, 't> Reader<'s, 't> {
                 Some(argument) => self.shape(argument, depth + 1),
                 None => self.unknown(node, "lacks a type argument"),
             };
-            scope.insert(self.file.text_of(name), Some(Rc::new(shape)));
+            scope.insert(self.file.text_of(name), Some(Arc::new(shape)));
         }
         let outer = std::mem::replace(&mut self.parameters, scope);
         let shape = self.declared_shape(declaration, depth + 2);

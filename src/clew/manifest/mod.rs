@@ -14,6 +14,8 @@ mod python;
 mod tests;
 mod zig;
 
+use serde::{Deserialize, Serialize};
+
 use super::ClewError;
 use super::lines::Lines;
 use crate::constraint::{Language, Origin};
@@ -22,7 +24,7 @@ use crate::constraint::{Language, Origin};
 pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a manifest declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The file, as the caller named it.
     pub file: String,
@@ -36,7 +38,7 @@ pub struct Manifest {
 }
 
 /// One module that a declared dependency brings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
     /// The root module, as an import names it: `react`, `yaml`, `serde_json`, `github.com/x/y`.
     pub name: String,
