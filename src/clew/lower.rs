@@ -28,7 +28,7 @@ const NAMES_FOLLOWED_MAX: usize = 4_096;
 pub(super) fn to_constraints(files: &[(&str, &Reading)]) -> ConstraintSet {
     let mut all = ConstraintSet::default();
     for (name, reading) in files {
-        let set = of_file(reading, SourceFile { text: "", name });
+        let set = of_file(reading, SourceFile { text: "", name, first_line: 1 });
         all.diagnostics.extend(set.diagnostics);
         all.constraints.extend(set.constraints);
     }

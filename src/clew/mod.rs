@@ -10,6 +10,7 @@
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
 mod jsdoc;
+mod json;
 mod lines;
 mod literal;
 mod lower;
@@ -17,7 +18,9 @@ mod manifest;
 mod python;
 mod shape;
 mod standard;
+mod stream;
 mod syntax;
+mod telemetry;
 mod typescript;
 
 use std::path::Path;
@@ -26,7 +29,9 @@ pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_m
 use serde::{Deserialize, Serialize};
 use shape::Reading;
 pub use standard::std_modules;
+pub use stream::{CHUNK_BYTES, Stream};
 use syntax::{Dialect, SourceFile};
+pub use telemetry::{TELEMETRY_BYTES_MAX, read_telemetry};
 
 use crate::constraint::{ConstraintSet, Language};
 
@@ -61,15 +66,23 @@ pub enum ClewError {
         /// [`SOURCE_BYTES_MAX`].
         limit: usize,
     },
+    /// The source is not UTF-8.
+    #[error("not UTF-8: byte 0x{byte:02x} at offset {offset}; only UTF-8 is read")]
+    NotUtf8 {
+        /// Where the bad byte stands, from 0.
+        offset: usize,
+        /// The byte.
+        byte: u8,
+    },
     /// No manifest has this name.
     #[error("{file}: no manifest that is known")]
     UnknownManifest {
         /// The file.
         file: String,
     },
-    /// A manifest is not written as its format demands.
+    /// A manifest or a telemetry file is not written as its format demands.
     #[error("{file}:{line}:{column}: {message}")]
-    Manifest {
+    Malformed {
         /// The file.
         file: String,
         /// Line, from 1.
@@ -79,6 +92,14 @@ pub enum ClewError {
         /// What is wrong.
         message: String,
     },
+}
+
+impl ClewError {
+    /// The first bad byte of bytes that begin at `offset` of the file.
+    fn not_utf8(error: &std::string::FromUtf8Error, offset: usize) -> Self {
+        let at = error.utf8_error().valid_up_to();
+        Self::NotUtf8 { offset: offset + at, byte: error.as_bytes()[at] }
+    }
 }
 
 /// All that was read in one file; plain serde data, so that it can be cached by content and language.
@@ -101,6 +122,23 @@ impl FileFacts {
     pub fn language(&self) -> Language {
         self.language
     }
+
+    /// Adds what a later part of the same file holds.
+    fn append(&mut self, later: Self) {
+        self.types.declarations.extend(later.types.declarations);
+        self.types.diagnostics.extend(later.types.diagnostics);
+    }
+}
+
+/// The text of a source file.
+///
+/// # Errors
+/// [`ClewError::TooLarge`] over [`SOURCE_BYTES_MAX`], and [`ClewError::NotUtf8`] with the first bad byte.
+pub fn decode(bytes: Vec<u8>) -> Result<String, ClewError> {
+    if bytes.len() > SOURCE_BYTES_MAX {
+        return Err(ClewError::TooLarge { size: bytes.len(), limit: SOURCE_BYTES_MAX });
+    }
+    String::from_utf8(bytes).map_err(|error| ClewError::not_utf8(&error, 0))
 }
 
 /// Reads one file; `file` is what origins and diagnostics call it, and its extension may name a dialect (`.tsx`).
@@ -110,11 +148,16 @@ impl FileFacts {
 /// # Errors
 /// [`ClewError`] if the language is not read or the source is too large; never for what stands in the source.
 pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
+    read_lines(source, language, file, 1)
+}
+
+/// Reads a part of a file that begins with line `first_line`.
+fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> Result<FileFacts, ClewError> {
     let (dialect, read) = reader(language, file)?;
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
-    let text = SourceFile { text: source, name: file };
+    let text = SourceFile { text: source, name: file, first_line };
     let types = match dialect.parse(source) {
         Some(tree) => read(dialect, text, &tree).bounded(),
         None => Reading {

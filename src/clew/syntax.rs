@@ -111,6 +111,8 @@ pub(super) struct SourceFile<'a> {
     pub(super) text: &'a str,
     /// The name the caller gave it.
     pub(super) name: &'a str,
+    /// The number of its first line: 1, unless it is a part of a file.
+    pub(super) first_line: u32,
 }
 
 impl<'a> SourceFile<'a> {
@@ -122,7 +124,8 @@ impl<'a> SourceFile<'a> {
     /// Where a node begins.
     pub(super) fn origin(&self, node: Node<'_>) -> Origin {
         let start = node.start_position();
-        Origin { file: self.name.to_owned(), line: place(start.row), column: place(start.column) }
+        let line = place(start.row).saturating_add(self.first_line - 1);
+        Origin { file: self.name.to_owned(), line, column: place(start.column) }
     }
 
     /// A remark about a node.
@@ -132,7 +135,8 @@ impl<'a> SourceFile<'a> {
 
     /// The remark that a file as a whole could not be read.
     pub(super) fn whole(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { origin: Origin { file: self.name.to_owned(), line: 1, column: 1 }, message: message.into() }
+        let origin = Origin { file: self.name.to_owned(), line: self.first_line, column: 1 };
+        Diagnostic { origin, message: message.into() }
     }
 }
 

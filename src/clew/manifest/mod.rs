@@ -53,7 +53,7 @@ pub struct Dependency {
 /// `go.mod` and `build.zig.zon`. Linear in the size of the text.
 ///
 /// # Errors
-/// [`ClewError::UnknownManifest`], [`ClewError::TooLarge`], or [`ClewError::Manifest`] with line and column of what the
+/// [`ClewError::UnknownManifest`], [`ClewError::TooLarge`], or [`ClewError::Malformed`] with line and column of what the
 /// format does not allow.
 pub fn read_manifest(text: &str, file_name: &str, path: &str) -> Result<Manifest, ClewError> {
     let file = || path.to_owned();
@@ -65,7 +65,7 @@ pub fn read_manifest(text: &str, file_name: &str, path: &str) -> Result<Manifest
     let lines = Lines::of(text);
     let Found { mut dependencies, package } = read(text).map_err(|fault| {
         let (line, column) = lines.place(fault.offset);
-        ClewError::Manifest { file: file(), line, column, message: fault.message }
+        ClewError::Malformed { file: file(), line, column, message: fault.message }
     })?;
     dependencies.sort_by_key(|(_, offset)| *offset);
     let located = |(name, offset)| {

@@ -12,7 +12,7 @@ fn check(file_name: &str, text: &str, package: Option<&str>, expected: &[&str]) 
 /// Checks where and why a manifest is refused.
 fn refused(file_name: &str, text: &str, place: (u32, u32), why: &str) {
     match read_manifest(text, file_name, "there") {
-        Err(ClewError::Manifest { file, line, column, message }) => {
+        Err(ClewError::Malformed { file, line, column, message }) => {
             assert_eq!((file.as_str(), (line, column)), ("there", place), "{message}");
             assert!(message.contains(why), "{message}");
         }
