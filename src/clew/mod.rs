@@ -10,9 +10,11 @@
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
 mod jsdoc;
+mod link;
 mod literal;
 mod lower;
 mod manifest;
+mod modules;
 mod python;
 mod shape;
 mod standard;
@@ -23,6 +25,7 @@ use std::path::Path;
 
 pub use manifest::{Dependency, Manifest};
 use serde::{Deserialize, Serialize};
+use modules::Given;
 use shape::Reading;
 use syntax::{Dialect, SourceFile};
 
@@ -37,8 +40,8 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// How deep type expressions nest, and how long chains of types that stand for one another are.
 /// A level costs about 2 KB of stack; a type beyond is only advisory.
 pub const TYPE_DEPTH_MAX: usize = 64;
-/// Syntax nodes read, per file, to instantiate generic types; about 1 us each.
-const GENERIC_NODES_MAX: usize = 200_000;
+/// Shapes made, per file, for generic types with their arguments; about 100 ns each.
+const GENERIC_SHAPES_MAX: usize = 200_000;
 /// Schema nodes built per file; about 200 bytes each. Types that would need more are left out and counted.
 const SCHEMA_NODES_MAX: usize = 500_000;
 
@@ -81,6 +84,10 @@ impl FileFacts {
     pub fn language(&self) -> Language {
         self.language
     }
+
+    fn given(&self) -> Given<'_> {
+        Given { file: &self.file, language: self.language, reading: &self.types }
+    }
 }
 
 /// Reads one file; `file` is what origins and diagnostics call it, and its extension may name a dialect (`.tsx`).
@@ -96,7 +103,7 @@ pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFac
     }
     let text = SourceFile { text: source, name: file };
     let types = match dialect.parse(source) {
-        Some(tree) => read(dialect, text, &tree).bounded(),
+        Some(tree) => read(dialect, text, &tree),
         None => Reading {
             diagnostics: vec![text.whole("too broken to parse with bounded effort; nothing was read")],
             ..Reading::default()
@@ -110,11 +117,9 @@ pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFac
 /// Linear in the facts, but for the schemas, whose total is bounded per file.
 #[must_use]
 pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
-    let _ = manifests;
     let mut files: Vec<&FileFacts> = files.iter().collect();
     files.sort_by(|one, two| one.file.cmp(&two.file));
-    let types: Vec<(&str, &Reading)> = files.iter().map(|facts| (facts.file.as_str(), &facts.types)).collect();
-    lower::to_constraints(&types)
+    lower::to_constraints(&files.into_iter().map(FileFacts::given).collect::<Vec<_>>(), manifests)
 }
 
 /// Mines one file by itself: [`read_file`], then [`combine`].
