@@ -16,6 +16,8 @@ mod lower;
 mod manifest;
 mod modules;
 mod python;
+mod rust;
+mod serde_attributes;
 mod shape;
 mod standard;
 mod syntax;
@@ -154,6 +156,7 @@ fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), 
         Language::Typescript if has_jsx() => Ok((&typescript::TSX, typescript::read)),
         Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
         Language::Python => Ok((&python::PYTHON, python::read)),
-        Language::Rust | Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
+        Language::Rust => Ok((&rust::RUST, rust::read)),
+        Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
     }
 }

@@ -522,7 +522,7 @@ impl<'s, 't> Reader<'s, 't> {
     }
 
     fn unknown(&self, node: Node<'_>, why: &str) -> Shape {
-        Shape::Unknown(self.file.diagnostic(node, format!("`{}` {why}", excerpt(self.file.text_of(node)))))
+        self.file.unknown(node, why)
     }
 
     /// A type, where nothing beside it matters.

@@ -277,6 +277,23 @@ impl Keyword {
 pub(super) const FORMATS: [&str; 10] =
     ["date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
+impl Bound {
+    /// A bound that comes from the type itself and is written nowhere.
+    pub(super) fn known(keyword: Keyword, value: Value) -> Self {
+        Self { keyword, value, at: Origin { file: String::new(), line: 1, column: 1 } }
+    }
+}
+
+/// Whole numbers of so many bits; wider ones are held to 64 bits.
+pub(super) fn integer(num_bits: u32, is_signed: bool) -> Shape {
+    let bits = num_bits.clamp(1, 64);
+    let (minimum, maximum) = match is_signed {
+        true => (Value::from(i64::MIN >> (64 - bits)), Value::from(i64::MAX >> (64 - bits))),
+        false => (Value::from(0), Value::from(u64::MAX >> (64 - bits))),
+    };
+    Shape::Integer.bounded(vec![Bound::known(Keyword::Minimum, minimum), Bound::known(Keyword::Maximum, maximum)])
+}
+
 impl Shape {
     /// The shapes it is made of.
     pub(super) fn parts_mut(&mut self) -> Vec<&mut Shape> {

@@ -244,7 +244,7 @@ impl<'s, 't> Reader<'s, 't> {
     }
 
     fn unknown(&self, node: Node<'_>, why: &str) -> Shape {
-        Shape::Unknown(self.file.diagnostic(node, format!("`{}` {why}", excerpt(self.file.text_of(node)))))
+        self.file.unknown(node, why)
     }
 
     fn predefined(&self, node: Node<'_>) -> Shape {
