@@ -5,10 +5,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::manifest::Manifest;
-use super::modules::{FILE_TYPE, Found, Given, Modules, Place};
+use super::modules::{FILE_TYPE, Found, Given, Modules, Place, inner};
 use super::shape::{Declaration, Shape};
 use super::{GENERIC_SHAPES_MAX, TYPE_DEPTH_MAX};
-use crate::constraint::{Diagnostic, Origin};
+use crate::constraint::{Diagnostic, Language, Origin};
 
 /// Longest name made of a generic type and its arguments, in bytes; the rest is cut.
 const INSTANCE_NAME_BYTES_MAX: usize = 80;
@@ -93,7 +93,7 @@ impl Linker<'_> {
                 let label = self.label(file, index);
                 self.declaration(Instance {
                     label,
-                    name: declaration.name.clone(),
+                    name: name_of(declaration),
                     file,
                     index,
                     bindings: Bindings::new(),
@@ -105,9 +105,18 @@ impl Linker<'_> {
         }
     }
 
+    /// Where the names in a declaration stand: in Zig a type is a scope of its own.
+    fn scope_within(&self, file: usize, declaration: &Declaration) -> String {
+        match self.files[file].language {
+            Language::Zig if declaration.name != FILE_TYPE => inner(&declaration.scope, &declaration.name),
+            _ => declaration.scope.clone(),
+        }
+    }
+
     fn label(&self, file: usize, index: usize) -> String {
         let declaration = &self.files[file].reading.declarations[index];
-        format!("{}#{}#{}", declaration.name, declaration.scope, self.files[file].file)
+        let scope = if declaration.name == FILE_TYPE { FILE_TYPE } else { &declaration.scope };
+        format!("{}#{scope}#{}", name_of(declaration), self.files[file].file)
     }
 
     /// Links a declaration with what its parameters stand for; `counts_for` is the file that asked for it.
@@ -118,7 +127,8 @@ impl Linker<'_> {
         if self.by_code.contains(&(file, index)) {
             declaration.shape = unknown(&generic.origin, format!("`{}` is written or read as JSON by code", generic.name));
         }
-        let site = Site { place: Place { file, scope: generic.scope.clone() }, at: &generic.origin, bindings: &bindings };
+        let place = Place { file, scope: self.scope_within(file, generic) };
+        let site = Site { place, at: &generic.origin, bindings: &bindings };
         self.shape(&mut declaration.shape, &site);
         self.linked.push(Linked { label, file: counts_for, is_instance: !bindings.is_empty(), declaration });
     }
@@ -220,6 +230,15 @@ struct Site<'a> {
     place: Place,
     at: &'a Origin,
     bindings: &'a Bindings,
+}
+
+/// The name of a declaration; that of a file which is a type is the file's.
+fn name_of(declaration: &Declaration) -> String {
+    if declaration.name != FILE_TYPE {
+        return declaration.name.clone();
+    }
+    let file = declaration.origin.file.rsplit('/').next().unwrap_or_default();
+    file.split('.').next().unwrap_or_default().to_owned()
 }
 
 fn unknown(at: &Origin, message: String) -> Shape {

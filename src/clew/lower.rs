@@ -456,6 +456,7 @@ impl<'a> Lowering<'a> {
             Shape::Text => Ok(None),
             Shape::Number | Shape::Integer => Ok(Some("^-?(0|[1-9][0-9]*)$".to_owned())),
             Shape::Pattern(pattern) => Ok(Some(pattern.clone())),
+            Shape::Bounded(inner, bounds) if matches!(**inner, Shape::Integer) => Ok(Some(integer_keys(bounds))),
             _ => Err(()),
         }
     }
@@ -699,6 +700,18 @@ impl<'a> Lowering<'a> {
             };
         }
         None
+    }
+}
+
+/// The pattern of bounded whole numbers as keys: those with fewer digits than the bounds, and a sign where it is free.
+fn integer_keys(bounds: &[Bound]) -> String {
+    let bound = |keyword| bounds.iter().find(|bound| bound.keyword == keyword).map(|bound| bound.value.to_string());
+    let minimum = bound(Keyword::Minimum).unwrap_or_default();
+    let maximum = bound(Keyword::Maximum).unwrap_or_default();
+    let is_signed = minimum.trim_start_matches('-').len() == maximum.len();
+    match maximum.len().checked_sub(2) {
+        Some(more) => format!("^{}(0|[1-9][0-9]{{0,{more}}})$", if is_signed { "-?" } else { "" }),
+        None => "^0$".to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
+mod go;
 mod jsdoc;
 mod link;
 mod literal;
@@ -22,6 +23,7 @@ mod shape;
 mod standard;
 mod syntax;
 mod typescript;
+mod zig;
 
 use std::path::Path;
 
@@ -157,6 +159,7 @@ fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), 
         Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
         Language::Python => Ok((&python::PYTHON, python::read)),
         Language::Rust => Ok((&rust::RUST, rust::read)),
-        Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
+        Language::Go => Ok((&go::GO, go::read)),
+        Language::Zig => Ok((&zig::ZIG, zig::read)),
     }
 }
