@@ -200,7 +200,11 @@ impl<'s> Reader<'s> {
         }
         let rule = Naming::of(attributes, "rename_all");
         let Some(body) = node.child_by_field_name("body") else { return Shape::Null };
-        let shape = self.body(body, &rule);
+        let mut shape = self.body(body, &rule);
+        if let (Shape::Object(object), true) = (&mut shape, attributes.has("transparent")) {
+            let held = object.fields.drain(..).map(|field| field.shape).find(|shape| *shape != Shape::Null);
+            return held.unwrap_or(Shape::Null);
+        }
         let Some(tag) = attributes.text("tag", rule.reads) else { return shape };
         if rule.reads && attributes.has("deny_unknown_fields") {
             return self.file.unknown(node, "is tagged and denies unknown fields");
