@@ -171,7 +171,13 @@ impl<'s> Reader<'s> {
             members.iter().map(|(name, value)| Some((name.clone(), value.clone()?))).collect::<Option<Vec<_>>>()
         });
         let is_enum = members.is_some();
-        let kind = if is_enum { "enum" } else if node.kind() == "struct_type" { "struct" } else { "type" };
+        let kind = if is_enum {
+            "enum"
+        } else if node.kind() == "struct_type" {
+            "struct"
+        } else {
+            "type"
+        };
         let has_fields = node.named_child(0).is_some_and(|list| list.named_child_count() > 0);
         let is_empty = has_fields && matches!(&shape, Shape::Object(object) if object.fields.is_empty());
         let docs = [spec, declaration].map(|node| self.file.doc_before(node, "//"));

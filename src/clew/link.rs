@@ -91,13 +91,10 @@ impl Linker<'_> {
         for (index, declaration) in self.files[file].reading.declarations.iter().enumerate() {
             if declaration.parameters.is_empty() {
                 let label = self.label(file, index);
-                self.declaration(Instance {
-                    label,
-                    name: name_of(declaration),
+                self.declaration(
+                    Instance { label, name: name_of(declaration), file, index, bindings: Bindings::new() },
                     file,
-                    index,
-                    bindings: Bindings::new(),
-                }, file);
+                );
             }
         }
         while let Some(instance) = self.open.pop() {
@@ -125,7 +122,8 @@ impl Linker<'_> {
         let generic = &self.files[file].reading.declarations[index];
         let mut declaration = Declaration { name, parameters: Vec::new(), ..generic.clone() };
         if self.by_code.contains(&(file, index)) {
-            declaration.shape = unknown(&generic.origin, format!("`{}` is written or read as JSON by code", generic.name));
+            declaration.shape =
+                unknown(&generic.origin, format!("`{}` is written or read as JSON by code", generic.name));
         }
         let place = Place { file, scope: self.scope_within(file, generic) };
         let site = Site { place, at: &generic.origin, bindings: &bindings };
@@ -142,7 +140,8 @@ impl Linker<'_> {
                 None => *shape = unknown(site.at, format!("`{name}` is a type parameter")),
             },
             Shape::Member { declared, member, at } => {
-                match self.modules.resolve(&site.place, std::slice::from_ref(declared)) {
+                let path: Vec<String> = declared.split('.').map(|part| part.trim().to_owned()).collect();
+                match self.modules.resolve(&site.place, &path) {
                     Some(Found::Type { file, index }) => *declared = self.label(file, index),
                     _ => *shape = unknown(at, format!("`{declared}.{member}` is not declared in this file")),
                 }

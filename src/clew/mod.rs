@@ -28,8 +28,8 @@ mod zig;
 use std::path::Path;
 
 pub use manifest::{Dependency, Manifest};
-use serde::{Deserialize, Serialize};
 use modules::Given;
+use serde::{Deserialize, Serialize};
 use shape::Reading;
 use syntax::{Dialect, SourceFile};
 

@@ -39,7 +39,10 @@ pub(super) struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Found {
     /// A declaration of a file.
-    Type { file: usize, index: usize },
+    Type {
+        file: usize,
+        index: usize,
+    },
     Module(Place),
 }
 
@@ -101,7 +104,11 @@ impl<'a> Modules<'a> {
                 _ => number,
             };
             modules.units.push(unit);
-            modules.crate_of.push(if given.language == Language::Rust { crate_module(&path) } else { Default::default() });
+            modules.crate_of.push(if given.language == Language::Rust {
+                crate_module(&path)
+            } else {
+                Default::default()
+            });
             modules.by_path.entry(path).or_insert(number);
             modules.index(number, unit, given.reading);
         }
@@ -197,7 +204,13 @@ impl<'a> Modules<'a> {
     }
 
     /// What an import stands for, and the path from there.
-    fn follow(&self, place: &Place, import: &'a Import, rest: &[String], open: &mut Vec<*const Import>) -> Option<Found> {
+    fn follow(
+        &self,
+        place: &Place,
+        import: &'a Import,
+        rest: &[String],
+        open: &mut Vec<*const Import>,
+    ) -> Option<Found> {
         self.steps_left.set(self.steps_left.get().checked_sub(1)?);
         let path: Vec<String> = import.path.iter().chain(rest).cloned().collect();
         open.push(std::ptr::from_ref(import));
@@ -212,7 +225,13 @@ impl<'a> Modules<'a> {
     }
 
     /// What exactly one of the imports of all names gives.
-    fn through_globs(&self, place: &Place, path: &[String], from: Reach, open: &mut Vec<*const Import>) -> Option<Found> {
+    fn through_globs(
+        &self,
+        place: &Place,
+        path: &[String],
+        from: Reach,
+        open: &mut Vec<*const Import>,
+    ) -> Option<Found> {
         let mut found = BTreeSet::new();
         for glob in self.globs.get(&(place.file, &place.scope)).into_iter().flatten() {
             let usable = glob.reach == Reach::Both || glob.reach == from;
@@ -234,7 +253,9 @@ impl<'a> Modules<'a> {
     fn modules(&self, place: &Place, module: &str, path: &[String]) -> Vec<(usize, usize)> {
         let folder = folder_of(&normal(self.files[place.file].file)).to_owned();
         let found = match self.files[place.file].language {
-            Language::Typescript if module.starts_with('.') => self.first_path(typescript_paths(&join(&folder, module))),
+            Language::Typescript if module.starts_with('.') => {
+                self.first_path(typescript_paths(&join(&folder, module)))
+            }
             Language::Zig if module.ends_with(".zig") => self.first_path(vec![join(&folder, module)]),
             Language::Go => self.go_package(module),
             Language::Python => {

@@ -106,7 +106,8 @@ impl<'s> Reader<'s> {
 
     /// `use a::{b::{self, C as D}, e::*};`
     fn import(&mut self, node: Node<'_>, scope: &str) {
-        let mut open: Vec<(Node<'_>, Vec<String>)> = children(node).into_iter().map(|tree| (tree, Vec::new())).collect();
+        let mut open: Vec<(Node<'_>, Vec<String>)> =
+            children(node).into_iter().map(|tree| (tree, Vec::new())).collect();
         while let Some((tree, prefix)) = open.pop() {
             let longer = |more: Option<Node<'_>>| {
                 let segments = more.map_or("", |more| self.file.text_of(more)).split("::").map(str::trim);
@@ -252,7 +253,8 @@ impl<'s> Reader<'s> {
                 continue;
             }
             let name = name.strip_prefix("r#").unwrap_or(name);
-            let name = attributes.text("rename", rule.reads).map_or_else(|| field_name(name, &rule.rule), str::to_owned);
+            let name =
+                attributes.text("rename", rule.reads).map_or_else(|| field_name(name, &rule.rule), str::to_owned);
             own.fields.push(Field { name, shape, optional, doc: self.file.doc_before(child, "///") });
         }
         if parts.is_empty() {
@@ -265,7 +267,10 @@ impl<'s> Reader<'s> {
     /// The shape of a field, and whether it may be absent.
     fn field(&mut self, node: Node<'_>, attributes: &Attributes, rule: &Naming) -> (Shape, bool) {
         if attributes.by_code(rule.reads) {
-            return (self.file.unknown(node, "is written or read by code"), rule.has_default || attributes.has("default"));
+            return (
+                self.file.unknown(node, "is written or read by code"),
+                rule.has_default || attributes.has("default"),
+            );
         }
         let shape = self.field_type(node, "type", 0);
         let is_option = matches!(&shape, Shape::Union(parts) if parts.last() == Some(&Shape::Null));
@@ -449,10 +454,12 @@ impl<'s> Reader<'s> {
             Some(import) => library(&[import, &path[1..]].concat(), &arguments),
             None if path.len() > 1 => library(&path, &arguments),
             None if self.declared.contains(&(self.scope.clone(), first)) => None,
-            None => library(&["std".to_owned(), first.to_owned()], &arguments).filter(|_| PRELUDE.contains(&first)).or_else(|| {
-                let globs = self.globs.get(&self.scope).into_iter().flatten();
-                globs.filter_map(|glob| library(&[glob, &path[..]].concat(), &arguments)).next()
-            }),
+            None => library(&["std".to_owned(), first.to_owned()], &arguments)
+                .filter(|_| PRELUDE.contains(&first))
+                .or_else(|| {
+                    let globs = self.globs.get(&self.scope).into_iter().flatten();
+                    globs.filter_map(|glob| library(&[glob, &path[..]].concat(), &arguments)).next()
+                }),
         };
         known.unwrap_or_else(|| Shape::Reference { path, arguments, otherwise: Box::new(otherwise) })
     }
@@ -491,7 +498,8 @@ fn tagged(tag: &str, name: &str) -> Shape {
 }
 
 fn object<const N: usize>(fields: [(&str, Shape); N]) -> Shape {
-    let field = |(name, shape): (&str, Shape)| Field { name: name.to_owned(), shape, optional: false, doc: String::new() };
+    let field =
+        |(name, shape): (&str, Shape)| Field { name: name.to_owned(), shape, optional: false, doc: String::new() };
     Shape::Object(Object { fields: fields.map(field).into(), index: None })
 }
 
@@ -547,7 +555,9 @@ fn library(path: &[String], arguments: &[Shape]) -> Option<Shape> {
         ("std" | "core", "Ipv4Addr", []) => Shape::Format("ipv4"),
         ("std" | "core", "Ipv6Addr", []) => Shape::Format("ipv6"),
         ("std" | "core", "IpAddr", []) => Shape::Union(vec![Shape::Format("ipv4"), Shape::Format("ipv6")]),
-        ("std" | "core", "NonZero", [inner]) => inner.clone().bounded(vec![Bound::known(Keyword::Minimum, Value::from(1))]),
+        ("std" | "core", "NonZero", [inner]) => {
+            inner.clone().bounded(vec![Bound::known(Keyword::Minimum, Value::from(1))])
+        }
         // Of signed ones only the positive: a schema may accept less.
         ("std" | "core", name, []) if name.starts_with("NonZero") => {
             let inner = primitive(&name.strip_prefix("NonZero")?.to_ascii_lowercase())?;

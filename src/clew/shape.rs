@@ -284,11 +284,18 @@ impl Bound {
     }
 }
 
+/// The least number that is stated as a bound: decoders hold bounds as 64-bit floats, which round anything between
+/// this and `i64::MIN` down to that, and cannot negate it. A schema may accept less.
+const INTEGER_MIN: i64 = i64::MIN + 1_024;
+
 /// Whole numbers of so many bits; wider ones are held to 64 bits.
 pub(super) fn integer(num_bits: u32, is_signed: bool) -> Shape {
     let bits = num_bits.clamp(1, 64);
     let (minimum, maximum) = match is_signed {
-        true => (Value::from(i64::MIN >> (64 - bits)), Value::from(i64::MAX >> (64 - bits))),
+        true => {
+            let minimum = (i64::MIN >> (64 - bits)).max(INTEGER_MIN);
+            (Value::from(minimum), Value::from(i64::MAX >> (64 - bits)))
+        }
         false => (Value::from(0), Value::from(u64::MAX >> (64 - bits))),
     };
     Shape::Integer.bounded(vec![Bound::known(Keyword::Minimum, minimum), Bound::known(Keyword::Maximum, maximum)])

@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use tree_sitter::{Node, Tree};
 
+use super::TYPE_DEPTH_MAX;
 use super::jsdoc::JsDoc;
 use super::literal::{StrayBackslash, number, unescape};
 use super::shape::{Declaration, Field, Import, Object, Parameter, Reach, Reading, Reshape, Shape};
 use super::syntax::{Dialect, SourceFile, SyntaxErrors, children, excerpt, has_token};
-use super::TYPE_DEPTH_MAX;
 
 const QUERY: &str = concat!(
     include_str!("queries/typescript/types.scm"),
@@ -284,7 +284,7 @@ impl<'s, 't> Reader<'s, 't> {
     /// `Status.Active` of an enum, or a type of a module.
     fn member(&self, node: Node<'_>) -> Shape {
         let text = self.file.text_of(node);
-        let Some((declared, member)) = text.split_once('.') else {
+        let Some((declared, member)) = text.rsplit_once('.') else {
             return self.unknown(node, "is not understood");
         };
         let at = self.file.origin(node);
@@ -556,7 +556,9 @@ impl<'s, 't> Reader<'s, 't> {
             before = shorter.trim_end();
         }
         match self.comments.get(&before.len()).copied() {
-            Some(comment) => JsDoc::read(self.file.text_of(comment), &self.file.origin(comment), &mut self.reading.diagnostics),
+            Some(comment) => {
+                JsDoc::read(self.file.text_of(comment), &self.file.origin(comment), &mut self.reading.diagnostics)
+            }
             None => JsDoc::default(),
         }
     }

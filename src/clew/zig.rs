@@ -76,7 +76,8 @@ impl<'s> Reader<'s> {
                             open.push((*value, inner(&scope, name), depth + 1));
                         }
                         let scope = scope.clone();
-                        if !self.import(*value, &scope, Some(name)) && self.is_type(name, *value) && !member.has_error() {
+                        if !self.import(*value, &scope, Some(name)) && self.is_type(name, *value) && !member.has_error()
+                        {
                             found.push(Found { scope, name, node: member, value: *value, parameters: Vec::new() });
                         }
                     }
@@ -199,7 +200,11 @@ impl<'s> Reader<'s> {
             doc: self.file.doc_before(found.node, "///"),
             shape,
             scope: found.scope,
-            parameters: found.parameters.iter().map(|name| Parameter { name: (*name).to_owned(), default: None }).collect(),
+            parameters: found
+                .parameters
+                .iter()
+                .map(|name| Parameter { name: (*name).to_owned(), default: None })
+                .collect(),
             doubt: None,
         });
     }
@@ -236,7 +241,9 @@ impl<'s> Reader<'s> {
 
     fn named(&self, node: Node<'_>, arguments: Vec<Shape>) -> Shape {
         let unknown = self.file.unknown(node, "is not declared in the files given");
-        let Some((root, rest)) = self.path(node).filter(|(root, _)| root.kind() == "identifier") else { return unknown };
+        let Some((root, rest)) = self.path(node).filter(|(root, _)| root.kind() == "identifier") else {
+            return unknown;
+        };
         let first = self.name(root);
         if rest.is_empty() && self.parameters.contains(&first.as_str()) {
             return Shape::Parameter(first);
