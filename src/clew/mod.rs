@@ -9,27 +9,34 @@
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
+mod go;
 mod jsdoc;
 mod json;
 mod lines;
+mod link;
 mod literal;
 mod lower;
 mod manifest;
+mod modules;
 mod python;
+mod rust;
+mod serde_attributes;
 mod shape;
 mod standard;
 mod stream;
 mod syntax;
 mod telemetry;
 mod typescript;
+mod zig;
 
 use std::path::Path;
 
 pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
+use modules::Given;
 use serde::{Deserialize, Serialize};
 use shape::Reading;
 pub use standard::std_modules;
-pub use stream::{CHUNK_BYTES, Stream};
+pub use stream::{CHUNK_BYTES, FACTS_BYTES_MAX, Stream};
 use syntax::{Dialect, SourceFile};
 pub use telemetry::{TELEMETRY_BYTES_MAX, read_telemetry};
 
@@ -44,8 +51,8 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// How deep type expressions nest, and how long chains of types that stand for one another are.
 /// A level costs about 2 KB of stack; a type beyond is only advisory.
 pub const TYPE_DEPTH_MAX: usize = 64;
-/// Syntax nodes read, per file, to instantiate generic types; about 1 us each.
-const GENERIC_NODES_MAX: usize = 200_000;
+/// Shapes made, per file, for generic types with their arguments; about 100 ns each.
+const GENERIC_SHAPES_MAX: usize = 200_000;
 /// Schema nodes built per file; about 200 bytes each. Types that would need more are left out and counted.
 const SCHEMA_NODES_MAX: usize = 500_000;
 
@@ -125,8 +132,11 @@ impl FileFacts {
 
     /// Adds what a later part of the same file holds.
     fn append(&mut self, later: Self) {
-        self.types.declarations.extend(later.types.declarations);
-        self.types.diagnostics.extend(later.types.diagnostics);
+        self.types.append(later.types);
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given { file: &self.file, language: self.language, reading: &self.types }
     }
 }
 
@@ -159,7 +169,7 @@ fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> 
     }
     let text = SourceFile { text: source, name: file, first_line };
     let types = match dialect.parse(source) {
-        Some(tree) => read(dialect, text, &tree).bounded(),
+        Some(tree) => read(dialect, text, &tree),
         None => Reading {
             diagnostics: vec![text.whole("too broken to parse with bounded effort; nothing was read")],
             ..Reading::default()
@@ -173,11 +183,9 @@ fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> 
 /// Linear in the facts, but for the schemas, whose total is bounded per file.
 #[must_use]
 pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
-    let _ = manifests;
     let mut files: Vec<&FileFacts> = files.iter().collect();
     files.sort_by(|one, two| one.file.cmp(&two.file));
-    let types: Vec<(&str, &Reading)> = files.iter().map(|facts| (facts.file.as_str(), &facts.types)).collect();
-    lower::to_constraints(&types)
+    lower::to_constraints(&files.into_iter().map(FileFacts::given).collect::<Vec<_>>(), manifests)
 }
 
 /// Mines one file by itself: [`read_file`], then [`combine`].
@@ -212,6 +220,8 @@ fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), 
         Language::Typescript if has_jsx() => Ok((&typescript::TSX, typescript::read)),
         Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
         Language::Python => Ok((&python::PYTHON, python::read)),
-        Language::Rust | Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
+        Language::Rust => Ok((&rust::RUST, rust::read)),
+        Language::Go => Ok((&go::GO, go::read)),
+        Language::Zig => Ok((&zig::ZIG, zig::read)),
     }
 }

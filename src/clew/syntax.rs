@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use tree_sitter::{Node, ParseOptions, Parser, Query, QueryCursor, StreamingIterator, Tree};
 
+use super::DESCRIPTION_BYTES_MAX;
+use super::shape::Shape;
 use crate::constraint::{Diagnostic, Origin};
 
 /// Steps of the parser (in hundreds) granted to every source, however small.
@@ -133,6 +135,31 @@ impl<'a> SourceFile<'a> {
         Diagnostic { origin: self.origin(node), message: message.into() }
     }
 
+    /// A shape that is not known, and why.
+    pub(super) fn unknown(&self, node: Node<'_>, why: &str) -> Shape {
+        Shape::Unknown(self.diagnostic(node, format!("`{}` {why}", excerpt(self.text_of(node)))))
+    }
+
+    /// The text of the comment lines directly before a node, which begin with `marker`; attributes may stand between.
+    pub(super) fn doc_before(&self, node: Node<'_>, marker: &str) -> String {
+        let before = self.text.get(..node.start_byte()).unwrap_or_default();
+        let indented = before.trim_end_matches([' ', '\t']);
+        let Some(before) = indented.strip_suffix('\n') else { return String::new() };
+        let (mut lines, mut num_bytes) = (Vec::new(), 0);
+        for line in before.rsplit('\n').map(str::trim) {
+            match line.strip_prefix(marker) {
+                Some(text) if num_bytes <= DESCRIPTION_BYTES_MAX => {
+                    num_bytes += text.len();
+                    lines.push(text.trim());
+                }
+                None if line.starts_with("#[") => {}
+                _ => break,
+            }
+        }
+        lines.reverse();
+        lines.join(" ").trim().to_owned()
+    }
+
     /// The remark that a file as a whole could not be read.
     pub(super) fn whole(&self, message: impl Into<String>) -> Diagnostic {
         let origin = Origin { file: self.name.to_owned(), line: self.first_line, column: 1 };
@@ -197,7 +224,7 @@ pub(super) fn excerpt(text: &str) -> String {
 /// The named children of a node, comments left out.
 pub(super) fn children<'t>(node: Node<'t>) -> Vec<Node<'t>> {
     let mut cursor = node.walk();
-    node.named_children(&mut cursor).filter(|child| child.kind() != "comment").collect()
+    node.named_children(&mut cursor).filter(|child| !child.kind().ends_with("comment")).collect()
 }
 
 /// Whether a node has a direct child that is this token.

@@ -1,11 +1,11 @@
 //! Files of any size, one chunk of top-level declarations at a time.
 //!
-//! The source arrives in pieces of any size and is cut where [`Scanner`] sees declarations begin. Each chunk is read by
-//! itself, as if it stood alone but with the lines of the whole, so memory depends on [`CHUNK_BYTES`] and on what is
-//! kept of a file, which is bounded, and not on the file. What differs from reading the file as a whole: a type that a
-//! language's reader resolves while it reads (a generic type of TypeScript, an enum's member) is unknown in the chunks
-//! that do not declare it, and of types over [`CONSTRAINTS_MAX`] nothing is kept, so one that refers to them is
-//! only advisory.
+//! The source arrives in pieces of any size and is cut where the scanner sees declarations begin. Each chunk is read by
+//! itself, as if it stood alone but with the lines of the whole, and its facts are added to those before. So memory
+//! depends on [`CHUNK_BYTES`] and [`FACTS_BYTES_MAX`], and not on the file. What differs from reading the file as a
+//! whole: only the first [`CONSTRAINTS_MAX`] types are kept, so one that refers to a later one is only advisory; of facts
+//! over [`FACTS_BYTES_MAX`] nothing is kept but their number; and what a reader decides while it reads, it decides by
+//! the chunk: a class of Python that is a model through a base in another chunk is none.
 
 mod scan;
 #[cfg(test)]
@@ -18,6 +18,8 @@ use crate::constraint::{Diagnostic, Language, Origin};
 
 /// Bytes of source that are parsed at a time, more only for a declaration that is longer; parsing takes 20 times that.
 pub const CHUNK_BYTES: usize = 1024 * 1024;
+/// Facts kept of a streamed file, in bytes as they are written to a cache; in memory they take a few times that.
+pub const FACTS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Diagnostics kept of a streamed file; further ones are counted.
 const DIAGNOSTICS_MAX: usize = 1_000;
 
@@ -25,8 +27,10 @@ const DIAGNOSTICS_MAX: usize = 1_000;
 pub struct Stream {
     cutter: Cutter,
     facts: FileFacts,
+    facts_bytes: usize,
     num_types: usize,
     num_diagnostics: usize,
+    num_chunks_lost: usize,
 }
 
 impl Stream {
@@ -45,17 +49,17 @@ impl Stream {
     pub fn with_chunks(language: Language, file: &str, chunk_bytes: usize) -> Result<Self, ClewError> {
         let facts = read_lines("", language, file, 1)?;
         let cutter = Cutter::new(language, chunk_bytes.clamp(1, SOURCE_BYTES_MAX));
-        Ok(Self { cutter, facts, num_types: 0, num_diagnostics: 0 })
+        Ok(Self { cutter, facts, facts_bytes: 0, num_types: 0, num_diagnostics: 0, num_chunks_lost: 0 })
     }
 
-    /// Takes the next bytes of the file, about 50 ms per MB.
+    /// Takes the next bytes of the file; as slow as reading a file of that size.
     ///
     /// # Errors
     /// [`ClewError::NotUtf8`]; the file is then lost.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), ClewError> {
         for block in bytes.chunks(self.cutter.chunk_bytes) {
             for chunk in self.cutter.push(block)? {
-                self.read(&chunk)?;
+                self.read(chunk)?;
             }
         }
         Ok(())
@@ -67,41 +71,53 @@ impl Stream {
     /// [`ClewError::NotUtf8`].
     pub fn finish(mut self) -> Result<FileFacts, ClewError> {
         if let Some(chunk) = self.cutter.finish()? {
-            self.read(&chunk)?;
+            self.read(chunk)?;
         }
-        let more = |limit: usize, all: usize, what: &str| {
-            (all > limit).then(|| whole(self.facts.file(), 1, format!("{} further {what}", all - limit)))
-        };
-        let counts = [
-            more(CONSTRAINTS_MAX, self.num_types, "types, and no more than 1,000 are kept of a streamed file"),
-            more(DIAGNOSTICS_MAX, self.num_diagnostics, "diagnostics"),
-        ];
-        self.facts.types.diagnostics.extend(counts.into_iter().flatten());
+        for (all, limit, what) in [
+            (self.num_types, CONSTRAINTS_MAX, "types, of which nothing is kept"),
+            (self.num_diagnostics, DIAGNOSTICS_MAX, "diagnostics"),
+            (self.num_chunks_lost, 0, "chunks of the file, of whose facts nothing is kept"),
+        ] {
+            if let Some(more @ 1..) = all.checked_sub(limit) {
+                let message = format!("{more} further {what}");
+                self.facts.types.diagnostics.push(at_line(self.facts.file(), 1, message));
+            }
+        }
         Ok(self.facts)
     }
 
-    fn read(&mut self, chunk: &Chunk) -> Result<(), ClewError> {
-        let (file, language) = (self.facts.file.clone(), self.facts.language);
-        match chunk {
-            Chunk::Text { text, line } => {
-                let facts = read_lines(text, language, &file, *line)?;
-                self.num_types += facts.types.declarations.len();
-                self.num_diagnostics += facts.types.diagnostics.len();
-                self.facts.append(facts);
-            }
+    fn read(&mut self, chunk: Chunk) -> Result<(), ClewError> {
+        let facts = match chunk {
+            Chunk::Text { text, line } => read_lines(&text, self.facts.language, &self.facts.file, line)?,
             Chunk::TooLong { line } => {
-                let limit = SOURCE_BYTES_MAX;
-                let message = format!("a declaration of more than {limit} bytes begins here; it is not read");
-                self.facts.types.diagnostics.push(whole(&file, *line, message));
+                let message =
+                    format!("a declaration of more than {SOURCE_BYTES_MAX} bytes begins here; it is not read");
+                let mut facts = read_lines("", self.facts.language, &self.facts.file, line)?;
+                facts.types.diagnostics.push(at_line(&self.facts.file, line, message));
+                facts
             }
-        }
-        self.facts.types.declarations.truncate(CONSTRAINTS_MAX);
-        self.facts.types.diagnostics.truncate(DIAGNOSTICS_MAX);
+        };
+        self.keep(facts);
         Ok(())
+    }
+
+    fn keep(&mut self, mut facts: FileFacts) {
+        let kept = &mut self.facts.types;
+        self.num_types += facts.types.declarations.len();
+        self.num_diagnostics += facts.types.diagnostics.len();
+        facts.types.declarations.truncate(CONSTRAINTS_MAX - kept.declarations.len());
+        facts.types.diagnostics.truncate(DIAGNOSTICS_MAX - kept.diagnostics.len());
+        let bytes = serde_json::to_string(&facts).map_or(usize::MAX, |text| text.len());
+        if bytes > FACTS_BYTES_MAX - self.facts_bytes {
+            self.num_chunks_lost += 1;
+            return;
+        }
+        self.facts_bytes += bytes;
+        self.facts.append(facts);
     }
 }
 
-fn whole(file: &str, line: u32, message: String) -> Diagnostic {
+fn at_line(file: &str, line: u32, message: String) -> Diagnostic {
     Diagnostic { origin: Origin { file: file.to_owned(), line, column: 1 }, message }
 }
 

@@ -1,5 +1,6 @@
 use super::super::{combine, language_of, read_file};
 use super::*;
+use crate::constraint::Strength;
 
 const TYPESCRIPT: &str = r#"import a from 'a'
 // of A
@@ -192,24 +193,54 @@ fn a_bad_byte_is_reported_with_its_offset_in_the_file() {
     assert_eq!(found, Err(ClewError::NotUtf8 { offset: 17, byte: 0xff }));
 }
 
+/// The same file whole and in chunks of so many bytes.
+fn check_streamed(name: &str, source: &str, chunk_bytes: usize) {
+    let language = language_of(name.as_ref()).expect("a source file");
+    let mut stream = Stream::with_chunks(language, name, chunk_bytes).expect("the language is read");
+    stream.push(source.as_bytes()).expect("UTF-8");
+    let whole = combine(&[read_file(source, language, name).expect("small")], &[]);
+    assert!(!whole.constraints.is_empty(), "{name}");
+    assert_eq!(combine(&[stream.finish().expect("UTF-8")], &[]), whole, "{name}");
+}
+
 #[test]
 fn a_streamed_file_gives_what_the_whole_file_gives() {
-    let types = |line: &str| (0..200).map(|idx| line.replace('#', &idx.to_string())).collect::<String>();
     for (name, source) in [
-        ("a.ts", types("/** Of #. */\nexport interface T# {\n  a: number;\n  b?: 'x' | #;\n}\n\nconst x# = `${#}`;\n")),
-        (
-            "a.py",
-            types(
-                "@dataclass\nclass T#:\n    \"\"\"Of #.\"\"\"\n    a: int\n    b: str | None = None\n\n\nx# = {\n  #: 1 }\n",
-            ),
-        ),
+        ("order.ts", include_str!("../../../tests/data/order.ts")),
+        ("objects.ts", include_str!("../../../tests/data/clew/objects.ts")),
+        ("generics.ts", include_str!("../../../tests/data/clew/generics.ts")),
+        ("recursive.ts", include_str!("../../../tests/data/clew/recursive.ts")),
+        ("dataclasses.py", include_str!("../../../tests/data/clew/dataclasses.py")),
     ] {
-        let language = language_of(name.as_ref()).expect("a source file");
-        let mut stream = Stream::with_chunks(language, name, 1_000).expect("the language is read");
-        stream.push(source.as_bytes()).expect("UTF-8");
-        let whole = combine(&[read_file(&source, language, name).expect("small")], &[]);
-        let streamed = combine(&[stream.finish().expect("UTF-8")], &[]);
-        assert_eq!(streamed, whole, "{name}");
-        assert_eq!(whole.constraints.len(), 200, "{name}");
+        for chunk_bytes in [1, 300] {
+            check_streamed(name, source, chunk_bytes);
+        }
     }
+}
+
+/// A class may be a model through its base alone, and that may stand in another chunk.
+#[test]
+fn what_a_streamed_file_lacks_is_not_made_up() {
+    for source in
+        [include_str!("../../../tests/data/clew/models.py"), include_str!("../../../tests/data/clew/typed.py")]
+    {
+        let mut stream = Stream::with_chunks(Language::Python, "a.py", 1).expect("Python is read");
+        stream.push(source.as_bytes()).expect("UTF-8");
+        let whole = combine(&[read_file(source, Language::Python, "a.py").expect("small")], &[]);
+        let streamed = combine(&[stream.finish().expect("UTF-8")], &[]);
+        assert!(streamed.constraints.len() > 2);
+        for one in streamed.constraints.iter().filter(|one| one.strength == Strength::Hard) {
+            assert!(whole.constraints.contains(one), "{}", one.name);
+        }
+    }
+}
+
+#[test]
+fn of_too_many_types_the_first_are_kept() {
+    let source: String = (0..1_500).map(|idx| format!("interface T{idx} {{ a: {idx} }}\n")).collect();
+    let mut stream = Stream::with_chunks(Language::Typescript, "a.ts", 1_000).expect("TypeScript is read");
+    stream.push(source.as_bytes()).expect("UTF-8");
+    let facts = stream.finish().expect("UTF-8");
+    assert_eq!(facts.types.declarations.len(), CONSTRAINTS_MAX);
+    assert!(facts.types.diagnostics[0].message.starts_with("500 further types"));
 }
