@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use ananke::clew::{self, FileFacts};
 use ananke::constraint::Language;
+use cpu_time::ThreadTime;
 use rayon::prelude::*;
 
 /// How often a small file is read; the median counts.
 const REPEATS: usize = 201;
-/// How much slower a line may be in a file of 100,000 lines than in one of 1,000.
-const GROWTH_MAX: f64 = 1.5;
+/// Cost grows as the number of lines to this power at most, where it is called linear: caches alone make a line of a
+/// large file dearer.
+const EXPONENT_MAX: f64 = 1.1;
 
 /// The languages, their file names and a declaration of 25 lines each; `QQ` is its number.
 const LANGUAGES: [(Language, &str, &str); 5] = [
@@ -49,30 +51,36 @@ fn source(declaration: &str, num_lines: usize) -> String {
     all.lines().take(num_lines).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Times files of one language that differ in length only.
+/// Times files of one language that differ in length only, by the clock of this thread.
 fn growth(language: Language, name: &str, declaration: &str) -> Result<(), Box<dyn Error>> {
-    let mut per_line = Vec::new();
+    let mut points = Vec::new();
     for num_lines in [75, 100, 1_000, 10_000, 100_000] {
         let text = source(declaration, num_lines);
         let repeats = (REPEATS * 75 / num_lines).max(3);
         let mut times = Vec::with_capacity(repeats);
         for _ in 0..repeats {
-            let start = Instant::now();
+            let start = ThreadTime::now();
             std::hint::black_box(clew::extract(&text, language, name)?);
             times.push(start.elapsed());
         }
         times.sort();
         let median = times[repeats / 2];
-        let each = median.as_secs_f64() / num_lines as f64;
-        per_line.push((num_lines, each));
-        let language = format!("{language:?}");
-        println!("{language:<12} {num_lines:>8} {:>9.2} ms {:>11.2} us", millis(median), each * 1e6);
+        points.push(((num_lines as f64).ln(), median.as_secs_f64().ln()));
+        let each = median.as_secs_f64() / num_lines as f64 * 1e6;
+        println!("{:<12} {num_lines:>8} {:>9.2} ms {each:>11.2} us", format!("{language:?}"), millis(median));
     }
-    let at = |lines| per_line.iter().find(|(num_lines, _)| *num_lines == lines).map_or(0.0, |(_, each)| *each);
-    let growth = at(100_000) / at(1_000);
-    let verdict = if growth <= GROWTH_MAX { "linear" } else { "NOT linear" };
-    println!("{:<12} a line of 100,000 costs {growth:.2} times one of 1,000: {verdict}", "");
+    let exponent = slope(&points[1..]);
+    let verdict = if exponent <= EXPONENT_MAX { "linear" } else { "NOT linear" };
+    println!("{:<12} grows as lines to the power of {exponent:.3} from 100 to 100,000: {verdict}", "");
     Ok(())
+}
+
+/// The slope of the line that fits the points best.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let num = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / num, y + point.1 / num));
+    let of = |weight: fn(f64, f64) -> f64| points.iter().map(|point| weight(point.0 - x, point.1 - y)).sum::<f64>();
+    of(|dx, dy| dx * dy) / of(|dx, _| dx * dx)
 }
 
 /// Times folders of real files.

@@ -1,5 +1,7 @@
 //! `ananke extract` as a program: folders, limits, cache, streams, exit status.
 
+#![allow(clippy::print_stdout, reason = "what was measured is printed for people")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

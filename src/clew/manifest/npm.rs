@@ -13,7 +13,7 @@ pub(super) fn read(text: &str) -> Result<Found, Fault> {
     let package: Value = json::parse(text).map_err(|(offset, message)| Fault::new(offset, message))?;
     let keys = keys(text);
     let Some(fields) = package.as_object() else { return Err(Fault::new(0, "a package is an object")) };
-    for table in TABLES.iter().filter(|table| fields.get(**table).is_some_and(|value| !value.is_object())) {
+    if let Some(table) = TABLES.iter().find(|table| fields.get(**table).is_some_and(|value| !value.is_object())) {
         let key = keys.iter().find(|key| key.depth == 1 && key.name == *table);
         return Err(Fault::new(key.map_or(0, |key| key.offset), format!("`{table}` must be an object")));
     }

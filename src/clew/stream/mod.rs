@@ -5,7 +5,8 @@
 //! depends on [`CHUNK_BYTES`] and [`FACTS_BYTES_MAX`], and not on the file. What differs from reading the file as a
 //! whole: only the first [`CONSTRAINTS_MAX`] types are kept, so one that refers to a later one is only advisory; of facts
 //! over [`FACTS_BYTES_MAX`] nothing is kept but their number; and what a reader decides while it reads, it decides by
-//! the chunk: a class of Python that is a model through a base in another chunk is none.
+//! the chunk: a type of the standard library that an earlier chunk imports is unknown (its users are only advisory), and
+//! a class of Python that is a model through a base in an earlier chunk is none.
 
 mod scan;
 #[cfg(test)]

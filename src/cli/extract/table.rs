@@ -1,5 +1,6 @@
 //! A constraint set for people: one line per constraint, grouped by what it is about.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -23,7 +24,7 @@ pub(super) fn write(set: &ConstraintSet, columns: usize, out: &mut impl Write) -
         categories.entry(category(constraint)).or_default().push(constraint);
     }
     for of_one in categories.values_mut() {
-        of_one.sort_by(|one, two| (two.strength, two.frequency).cmp(&(one.strength, one.frequency)));
+        of_one.sort_by_key(|one| Reverse((one.strength, one.frequency)));
     }
     let rows: Vec<Row> = categories.values().flatten().map(|constraint| row(constraint)).collect();
     let header = HEADER.map(str::to_owned);
