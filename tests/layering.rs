@@ -77,7 +77,7 @@ const CRATES: &[(&str, &str)] = &[
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
     ("cpu_time", "cli"),
-    ("toml", "config bin cli"),
+    ("toml", "clew config bin cli"),
     ("anyhow", "config bin cli"),
     ("tracing_subscriber", "bin cli"),
 ];

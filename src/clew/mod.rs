@@ -9,18 +9,38 @@
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
+mod go;
 mod jsdoc;
+mod json;
+mod lines;
+mod link;
 mod literal;
 mod lower;
+mod manifest;
+mod modules;
 mod python;
+mod rust;
+mod serde_attributes;
 mod shape;
+mod standard;
+mod stream;
 mod syntax;
+mod telemetry;
 mod typescript;
+mod zig;
 
 use std::path::Path;
 
-use crate::constraint::{ConstraintSet, Language};
+pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
+use modules::Given;
+use serde::{Deserialize, Serialize};
+use shape::Reading;
+pub use standard::std_modules;
+pub use stream::{CHUNK_BYTES, FACTS_BYTES_MAX, Stream};
 use syntax::{Dialect, SourceFile};
+pub use telemetry::{TELEMETRY_BYTES_MAX, read_telemetry};
+
+use crate::constraint::{ConstraintSet, Language};
 
 /// Longest source that is read, in bytes. Parsing costs about 50 ms per MB and 20 times the source in memory.
 pub const SOURCE_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -31,8 +51,8 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// How deep type expressions nest, and how long chains of types that stand for one another are.
 /// A level costs about 2 KB of stack; a type beyond is only advisory.
 pub const TYPE_DEPTH_MAX: usize = 64;
-/// Syntax nodes read, per file, to instantiate generic types; about 1 us each.
-const GENERIC_NODES_MAX: usize = 200_000;
+/// Shapes made, per file, for generic types with their arguments; about 100 ns each.
+const GENERIC_SHAPES_MAX: usize = 200_000;
 /// Schema nodes built per file; about 200 bytes each. Types that would need more are left out and counted.
 const SCHEMA_NODES_MAX: usize = 500_000;
 
@@ -53,30 +73,136 @@ pub enum ClewError {
         /// [`SOURCE_BYTES_MAX`].
         limit: usize,
     },
+    /// The source is not UTF-8.
+    #[error("not UTF-8: byte 0x{byte:02x} at offset {offset}; only UTF-8 is read")]
+    NotUtf8 {
+        /// Where the bad byte stands, from 0.
+        offset: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// No manifest has this name.
+    #[error("{file}: no manifest that is known")]
+    UnknownManifest {
+        /// The file.
+        file: String,
+    },
+    /// A manifest or a telemetry file is not written as its format demands.
+    #[error("{file}:{line}:{column}: {message}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// Line, from 1.
+        line: u32,
+        /// Column in bytes, from 1.
+        column: u32,
+        /// What is wrong.
+        message: String,
+    },
 }
 
-/// Mines the named types of `source`, in source order; `file` is what origins and diagnostics call it.
+impl ClewError {
+    /// The first bad byte of bytes that begin at `offset` of the file.
+    fn not_utf8(error: &std::string::FromUtf8Error, offset: usize) -> Self {
+        let at = error.utf8_error().valid_up_to();
+        Self::NotUtf8 { offset: offset + at, byte: error.as_bytes()[at] }
+    }
+}
+
+/// All that was read in one file; plain serde data, so that it can be cached by content and language.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileFacts {
+    file: String,
+    language: Language,
+    types: Reading,
+}
+
+impl FileFacts {
+    /// The file, as it was named to the reader.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Its language.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Adds what a later part of the same file holds.
+    fn append(&mut self, later: Self) {
+        self.types.append(later.types);
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given { file: &self.file, language: self.language, reading: &self.types }
+    }
+}
+
+/// The text of a source file.
 ///
-/// For TypeScript, a `file` that ends in `.tsx` is read with JSX. Each constraint's schema is self-contained: types it
-/// refers to stand in `$defs`. Linear in the size of the source but for the schemas, whose total is bounded.
+/// # Errors
+/// [`ClewError::TooLarge`] over [`SOURCE_BYTES_MAX`], and [`ClewError::NotUtf8`] with the first bad byte.
+pub fn decode(bytes: Vec<u8>) -> Result<String, ClewError> {
+    if bytes.len() > SOURCE_BYTES_MAX {
+        return Err(ClewError::TooLarge { size: bytes.len(), limit: SOURCE_BYTES_MAX });
+    }
+    String::from_utf8(bytes).map_err(|error| ClewError::not_utf8(&error, 0))
+}
+
+/// Reads one file; `file` is what origins and diagnostics call it, and its extension may name a dialect (`.tsx`).
+///
+/// Linear in the size of the source: about 50 ms per MB.
 ///
 /// # Errors
 /// [`ClewError`] if the language is not read or the source is too large; never for what stands in the source.
-pub fn extract(source: &str, language: Language, file: &str) -> Result<ConstraintSet, ClewError> {
-    let read = reader(language, file)?;
+pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
+    read_lines(source, language, file, 1)
+}
+
+/// Reads a part of a file that begins with line `first_line`.
+fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> Result<FileFacts, ClewError> {
+    let (dialect, read) = reader(language, file)?;
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
-    let mut set = read(SourceFile { text: source, name: file });
+    let text = SourceFile { text: source, name: file, first_line };
+    let types = match dialect.parse(source) {
+        Some(tree) => read(dialect, text, &tree),
+        None => Reading {
+            diagnostics: vec![text.whole("too broken to parse with bounded effort; nothing was read")],
+            ..Reading::default()
+        },
+    };
+    Ok(FileFacts { file: file.to_owned(), language, types })
+}
+
+/// One set of the facts of all files: habits are counted over all of them. The order of files does not matter.
+///
+/// Linear in the facts, but for the schemas, whose total is bounded per file.
+#[must_use]
+pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
+    let mut files: Vec<&FileFacts> = files.iter().collect();
+    files.sort_by(|one, two| one.file.cmp(&two.file));
+    lower::to_constraints(&files.into_iter().map(FileFacts::given).collect::<Vec<_>>(), manifests)
+}
+
+/// Mines one file by itself: [`read_file`], then [`combine`].
+///
+/// # Errors
+/// Those of [`read_file`].
+pub fn extract(source: &str, language: Language, file: &str) -> Result<ConstraintSet, ClewError> {
+    let mut set = combine(&[read_file(source, language, file)?], &[]);
     set.name = file.to_owned();
     Ok(set)
 }
 
-/// The language of a file, by its extension.
+/// The language of a file, by its extension. JavaScript is read by TypeScript's grammar.
 #[must_use]
 pub fn language_of(path: &Path) -> Option<Language> {
     match path.extension()?.to_str()? {
-        "ts" | "tsx" | "mts" | "cts" => Some(Language::Typescript),
+        "ts" | "tsx" | "mts" | "cts" | "js" | "jsx" | "mjs" | "cjs" => Some(Language::Typescript),
         "py" | "pyi" => Some(Language::Python),
         "rs" => Some(Language::Rust),
         "go" => Some(Language::Go),
@@ -85,28 +211,17 @@ pub fn language_of(path: &Path) -> Option<Language> {
     }
 }
 
-type Reader = fn(SourceFile<'_>) -> ConstraintSet;
+type Reader = fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> Reading;
 
-fn reader(language: Language, file: &str) -> Result<Reader, ClewError> {
+/// The dialect of a file and what reads its types.
+fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), ClewError> {
+    let has_jsx = || [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension));
     match language {
-        Language::Typescript if file.ends_with(".tsx") => Ok(|file| mine(&typescript::TSX, file, typescript::read)),
-        Language::Typescript => Ok(|file| mine(&typescript::TYPESCRIPT, file, typescript::read)),
-        Language::Python => Ok(|file| mine(&python::PYTHON, file, python::read)),
-        Language::Rust | Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
-    }
-}
-
-/// Parses, reads the types, and lowers them to constraints.
-fn mine(
-    dialect: &'static Dialect,
-    file: SourceFile<'_>,
-    read: fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> shape::Reading,
-) -> ConstraintSet {
-    match dialect.parse(file.text) {
-        Some(tree) => lower::to_constraints(read(dialect, file, &tree), file),
-        None => ConstraintSet {
-            diagnostics: vec![file.whole("too broken to parse with bounded effort; nothing was read")],
-            ..ConstraintSet::default()
-        },
+        Language::Typescript if has_jsx() => Ok((&typescript::TSX, typescript::read)),
+        Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
+        Language::Python => Ok((&python::PYTHON, python::read)),
+        Language::Rust => Ok((&rust::RUST, rust::read)),
+        Language::Go => Ok((&go::GO, go::read)),
+        Language::Zig => Ok((&zig::ZIG, zig::read)),
     }
 }
