@@ -22,6 +22,9 @@ pub(super) static RUST: Dialect = Dialect::new(
     concat!(include_str!("queries/rust/types.scm"), include_str!("queries/errors.scm")),
 );
 
+/// Longest path of a `use` that is followed, in segments; code has four or five.
+const USE_SEGMENTS_MAX: usize = 64;
+
 /// Reads every named data type of a file that is declared at the top of a module.
 pub(super) fn read(dialect: &'static Dialect, file: SourceFile<'_>, tree: &Tree) -> Reading {
     let mut reader = Reader {
@@ -109,9 +112,13 @@ impl<'s> Reader<'s> {
         let mut open: Vec<(Node<'_>, Vec<String>)> =
             children(node).into_iter().map(|tree| (tree, Vec::new())).collect();
         while let Some((tree, prefix)) = open.pop() {
+            if prefix.len() > USE_SEGMENTS_MAX {
+                continue;
+            }
             let longer = |more: Option<Node<'_>>| {
                 let segments = more.map_or("", |more| self.file.text_of(more)).split("::").map(str::trim);
                 let segments = segments.filter(|segment| !segment.is_empty()).map(str::to_owned);
+                let segments = segments.take(USE_SEGMENTS_MAX + 1);
                 prefix.iter().cloned().chain(segments).collect::<Vec<_>>()
             };
             let (name, path) = match tree.kind() {
