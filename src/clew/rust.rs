@@ -435,13 +435,10 @@ impl<'s> Reader<'s> {
 
     /// `[T; N]` and `[T]`.
     fn array(&mut self, node: Node<'_>, depth: usize) -> Shape {
-        let item = Box::new(self.field_type(node, "element", depth));
-        let Some(length) = node.child_by_field_name("length") else { return Shape::List(item) };
+        let item = self.field_type(node, "element", depth);
+        let Some(length) = node.child_by_field_name("length") else { return Shape::List(Box::new(item)) };
         match number(self.file.text_of(length).trim_end_matches("usize")).filter(Value::is_u64) {
-            Some(length) => Shape::List(item).bounded(vec![
-                Bound::known(Keyword::MinItems, length.clone()),
-                Bound::known(Keyword::MaxItems, length),
-            ]),
+            Some(length) => Shape::list_of_length(item, length),
             None => self.file.unknown(node, "has a length that is not a literal"),
         }
     }
