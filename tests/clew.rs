@@ -160,6 +160,26 @@ fn nesting_without_end_neither_overflows_nor_hangs() {
         (Language::Typescript, format!("enum A {{ X = {}1{} }}", "(".repeat(DEPTH), ")".repeat(DEPTH))),
         (Language::Typescript, nested("[", "]")),
         (Language::Typescript, format!("const a = [{}];", ",".repeat(DEPTH))),
+        (Language::Rust, format!("#[derive(Deserialize)] struct A {{ a: {} }}", nested("Vec<", ">"))),
+        (Language::Rust, format!("type A = {};", nested("(", ",)"))),
+        (Language::Rust, nested("mod a {", "}")),
+        (Language::Rust, nested("mod a { struct B; ", "}")),
+        (Language::Rust, format!("use {}a{};", "b::{".repeat(DEPTH), "}".repeat(DEPTH))),
+        (Language::Rust, format!("#[serde{}] struct A;", nested("(a", ")"))),
+        (Language::Rust, "#[serde(default)]\n".repeat(DEPTH) + "struct A { a: u8 }"),
+        (Language::Rust, "struct A { a: u8 }\n".repeat(DEPTH)),
+        (Language::Go, format!("package a\ntype A {}int\n", "[]".repeat(DEPTH))),
+        (Language::Go, format!("package a\ntype A {}int\n", "map[string]".repeat(DEPTH))),
+        (Language::Go, format!("package a\ntype A {}\n", nested("struct { a ", "}"))),
+        (Language::Go, format!("package a\ntype A int\nconst B A = {}\n", nested("(", ")"))),
+        (Language::Go, format!("package a\ntype A int\nconst B A = 1{}\n", " + 1".repeat(DEPTH))),
+        (Language::Go, "package a\n".to_owned() + &"// a\ntype A struct { B int `json:\"b\"` }\n".repeat(DEPTH / 4)),
+        (Language::Zig, format!("const A = {}u8;", "?".repeat(DEPTH))),
+        (Language::Zig, format!("const A = {}u8;", "[]".repeat(DEPTH))),
+        (Language::Zig, nested("const A = struct { a: u8, ", "};")),
+        (Language::Zig, format!("const A = struct {{ a: {} }};", nested("struct { a: ", "}"))),
+        (Language::Zig, format!("const A = a{};", ".b".repeat(DEPTH))),
+        (Language::Zig, format!("const A = {};", nested("B(", ")"))),
         (Language::Python, "(".repeat(DEPTH)),
         (Language::Python, nested("[", "]")),
         (Language::Python, format!("A = Optional{}", nested("[", "]"))),
@@ -225,11 +245,7 @@ fn a_type_compiles_in_under_2_ms() {
 }
 
 #[test]
-fn what_is_not_read_is_a_typed_error() {
-    assert_eq!(
-        clew::extract("", Language::Zig, "a.zig"),
-        Err(ClewError::UnsupportedLanguage { language: Language::Zig })
-    );
+fn a_source_over_the_limit_is_a_typed_error() {
     let large = " ".repeat(clew::SOURCE_BYTES_MAX + 1);
     assert_eq!(
         clew::extract(&large, Language::Python, "a.py"),

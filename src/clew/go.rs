@@ -11,7 +11,7 @@ use tree_sitter::{Node, Tree};
 
 use super::TYPE_DEPTH_MAX;
 use super::literal::{StrayBackslash, number, unescape};
-use super::shape::{Bound, Declaration, Field, Import, Keyword, Object, Parameter, Reach, Reading, Shape, integer};
+use super::shape::{Declaration, Field, Import, Object, Parameter, Reach, Reading, Shape, integer};
 use super::syntax::{Dialect, SourceFile, SyntaxErrors, children, has_token};
 
 /// Go.
@@ -227,13 +227,10 @@ impl<'s> Reader<'s> {
                 Shape::Map { keys, values, all_keys: false }
             }
             "array_type" => {
-                let item = Box::new(inner("element"));
+                let item = inner("element");
                 let length = node.child_by_field_name("length").and_then(|length| number(self.file.text_of(length)));
                 match length.filter(Value::is_u64) {
-                    Some(length) => Shape::List(item).bounded(vec![
-                        Bound::known(Keyword::MinItems, length.clone()),
-                        Bound::known(Keyword::MaxItems, length),
-                    ]),
+                    Some(length) => Shape::list_of_length(item, length),
                     None => self.file.unknown(node, "has a length that is not a literal"),
                 }
             }

@@ -40,6 +40,8 @@ pub(super) fn to_constraints(files: &[Given<'_>], manifests: &[Manifest]) -> Con
         lowered.push(lowering.declaration(index));
         nodes_left[one.file] = lowering.nodes_left;
     }
+    // Putting constraints together has a budget of its own, so that a file of very many types still gives the first.
+    nodes_left.fill(SCHEMA_NODES_MAX);
     Assembly { types: &types, lowered: &lowered, advisory: advisory(&lowered), nodes_left }.into_set(files, diagnostics)
 }
 

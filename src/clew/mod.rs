@@ -2,12 +2,15 @@
 //!
 //! A named type of the source becomes one `json_schema` rule. The rule of soundness: **a hard schema never accepts
 //! a value that the type does not allow**. It may accept less (a map whose keys can be listed accepts only those,
-//! objects accept no fields but the declared ones). Where a type is not fully known (a name that is imported, a
-//! computed key, a conditional type), its schema accepts anything *there*, so the whole constraint is only advisory,
-//! as are the constraints of types that refer to it, and a diagnostic names the field.
+//! objects accept no fields but the declared ones). Where a type is not fully known (a name that no given file
+//! declares, a computed key, a conditional type), its schema accepts anything *there*, so the whole constraint is only
+//! advisory, as are the constraints of types that refer to it, and a diagnostic names the field.
 //!
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
-//! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
+//! Imports are followed over the files that are given, and no further. What Clew is not: a type checker.
+//!
+//! How a type becomes a rule: a reader per language turns declarations into shapes (`shape`) and keeps the names it
+//! cannot settle; `link` finds what those names stand for with `modules`; `lower` makes JSON Schema of the shapes.
 
 mod go;
 mod jsdoc;
@@ -53,18 +56,12 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 pub const TYPE_DEPTH_MAX: usize = 64;
 /// Shapes made, per file, for generic types with their arguments; about 100 ns each.
 const GENERIC_SHAPES_MAX: usize = 200_000;
-/// Schema nodes built per file; about 200 bytes each. Types that would need more are left out and counted.
+/// Schema nodes built per file, for its types and again for its constraints; about 200 bytes each. Types that would need more are left out and counted.
 const SCHEMA_NODES_MAX: usize = 500_000;
 
 /// Why a source was not read at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClewError {
-    /// There is no reader for the language yet.
-    #[error("{language:?} is not read yet; TypeScript and Python are")]
-    UnsupportedLanguage {
-        /// The language asked for.
-        language: Language,
-    },
     /// The source is over the limit.
     #[error("the source has {size} bytes, more than the {limit} that are read; split it")]
     TooLarge {
@@ -156,14 +153,14 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, ClewError> {
 /// Linear in the size of the source: about 50 ms per MB.
 ///
 /// # Errors
-/// [`ClewError`] if the language is not read or the source is too large; never for what stands in the source.
+/// [`ClewError`] if the source is too large; never for what stands in the source.
 pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
     read_lines(source, language, file, 1)
 }
 
 /// Reads a part of a file that begins with line `first_line`.
 fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> Result<FileFacts, ClewError> {
-    let (dialect, read) = reader(language, file)?;
+    let (dialect, read) = reader(language, file);
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
@@ -214,14 +211,14 @@ pub fn language_of(path: &Path) -> Option<Language> {
 type Reader = fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> Reading;
 
 /// The dialect of a file and what reads its types.
-fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), ClewError> {
+fn reader(language: Language, file: &str) -> (&'static Dialect, Reader) {
     let has_jsx = || [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension));
     match language {
-        Language::Typescript if has_jsx() => Ok((&typescript::TSX, typescript::read)),
-        Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
-        Language::Python => Ok((&python::PYTHON, python::read)),
-        Language::Rust => Ok((&rust::RUST, rust::read)),
-        Language::Go => Ok((&go::GO, go::read)),
-        Language::Zig => Ok((&zig::ZIG, zig::read)),
+        Language::Typescript if has_jsx() => (&typescript::TSX, typescript::read),
+        Language::Typescript => (&typescript::TYPESCRIPT, typescript::read),
+        Language::Python => (&python::PYTHON, python::read),
+        Language::Rust => (&rust::RUST, rust::read),
+        Language::Go => (&go::GO, go::read),
+        Language::Zig => (&zig::ZIG, zig::read),
     }
 }

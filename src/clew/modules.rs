@@ -46,13 +46,16 @@ pub(super) enum Found {
     Module(Place),
 }
 
+/// A name in a scope of a file or package.
+type Name<'a> = (usize, &'a str, &'a str);
+
 /// All files, by the ways in which code names them.
 pub(super) struct Modules<'a> {
     files: &'a [Given<'a>],
     /// The first file of what shares its top-level names: a package in Go, else a file.
     units: Vec<usize>,
-    declared: HashMap<(usize, &'a str, &'a str), Vec<(usize, usize)>>,
-    named: HashMap<(usize, &'a str, &'a str), Vec<&'a Import>>,
+    declared: HashMap<Name<'a>, Vec<(usize, usize)>>,
+    named: HashMap<Name<'a>, Vec<&'a Import>>,
     /// Imports of all the names there are.
     globs: HashMap<(usize, &'a str), Vec<&'a Import>>,
     /// Scopes that anything stands in.

@@ -22,6 +22,9 @@ pub(super) static RUST: Dialect = Dialect::new(
     concat!(include_str!("queries/rust/types.scm"), include_str!("queries/errors.scm")),
 );
 
+/// Longest path of a `use` that is followed, in segments; code has four or five.
+const USE_SEGMENTS_MAX: usize = 64;
+
 /// Reads every named data type of a file that is declared at the top of a module.
 pub(super) fn read(dialect: &'static Dialect, file: SourceFile<'_>, tree: &Tree) -> Reading {
     let mut reader = Reader {
@@ -109,9 +112,13 @@ impl<'s> Reader<'s> {
         let mut open: Vec<(Node<'_>, Vec<String>)> =
             children(node).into_iter().map(|tree| (tree, Vec::new())).collect();
         while let Some((tree, prefix)) = open.pop() {
+            if prefix.len() > USE_SEGMENTS_MAX {
+                continue;
+            }
             let longer = |more: Option<Node<'_>>| {
                 let segments = more.map_or("", |more| self.file.text_of(more)).split("::").map(str::trim);
                 let segments = segments.filter(|segment| !segment.is_empty()).map(str::to_owned);
+                let segments = segments.take(USE_SEGMENTS_MAX + 1);
                 prefix.iter().cloned().chain(segments).collect::<Vec<_>>()
             };
             let (name, path) = match tree.kind() {
@@ -428,13 +435,10 @@ impl<'s> Reader<'s> {
 
     /// `[T; N]` and `[T]`.
     fn array(&mut self, node: Node<'_>, depth: usize) -> Shape {
-        let item = Box::new(self.field_type(node, "element", depth));
-        let Some(length) = node.child_by_field_name("length") else { return Shape::List(item) };
+        let item = self.field_type(node, "element", depth);
+        let Some(length) = node.child_by_field_name("length") else { return Shape::List(Box::new(item)) };
         match number(self.file.text_of(length).trim_end_matches("usize")).filter(Value::is_u64) {
-            Some(length) => Shape::List(item).bounded(vec![
-                Bound::known(Keyword::MinItems, length.clone()),
-                Bound::known(Keyword::MaxItems, length),
-            ]),
+            Some(length) => Shape::list_of_length(item, length),
             None => self.file.unknown(node, "has a length that is not a literal"),
         }
     }

@@ -160,3 +160,26 @@ fn uncapitalized(name: &str) -> String {
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
     first.into_iter().chain(letters).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        for (rule, field, variant) in [
+            ("", "user_name", "UserName"),
+            ("lowercase", "user_name", "username"),
+            ("UPPERCASE", "USER_NAME", "USERNAME"),
+            ("PascalCase", "UserName", "UserName"),
+            ("camelCase", "userName", "userName"),
+            ("snake_case", "user_name", "user_name"),
+            ("SCREAMING_SNAKE_CASE", "USER_NAME", "USER_NAME"),
+            ("kebab-case", "user-name", "user-name"),
+            ("SCREAMING-KEBAB-CASE", "USER-NAME", "USER-NAME"),
+        ] {
+            assert_eq!(field_name("user_name", rule), field, "{rule}");
+            assert_eq!(variant_name("UserName", rule), variant, "{rule}");
+        }
+    }
+}

@@ -341,6 +341,12 @@ impl Shape {
         Self::Reference { path, arguments, otherwise: Box::new(otherwise) }
     }
 
+    /// A list of so many items.
+    pub(super) fn list_of_length(item: Self, length: Value) -> Self {
+        let bounds = [Keyword::MinItems, Keyword::MaxItems].map(|keyword| Bound::known(keyword, length.clone()));
+        Self::List(Box::new(item)).bounded(bounds.into())
+    }
+
     /// A shape with bounds, or the shape itself where there are none.
     pub(super) fn bounded(self, bounds: Vec<Bound>) -> Self {
         if bounds.is_empty() { self } else { Self::Bounded(Box::new(self), bounds) }

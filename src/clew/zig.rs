@@ -13,7 +13,7 @@ use tree_sitter::{Node, Tree};
 use super::TYPE_DEPTH_MAX;
 use super::literal::{StrayBackslash, number, unescape};
 use super::modules::{FILE_TYPE, inner};
-use super::shape::{Bound, Declaration, Field, Import, Keyword, Object, Parameter, Reach, Reading, Shape, integer};
+use super::shape::{Declaration, Field, Import, Object, Parameter, Reach, Reading, Shape, integer};
 use super::syntax::{Dialect, SourceFile, SyntaxErrors, children, has_token};
 
 /// Zig.
@@ -263,8 +263,7 @@ impl<'s> Reader<'s> {
         if self.file.text_of(item) == "u8" {
             return Shape::Pattern(format!("^[\\x00-\\x7f]{{{length}}}$"));
         }
-        let bounds = [Keyword::MinItems, Keyword::MaxItems].map(|keyword| Bound::known(keyword, length.clone()));
-        Shape::List(Box::new(self.shape(item, depth + 1))).bounded(bounds.into())
+        Shape::list_of_length(self.shape(item, depth + 1), length)
     }
 
     /// A struct, or a tuple, whose fields have only types.
