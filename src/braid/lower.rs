@@ -10,7 +10,8 @@ use super::language::{self, CodeInTheMaking};
 use super::resolve::{self, Docket};
 use super::{BraidError, schema, soft};
 use crate::constraint::{
-    ConstraintIr, Grammar, Language, NotApplied, Priority, RegexGroup, Rule, SoftBias, Source, SourceRef, Strength, TokenMasks,
+    ConstraintIr, Grammar, Language, NotApplied, Priority, RegexGroup, Rule, SoftBias, Source, SourceRef, Strength,
+    TokenMasks,
 };
 
 /// Biases that soft rules become, at most; the strongest rules go first. A bias costs microseconds a token.
@@ -125,7 +126,8 @@ impl<'g> Lowering<'g> {
             return self.advise(member, "advisory: something in the type is not known");
         }
         let Some(root) = &self.root else {
-            let why = if self.language.is_some() { "the output is code, no value of a type" } else { "not the chosen type" };
+            let why =
+                if self.language.is_some() { "the output is code, no value of a type" } else { "not the chosen type" };
             return self.skip(member, why);
         };
         if member.index == root.member.index {
