@@ -21,7 +21,7 @@
 mod levels;
 mod words;
 
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use self::levels::{Blank, Body, Clause, Level, Levels};
 use self::words::{Keyword, Words};
@@ -40,9 +40,6 @@ const FLAG_BITS: u32 = 1;
 const STACK_BITS: u32 = u32::BITS - MODE_BITS - COUNT_BITS - FLAG_BITS;
 /// What a stack costs: its level, and an entry in the map.
 const STACK_BYTES: usize = 64;
-/// No token opens more brackets at once: further from their bound than this, no token can meet it.
-const BRACKETS_PER_TOKEN: u8 = 64;
-
 /// Where in a line the automaton is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -180,16 +177,6 @@ pub(crate) struct Layout {
     max_brackets: u8,
     max_bytes: usize,
     classes: Box<[u8; 256]>,
-    tokens: OnceLock<SplitTokens>,
-}
-
-/// The vocabulary in two.
-struct SplitTokens {
-    /// What is refused at a line's start only.
-    plain: SortedTokens,
-    /// These, as a mask.
-    plain_row: Vec<u32>,
-    other: SortedTokens,
 }
 
 impl Layout {
@@ -214,7 +201,6 @@ impl Layout {
             max_brackets: config.max_open_brackets,
             max_bytes: max_stacks * STACK_BYTES,
             classes,
-            tokens: OnceLock::new(),
         };
         let mut walker = layout.walker();
         let margin = walker.intern(Level::at_margin(if is_body { Body::Floor } else { Body::Lines }));
@@ -266,16 +252,17 @@ impl Layout {
     ///
     /// Costs a walk over the tokens with line feeds, backslashes and `#`, and at a line's start over first words too.
     pub(crate) fn allow(&self, state: u32, tokens: &SortedTokens, row: &mut [u32], walker: &mut LayoutWalker<'_>) {
-        let split = self.tokens.get_or_init(|| SplitTokens::new(tokens, row.len()));
+        let split = tokens.split();
         let way = |walker: &mut LayoutWalker<'_>, state, byte| match walker.step(state, byte) {
             DEAD => Way::Refused,
             next => Way::On(next),
         };
-        if self.is_free(State::of(state)) {
-            row.copy_from_slice(&split.plain_row);
+        let is_free = |state| self.is_free(State::of(state), split.max_opened);
+        if is_free(state) {
+            row[..split.plain_row.len()].copy_from_slice(&split.plain_row);
         } else {
             let step = |state, byte| match way(walker, state, byte) {
-                Way::On(next) if self.is_free(State::of(next)) => Way::All,
+                Way::On(next) if is_free(next) => Way::All,
                 way => way,
             };
             split.plain.walk_ways(state, step, |ids| allow_all(row, ids));
@@ -283,20 +270,10 @@ impl Layout {
         split.other.walk_ways(state, |state, byte| way(walker, state, byte), |ids| allow_all(row, ids));
     }
 
-    /// Whether everything may follow but line feeds, backslashes and comments.
-    fn is_free(&self, state: State) -> bool {
-        state.is_inside()
-            && state.mode != Mode::Backslash
-            && state.count.saturating_add(BRACKETS_PER_TOKEN) <= self.max_brackets
-    }
-}
-
-impl SplitTokens {
-    fn new(tokens: &SortedTokens, row_len: usize) -> Self {
-        let (plain, other) = tokens.partition(|bytes| !bytes.iter().any(|byte| b"\n\\#".contains(byte)));
-        let mut plain_row = vec![0; row_len];
-        plain.walk_ways((), |(), _| Way::All, |ids| allow_all(&mut plain_row, ids));
-        Self { plain, plain_row, other }
+    /// Whether every token may follow that holds no line feed, backslash or `#`, and opens at most so many brackets.
+    fn is_free(&self, state: State, max_opened: usize) -> bool {
+        let has_room = usize::from(state.count) + max_opened <= usize::from(self.max_brackets);
+        state.is_inside() && state.mode != Mode::Backslash && has_room
     }
 }
 

@@ -1,5 +1,7 @@
 //! The vocabulary in the order in which automata walk it.
 
+use std::sync::OnceLock;
+
 use super::mask;
 use crate::text::Vocabulary;
 
@@ -14,6 +16,19 @@ pub(crate) struct SortedTokens {
     max_len: usize,
     /// Tokens that begin with each byte.
     num_by_first_byte: Box<[u32; 256]>,
+    split: OnceLock<Box<SplitTokens>>,
+}
+
+/// The tokens in two, for automata that refuse hardly anything inside a line.
+pub(crate) struct SplitTokens {
+    /// Those without line feeds, backslashes and `#`.
+    pub(crate) plain: SortedTokens,
+    /// The same as a mask.
+    pub(crate) plain_row: Vec<u32>,
+    /// The most brackets that one of them opens.
+    pub(crate) max_opened: usize,
+    /// The others.
+    pub(crate) other: SortedTokens,
 }
 
 /// What becomes of all tokens that begin with the same bytes.
@@ -81,21 +96,35 @@ impl SortedTokens {
         }
         // Every node's tokens end where the next node's begin.
         nodes.push(Node { end: 0, first_id: ids.len() as u32, depth_and_byte: 0 });
-        Self { nodes, ids, max_len, num_by_first_byte }
+        Self { nodes, ids, max_len, num_by_first_byte, split: OnceLock::new() }
     }
 
-    /// The tokens whose bytes `is_left` holds for, and the others.
-    pub(crate) fn partition(&self, is_left: impl Fn(&[u8]) -> bool) -> (Self, Self) {
+    /// The tokens in two: about as much work and memory as the trie itself, the first time.
+    pub(crate) fn split(&self) -> &SplitTokens {
+        self.split.get_or_init(|| Box::new(self.make_split()))
+    }
+
+    fn make_split(&self) -> SplitTokens {
+        let (mut plain, mut other) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        let mut plain_row = vec![0; mask::num_words(self.ids.iter().max().map_or(0, |&id| id as usize + 1))];
+        let mut max_opened = 0;
         let mut text = Vec::new();
-        let (mut left, mut right) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
         for at in 0..self.nodes.len() - 1 {
             text.truncate(self.nodes[at].depth() - 1);
             text.push(self.nodes[at].byte());
-            let (texts, ids): &mut (Vec<Vec<u8>>, Vec<u32>) = if is_left(&text) { &mut left } else { &mut right };
-            texts.extend(self.tokens_at(at).iter().map(|_| text.clone()));
-            ids.extend(self.tokens_at(at));
+            let is_plain = !text.iter().any(|byte| b"\n\\#".contains(byte));
+            let (texts, ids): &mut (Vec<Vec<u8>>, Vec<u32>) = if is_plain { &mut plain } else { &mut other };
+            for &id in self.tokens_at(at) {
+                texts.push(text.clone());
+                ids.push(id);
+                if is_plain {
+                    mask::allow(&mut plain_row, id);
+                    max_opened = max_opened.max(text.iter().filter(|byte| b"([{".contains(byte)).count());
+                }
+            }
         }
-        (Self::of_sorted(&left.0, left.1), Self::of_sorted(&right.0, right.1))
+        let plain = Self::of_sorted(&plain.0, plain.1);
+        SplitTokens { plain, plain_row, max_opened, other: Self::of_sorted(&other.0, other.1) }
     }
 
     /// The place one byte further inside a token: places are counted from 1, and 0 stands before any byte.
