@@ -38,7 +38,7 @@ impl Stream {
     /// Begins a file.
     ///
     /// # Errors
-    /// [`ClewError::UnsupportedLanguage`].
+    /// None today: the language has a reader.
     pub fn new(language: Language, file: &str) -> Result<Self, ClewError> {
         Self::with_chunks(language, file, CHUNK_BYTES)
     }
@@ -46,7 +46,7 @@ impl Stream {
     /// Begins a file that is cut into chunks of about this many bytes.
     ///
     /// # Errors
-    /// [`ClewError::UnsupportedLanguage`].
+    /// None today: the language has a reader.
     pub fn with_chunks(language: Language, file: &str, chunk_bytes: usize) -> Result<Self, ClewError> {
         let facts = read_lines("", language, file, 1)?;
         let cutter = Cutter::new(language, chunk_bytes.clamp(1, SOURCE_BYTES_MAX));

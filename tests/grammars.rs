@@ -1,0 +1,93 @@
+//! The grammars of the languages, with rules filled in, against texts that they must take and texts that they must not.
+//!
+//! Each line of `tests/data/grammars/<language>.jsonl` is a text with what binds it. It is walked through the masks, in
+//! the tokenizer's own split and byte by byte, by the guide that the server uses.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ananke::braid;
+use ananke::constraint::{CodeRules, ConstraintIr, Granularity, Language};
+use ananke::guide::{CompiledConstraint, Guide, GuideConfig, Matcher};
+use ananke::maze::open_tokenizer;
+use ananke::text::Tokenizer;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    start: Granularity,
+    #[serde(default)]
+    rules: CodeRules,
+    text: String,
+    accept: bool,
+    why: String,
+}
+
+fn judge(language: Language, name: &str) {
+    let tokenizer = open_tokenizer(Path::new("models/ananke-nano")).expect("the embedded model's tokenizer");
+    let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default()).expect("a guide");
+    let cases = std::fs::read_to_string(format!("tests/data/grammars/{name}.jsonl")).expect("the cases");
+    let mut compiled: Vec<(Granularity, CodeRules, Arc<CompiledConstraint>)> = Vec::new();
+    let mut wrong = Vec::new();
+    for line in cases.lines() {
+        let case: Case = serde_json::from_str(line).expect("a case");
+        let known = compiled.iter().find(|(start, rules, _)| (*start, rules) == (case.start, &case.rules));
+        let constraint = known.map(|(_, _, constraint)| constraint.clone()).unwrap_or_else(|| {
+            let code = braid::code(language, case.start, case.rules.clone());
+            let ir = ConstraintIr { code: Some(code), ..ConstraintIr::default() };
+            let constraint = guide.compile(&[ir]).unwrap_or_else(|error| panic!("{name}, {}: {error}", case.why));
+            compiled.push((case.start, case.rules.clone(), constraint.clone()));
+            constraint
+        });
+        for tokens in [tokenizer.encode(&case.text, false).expect("text"), bytewise(&tokenizer, &case.text)] {
+            if is_accepted(&constraint, &tokens) != case.accept {
+                wrong.push(format!(
+                    "{}: {:?} should be {}",
+                    case.why,
+                    case.text,
+                    if case.accept { "taken" } else { "refused" }
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong in {name}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A split into tokens of one byte.
+fn bytewise(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let vocabulary = tokenizer.vocabulary();
+    let token_of = |byte: u8| (0..vocabulary.num_rows() as u32).find(|&id| vocabulary.bytes(id) == [byte]);
+    let of_bytes: Vec<Option<u32>> = (0..=u8::MAX).map(token_of).collect();
+    text.bytes().map(|byte| of_bytes[byte as usize].expect("every byte is a token")).collect()
+}
+
+fn is_accepted(constraint: &Arc<CompiledConstraint>, tokens: &[u32]) -> bool {
+    let mut matcher: Matcher = constraint.matcher(b"").expect("a matcher");
+    tokens.iter().all(|&token| matcher.accept(token).is_ok()) && matcher.is_complete().expect("a state")
+}
+
+#[test]
+fn typescript_says_what_its_compiler_reads() {
+    judge(Language::Typescript, "typescript");
+}
+
+#[test]
+fn python_says_what_ast_parse_reads() {
+    judge(Language::Python, "python");
+}
+
+#[test]
+fn rust_says_what_its_compiler_reads() {
+    judge(Language::Rust, "rust");
+}
+
+#[test]
+fn go_says_what_gofmt_reads() {
+    judge(Language::Go, "go");
+}
+
+#[test]
+fn zig_says_what_its_compiler_reads() {
+    judge(Language::Zig, "zig");
+}
