@@ -68,16 +68,35 @@ impl Dialect {
 
     /// Every match of the query, in source order, as (capture name, node) pairs.
     pub(super) fn matches<'t>(&'static self, tree: &'t Tree, source: &str) -> Vec<Vec<(&'static str, Node<'t>)>> {
+        let mut found = Vec::new();
+        self.for_each_match(tree, source, |captures| found.push(captures.to_vec()));
+        found
+    }
+
+    /// Calls `take` with every match of the query, in source order, as (capture name, node) pairs.
+    pub(super) fn for_each_match<'t>(
+        &'static self,
+        tree: &'t Tree,
+        source: &str,
+        mut take: impl FnMut(&[(&'static str, Node<'t>)]),
+    ) {
         let query = &self.compiled().1;
         let names = query.capture_names();
         let mut cursor = QueryCursor::new();
         cursor.set_max_start_depth(Some(QUERY_DEPTH_MAX));
         let mut matches = cursor.matches(query, tree.root_node(), source.as_bytes());
-        let mut found = Vec::new();
+        let mut captures = Vec::new();
         while let Some(one) = matches.next() {
-            found.push(one.captures().iter().map(|capture| (names[capture.index as usize], capture.node)).collect());
+            captures.clear();
+            captures.extend(one.captures().iter().map(|capture| (names[capture.index as usize], capture.node)));
+            take(&captures);
         }
-        found
+    }
+
+    /// The names of the query's captures.
+    #[cfg(test)]
+    pub(super) fn capture_names(&'static self) -> &'static [&'static str] {
+        self.compiled().1.capture_names()
     }
 }
 
