@@ -394,21 +394,16 @@ impl<'s, 't> Collector<'s, 't> {
     fn tokens(&mut self, node: Node<'_>) {
         let (file, idiom) = (self.file, self.idiom);
         let (calls, paths) = (&mut self.calls, &mut self.paths);
-        let mut num_said = 0;
-        tokens::read(node, file, &mut |said| {
-            num_said += 1;
-            match said {
-                Said::Call(path, place) => {
-                    calls.insert(node.start_byte() + num_said, Call { path, place });
-                }
-                Said::Path(path, place) => {
-                    let (root, is_local) = idiom.modules.root(&path);
-                    let is_type = root.starts_with(|first: char| first.is_uppercase());
-                    if !is_local && !is_type && !idiom.builtin_roots.contains(&root) {
-                        let (root, form) = (Some(root.to_owned()), "path".to_owned());
-                        paths.push((node.start_byte(), Import { root, module: path, form, is_local, place }));
-                    }
-                }
+        tokens::read(node, file, &mut |Said { path, is_call, at, place }| {
+            if is_call {
+                calls.insert(at, Call { path, place });
+                return;
+            }
+            let (root, is_local) = idiom.modules.root(&path);
+            let is_type = root.starts_with(|first: char| first.is_uppercase());
+            if !is_local && !is_type && !idiom.builtin_roots.contains(&root) {
+                let (root, form) = (Some(root.to_owned()), "path".to_owned());
+                paths.push((at, Import { root, module: path, form, is_local, place }));
             }
         });
     }

@@ -6,11 +6,15 @@ use super::facts::Place;
 use crate::clew::syntax::SourceFile;
 
 /// What a run of tokens says.
-pub(super) enum Said {
-    /// A call of this path.
-    Call(String, Place),
-    /// A path whose first segment is this node's.
-    Path(String, Place),
+pub(super) struct Said {
+    /// A path, as in [`super::Call`].
+    pub(super) path: String,
+    /// Whether it is called; otherwise it is a path of several segments.
+    pub(super) is_call: bool,
+    /// Where it begins.
+    pub(super) at: usize,
+    /// The same for people.
+    pub(super) place: Place,
 }
 
 /// Reads a token tree: `a::b(..)`, `.c(..)`, `d!(..)`, and paths. Linear.
@@ -30,7 +34,7 @@ pub(super) fn read(tree: Node<'_>, file: SourceFile<'_>, say: &mut impl FnMut(Sa
 /// Reads the path that begins at `start`; returns where it ends.
 fn run(tokens: &[Node<'_>], start: usize, file: SourceFile<'_>, say: &mut impl FnMut(Said)) -> usize {
     let kind = |at: usize| tokens.get(at).map_or("", |token| token.kind());
-    let place = Place::of(tokens[start]);
+    let (at_byte, place) = (tokens[start].start_byte(), Place::of(tokens[start]));
     let before = start.checked_sub(1).map_or("", kind);
     let is_member = matches!(before, "." | "::");
     let mut path = if is_member { before.to_owned() } else { String::new() };
@@ -42,7 +46,7 @@ fn run(tokens: &[Node<'_>], start: usize, file: SourceFile<'_>, say: &mut impl F
         at += 2;
     }
     if !is_member && path.contains("::") {
-        say(Said::Path(path.clone(), place));
+        say(Said { path: path.clone(), is_call: false, at: at_byte, place });
     }
     let arguments = match kind(at) {
         "!" => at + 1,
@@ -53,7 +57,7 @@ fn run(tokens: &[Node<'_>], start: usize, file: SourceFile<'_>, say: &mut impl F
         next.kind() == "token_tree" && (kind(at) == "!" || file.text_of(*next).starts_with('('))
     });
     if is_call {
-        say(Said::Call(path, place));
+        say(Said { path, is_call: true, at: at_byte, place });
     }
     at
 }
