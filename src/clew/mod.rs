@@ -9,6 +9,7 @@
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
 //! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
 
+mod code;
 mod jsdoc;
 mod literal;
 mod lower;
@@ -19,14 +20,17 @@ mod standard;
 mod syntax;
 mod typescript;
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use code::FileCode;
+pub use code::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature, facts_of_code};
 pub use manifest::{Dependency, Manifest};
 use serde::{Deserialize, Serialize};
 use shape::Reading;
 use syntax::{Dialect, SourceFile};
 
-use crate::constraint::{ConstraintSet, Language};
+use crate::constraint::{Constraint, ConstraintSet, Language};
 
 /// Longest source that is read, in bytes. Parsing costs about 50 ms per MB and 20 times the source in memory.
 pub const SOURCE_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -67,6 +71,7 @@ pub struct FileFacts {
     file: String,
     language: Language,
     types: Reading,
+    code: FileCode,
 }
 
 impl FileFacts {
@@ -81,6 +86,30 @@ impl FileFacts {
     pub fn language(&self) -> Language {
         self.language
     }
+
+    /// Its imports.
+    #[must_use]
+    pub fn imports(&self) -> &[Import] {
+        &self.code.facts.imports
+    }
+
+    /// The names it declares.
+    #[must_use]
+    pub fn declared(&self) -> &[Declared] {
+        &self.code.facts.declared
+    }
+
+    /// The signatures of its functions.
+    #[must_use]
+    pub fn signatures(&self) -> &[Signature] {
+        &self.code.facts.signatures
+    }
+
+    /// What it calls; every path once, where it is called first.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.code.facts.calls
+    }
 }
 
 /// Reads one file; `file` is what origins and diagnostics call it, and its extension may name a dialect (`.tsx`).
@@ -90,31 +119,78 @@ impl FileFacts {
 /// # Errors
 /// [`ClewError`] if the language is not read or the source is too large; never for what stands in the source.
 pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
-    let (dialect, read) = reader(language, file)?;
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
     let text = SourceFile { text: source, name: file };
-    let types = match dialect.parse(source) {
-        Some(tree) => read(dialect, text, &tree).bounded(),
-        None => Reading {
-            diagnostics: vec![text.whole("too broken to parse with bounded effort; nothing was read")],
-            ..Reading::default()
-        },
+    let Some(tree) = code::parse(source, language, file) else {
+        let diagnostics = vec![text.whole("too broken to parse with bounded effort; nothing was read")];
+        let types = Reading { diagnostics, ..Reading::default() };
+        return Ok(FileFacts { file: file.to_owned(), language, types, code: FileCode::default() });
     };
-    Ok(FileFacts { file: file.to_owned(), language, types })
+    let types = match reader(language, file) {
+        Some((dialect, read)) => read(dialect, text, &tree).bounded(),
+        None => Reading::default(),
+    };
+    Ok(FileFacts { file: file.to_owned(), language, types, code: FileCode::read(&tree, language, text) })
 }
 
 /// One set of the facts of all files: habits are counted over all of them. The order of files does not matter.
 ///
-/// Linear in the facts, but for the schemas, whose total is bounded per file.
+/// At most [`CONSTRAINTS_MAX`] constraints per file. Linear in the facts, but for the schemas, whose total is bounded
+/// per file.
 #[must_use]
 pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
-    let _ = manifests;
     let mut files: Vec<&FileFacts> = files.iter().collect();
-    files.sort_by(|one, two| one.file.cmp(&two.file));
+    files.sort_by(|one, two| one.file.cmp(&two.file).then(one.language.cmp(&two.language)));
+    let mut manifests = manifests.to_vec();
+    manifests.sort_by(|one, two| one.file.cmp(&two.file));
     let types: Vec<(&str, &Reading)> = files.iter().map(|facts| (facts.file.as_str(), &facts.types)).collect();
-    lower::to_constraints(&types)
+    let code: Vec<_> = files
+        .iter()
+        .map(|facts| code::rules::File { name: &facts.file, language: facts.language, code: &facts.code })
+        .collect();
+    let ConstraintSet { constraints, diagnostics, .. } = lower::to_constraints(&types);
+    let rules = code::rules::mine(&code, &manifests);
+    let mut set = ConstraintSet { diagnostics, ..ConstraintSet::default() };
+    let limit = CONSTRAINTS_MAX.saturating_mul(files.len());
+    let mut items = unique(constraints.into_iter().chain(rules.items));
+    let room = limit.saturating_sub(rules.habits.len());
+    if let (Some(more @ 1..), Some(last)) = (items.len().checked_sub(room), files.last()) {
+        let file = SourceFile { text: "", name: &last.file };
+        set.diagnostics
+            .push(file.whole(format!("{more} rules of single places are left out: {limit} are kept in all")));
+        items.truncate(room);
+    }
+    set.constraints = unique(items.into_iter().chain(rules.habits));
+    set.constraints.truncate(limit);
+    let ids: HashSet<String> = set.constraints.iter().map(|constraint| constraint.id.clone()).collect();
+    for constraint in &mut set.constraints {
+        constraint.depends_on.retain(|id| ids.contains(id));
+    }
+    set
+}
+
+/// The same rule found twice is one constraint, as in [`ConstraintSet::push`], in linear time.
+fn unique(constraints: impl Iterator<Item = Constraint>) -> Vec<Constraint> {
+    let mut unique: Vec<Constraint> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for constraint in constraints {
+        match known.get(&constraint.id) {
+            Some(&index) => {
+                let first = &mut unique[index];
+                first.frequency = first.frequency.saturating_add(constraint.frequency);
+                first.confidence = first.confidence.max(constraint.confidence);
+                // What one place knows for sure is not weaker because another place only hints at it.
+                first.strength = first.strength.max(constraint.strength);
+            }
+            None => {
+                known.insert(constraint.id.clone(), unique.len());
+                unique.push(constraint);
+            }
+        }
+    }
+    unique
 }
 
 /// Mines one file by itself: [`read_file`], then [`combine`].
@@ -142,13 +218,17 @@ pub fn language_of(path: &Path) -> Option<Language> {
 
 type Reader = fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> Reading;
 
-/// The dialect of a file and what reads its types.
-fn reader(language: Language, file: &str) -> Result<(&'static Dialect, Reader), ClewError> {
-    let has_jsx = || [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension));
+/// What reads the types of a file, with the dialect of its queries.
+fn reader(language: Language, file: &str) -> Option<(&'static Dialect, Reader)> {
     match language {
-        Language::Typescript if has_jsx() => Ok((&typescript::TSX, typescript::read)),
-        Language::Typescript => Ok((&typescript::TYPESCRIPT, typescript::read)),
-        Language::Python => Ok((&python::PYTHON, python::read)),
-        Language::Rust | Language::Zig | Language::Go => Err(ClewError::UnsupportedLanguage { language }),
+        Language::Typescript if is_read_with_jsx(file) => Some((&typescript::TSX, typescript::read)),
+        Language::Typescript => Some((&typescript::TYPESCRIPT, typescript::read)),
+        Language::Python => Some((&python::PYTHON, python::read)),
+        Language::Rust | Language::Zig | Language::Go => None,
     }
+}
+
+/// Whether a file of TypeScript or JavaScript may hold JSX, by its extension.
+fn is_read_with_jsx(file: &str) -> bool {
+    [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension))
 }

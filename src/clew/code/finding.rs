@@ -34,10 +34,16 @@ pub(super) struct Finding {
 const RANGES: [(&str, &str); 7] = [
     (r"(?i)\bbetween (NUM) and (NUM)", "{0} lies between {1} and {2}"),
     (r"(?i)\bfrom (NUM) to (NUM)", "{0} lies between {1} and {2}"),
-    (r"(?i)\b(?:in|range|interval|within):?(?: the)?(?: range)? [\[(](NUM), ?(NUM)[\])]", "{0} lies between {1} and {2}"),
+    (
+        r"(?i)\b(?:in|range|interval|within):?(?: the)?(?: range)? [\[(](NUM), ?(NUM)[\])]",
+        "{0} lies between {1} and {2}",
+    ),
     (r"(?i)\b(?:at least|no less than|minimum(?: of| is)?:?|>=) ?(NUM)", "{0} is at least {1}"),
     (r"(?i)\b(?:at most|no more than|maximum(?: of| is)?:?|up to|<=) ?(NUM)", "{0} is at most {1}"),
-    (r"(?i)\b(?:must be|should be|is always|has to be) (positive|negative|non-?negative|non-?zero|non-?empty|unique|sorted|finite)\b", "{0} is {1}"),
+    (
+        r"(?i)\b(?:must be|should be|is always|has to be) (positive|negative|non-?negative|non-?zero|non-?empty|unique|sorted|finite)\b",
+        "{0} is {1}",
+    ),
     (r"(?i)\b(?:must not|may not|cannot|can't|never) be (negative|zero|empty|null|None|nil|NaN)\b", "{0} is never {1}"),
 ];
 
@@ -46,7 +52,10 @@ const FAILURES: [(&str, &str); 5] = [
     (r"(?m)^\s*@(?:throws|exception) \{?([\w.]+)\}?", "{0} throws {1}"),
     (r"(?m)^\s*:raises? ([\w.]+)\s*:", "{0} raises {1}"),
     (r"(?i)\b(?:throws|raises) (?:an? )?`?([A-Z]\w*(?:Error|Exception))`?", "{0} raises {1}"),
-    (r"(?i)\b(?:returns|gives|yields) (?:an?|the) (?:non-nil )?\[?`?(\w*(?:Error|Err)\w*(?:::\w+)?)`?\]? (?:if|when|on|for|unless)\b", "{0} returns {1} on failure"),
+    (
+        r"(?i)\b(?:returns|gives|yields) (?:an?|the) (?:non-nil )?\[?`?(\w*(?:Error|Err)\w*(?:::\w+)?)`?\]? (?:if|when|on|for|unless)\b",
+        "{0} returns {1} on failure",
+    ),
     (r"(?i)\b(panics) (?:if|when|on|unless)\b", "{0} panics in the cases its documentation names"),
 ];
 
@@ -191,7 +200,9 @@ mod tests {
 
     #[test]
     fn other_prose_says_nothing() {
-        for doc in ["Moves between two places.", "From here to there.", "Returns the sum of a and b.", "Raises the bar."] {
+        for doc in
+            ["Moves between two places.", "From here to there.", "Returns the sum of a and b.", "Raises the bar."]
+        {
             assert!(texts(doc).is_empty(), "{doc}: {:?}", texts(doc));
         }
     }

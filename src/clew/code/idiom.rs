@@ -3,6 +3,7 @@
 //! `queries/README.md` is the recipe for a further language.
 
 use super::modules::Modules;
+use crate::clew::is_read_with_jsx;
 use crate::clew::syntax::Dialect;
 use crate::constraint::{Granularity, Language};
 
@@ -23,6 +24,8 @@ pub(super) struct Idiom {
     pub(super) expression: (&'static str, &'static str),
     /// Whether statements may stand in a file as they are.
     pub(super) has_free_statements: bool,
+    /// Whether a text may stand in single or double quotes alike.
+    pub(super) has_two_quotes: bool,
     /// First segments of paths that are no modules.
     pub(super) builtin_roots: &'static [&'static str],
     /// Calls and words that are worth refusing where a code base does without them.
@@ -55,6 +58,7 @@ const fn typescript(grammar: fn() -> tree_sitter::Language) -> Idiom {
         body: ("async function* _() {\n", "\n}"),
         expression: ("(\n", "\n)"),
         has_free_statements: true,
+        has_two_quotes: true,
         builtin_roots: &[],
         dangers: include_str!("../queries/typescript/dangers.txt"),
     }
@@ -62,8 +66,8 @@ const fn typescript(grammar: fn() -> tree_sitter::Language) -> Idiom {
 
 /// Rust's primitive types, which have paths of their own.
 const PRIMITIVES: [&str; 17] = [
-    "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32",
-    "f64",
+    "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+    "f32", "f64",
 ];
 
 static TYPESCRIPT: Idiom = typescript(|| tree_sitter_typescript::LANGUAGE_TYPESCRIPT.into());
@@ -77,6 +81,7 @@ static PYTHON: Idiom = Idiom {
     body: ("def _():\n", "\n"),
     expression: ("(\n", "\n)"),
     has_free_statements: true,
+    has_two_quotes: true,
     builtin_roots: &[],
     dangers: include_str!("../queries/python/dangers.txt"),
 };
@@ -89,6 +94,7 @@ static RUST: Idiom = Idiom {
     body: ("fn _f() {\n", "\n}"),
     expression: ("const _: () = {\n", "\n};"),
     has_free_statements: false,
+    has_two_quotes: false,
     builtin_roots: &PRIMITIVES,
     dangers: include_str!("../queries/rust/dangers.txt"),
 };
@@ -101,6 +107,7 @@ static GO: Idiom = Idiom {
     body: ("package p\nfunc _() {\n", "\n}"),
     expression: ("package p\nvar _ = (\n", ")"),
     has_free_statements: false,
+    has_two_quotes: false,
     builtin_roots: &[],
     dangers: include_str!("../queries/go/dangers.txt"),
 };
@@ -113,15 +120,15 @@ static ZIG: Idiom = Idiom {
     body: ("fn _f() void {\n", "\n}"),
     expression: ("const _ = (\n", "\n);"),
     has_free_statements: false,
+    has_two_quotes: false,
     builtin_roots: &[],
     dangers: include_str!("../queries/zig/dangers.txt"),
 };
 
 /// The idiom of a language; the file's extension tells TypeScript's dialects apart. JavaScript is read with JSX.
 pub(super) fn idiom(language: Language, file: &str) -> &'static Idiom {
-    let has_jsx = || [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension));
     match language {
-        Language::Typescript if has_jsx() => &TSX,
+        Language::Typescript if is_read_with_jsx(file) => &TSX,
         Language::Typescript => &TYPESCRIPT,
         Language::Python => &PYTHON,
         Language::Rust => &RUST,

@@ -55,7 +55,8 @@ impl FileCode {
         code.facts.calls.retain(|call| seen.insert(call.path.clone()));
         code.facts.literals = Vec::new();
         code.facts.literal_values = Vec::new();
-        code.style = Style { num_single: code.style.num_single, num_double: code.style.num_double, ..Style::of(file.text) };
+        code.style =
+            Style { num_single: code.style.num_single, num_double: code.style.num_double, ..Style::of(file.text) };
         code
     }
 }
@@ -247,7 +248,8 @@ impl<'s, 't> Collector<'s, 't> {
 
     /// A module that is named by a literal or a path.
     fn import(&mut self, node: Node<'_>, form: &str) {
-        let module = self.plain_text(node).unwrap_or_else(|| finding::one_line(self.file.text_of(node)).replace(' ', ""));
+        let module =
+            self.plain_text(node).unwrap_or_else(|| finding::one_line(self.file.text_of(node)).replace(' ', ""));
         let import = self.import_of(Some(module), form, node);
         self.imports.insert(node.start_byte(), import);
     }
@@ -296,7 +298,8 @@ impl<'s, 't> Collector<'s, 't> {
             }
         }
         for import in self.imports.values_mut() {
-            import.is_local |= import.form != "extern_crate" && import.root.as_ref().is_some_and(|root| local.contains(root));
+            import.is_local |=
+                import.form != "extern_crate" && import.root.as_ref().is_some_and(|root| local.contains(root));
         }
         let mut seen = HashSet::new();
         for (at, import) in std::mem::take(&mut self.paths) {
@@ -378,7 +381,8 @@ impl<'s, 't> Collector<'s, 't> {
                 from = node.end_byte();
             }
             let mut cursor = node.walk();
-            let inner: Vec<Node<'_>> = node.children(&mut cursor).take_while(|child| child.start_byte() < end).collect();
+            let inner: Vec<Node<'_>> =
+                node.children(&mut cursor).take_while(|child| child.start_byte() < end).collect();
             open.extend(inner.into_iter().rev());
         }
         raw.push_str(self.file.text.get(from..end).unwrap_or_default());
@@ -428,9 +432,9 @@ impl<'s, 't> Collector<'s, 't> {
         };
         for (name, value) in pairs {
             if text::begins_with_text(value, self.idiom.text_kinds) {
-                let given = self.plain_text(name).or_else(|| {
-                    callee::path(name, self.file.text).map(|path| callee::last_name(&path).to_owned())
-                });
+                let given = self
+                    .plain_text(name)
+                    .or_else(|| callee::path(name, self.file.text).map(|path| callee::last_name(&path).to_owned()));
                 let Some(name_text) = given else { continue };
                 let literal = LiteralValue { name: name_text, place: Place::of(name) };
                 self.values.insert(name.start_byte(), literal);
@@ -475,13 +479,15 @@ impl<'s, 't> Collector<'s, 't> {
         let mut cursor = tree.walk();
         let tokens: Vec<Node<'_>> = tree.children(&mut cursor).filter(|token| !token.is_extra()).collect();
         let inside = tokens.get(1..tokens.len().saturating_sub(1)).unwrap_or_default();
-        let parts: Vec<&[Node<'_>]> = inside.split(|token| token.kind() == ",").filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&[Node<'_>]> =
+            inside.split(|token| token.kind() == ",").filter(|part| !part.is_empty()).collect();
         let [call, value, ..] = parts[..] else { return };
         let text = |part: &[Node<'_>]| {
             let (first, last) = (part[0], part[part.len() - 1]);
             self.file.text.get(first.start_byte()..last.end_byte()).unwrap_or_default()
         };
-        let (Some((arguments, function)), true) = (call.split_last(), value.iter().all(|token| self.is_spelled_out(*token)))
+        let (Some((arguments, function)), true) =
+            (call.split_last(), value.iter().all(|token| self.is_spelled_out(*token)))
         else {
             return;
         };

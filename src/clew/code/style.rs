@@ -52,8 +52,11 @@ impl Style {
 
     /// What most of the file is indented with.
     pub(super) fn indent(&self) -> Option<Indent> {
-        let (width, num_steps) =
-            WIDTHS.iter().zip(self.num_spaces).take(WIDTHS.len() - 1).max_by_key(|(width, count)| (*count, 8 - *width))?;
+        let (width, num_steps) = WIDTHS
+            .iter()
+            .zip(self.num_spaces)
+            .take(WIDTHS.len() - 1)
+            .max_by_key(|(width, count)| (*count, 8 - *width))?;
         match (self.num_tabs, num_steps) {
             (0, 0) => None,
             (tabs, steps) if tabs > steps => Some(Indent::Tabs),

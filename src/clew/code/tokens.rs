@@ -53,9 +53,9 @@ fn run(tokens: &[Node<'_>], start: usize, file: SourceFile<'_>, say: &mut impl F
         "::" => after_type_arguments(tokens, at + 1),
         _ => at,
     };
-    let is_call = tokens.get(arguments).is_some_and(|next| {
-        next.kind() == "token_tree" && (kind(at) == "!" || file.text_of(*next).starts_with('('))
-    });
+    let is_call = tokens
+        .get(arguments)
+        .is_some_and(|next| next.kind() == "token_tree" && (kind(at) == "!" || file.text_of(*next).starts_with('(')));
     if is_call {
         say(Said { path, is_call: true, at: at_byte, place });
     }

@@ -20,7 +20,7 @@
 (generic_type) @types.generic_type
 (type_alias) @types.type_alias
 (interface_type . "interface" . "{" . "}") @types.empty_interface
-(type_identifier) @types.any_type (#eq? @types.any_type "any")
+((type_identifier) @types.any_type (#eq? @types.any_type "any"))
 (type_elem (_) (_)) @types.type_union
 (negated_type) @types.approximate_constraint
 (type_assertion_expression) @types.type_assertion
@@ -73,10 +73,10 @@
 (composite_literal type: (type_identifier)) @classes.struct_literal
 
 (field_declaration tag: (_)) @metadata.struct_tag
-(comment) @metadata.compiler_directive (#match? @metadata.compiler_directive "^//go:")
-(comment) @metadata.build_constraint (#match? @metadata.build_constraint "^//go:build |^// \\+build ")
-(comment) @metadata.suppressed_check (#match? @metadata.suppressed_check "nolint")
-(comment) @metadata.deprecated (#match? @metadata.deprecated "^// Deprecated:")
+((comment) @metadata.compiler_directive (#match? @metadata.compiler_directive "^//go:"))
+((comment) @metadata.build_constraint (#match? @metadata.build_constraint "^//go:build |^// \\+build "))
+((comment) @metadata.suppressed_check (#match? @metadata.suppressed_check "nolint"))
+((comment) @metadata.deprecated (#match? @metadata.deprecated "^// Deprecated:"))
 
 (defer_statement) @memory.defer
 (defer_statement (call_expression function: (selector_expression field: (field_identifier) @_unlock)

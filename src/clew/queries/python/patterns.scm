@@ -94,7 +94,7 @@
 (decorator (call)) @metadata.decorator_with_arguments
 (function_definition body: (block . (expression_statement . (string)))) @metadata.docstring
 (module . (expression_statement . (string))) @metadata.module_docstring
-(comment) @metadata.suppressed_check (#match? @metadata.suppressed_check "type: ignore|noqa|pragma: no cover|pylint: disable")
+((comment) @metadata.suppressed_check (#match? @metadata.suppressed_check "type: ignore|noqa|pragma: no cover|pylint: disable"))
 (assignment left: (identifier) @_version (#match? @_version "^__(version|author|license)__$")) @metadata.module_metadata
 (global_statement) @metadata.global_statement
 (if_statement condition: (comparison_operator . (identifier) @_name) (#eq? @_name "__name__")) @metadata.main_guard

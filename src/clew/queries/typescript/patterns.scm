@@ -15,8 +15,8 @@
 
 (type_annotation (predefined_type) @types.primitive_annotation
   (#any-of? @types.primitive_annotation "string" "number" "boolean" "symbol" "object"))
-(predefined_type) @types.any_type (#eq? @types.any_type "any")
-(predefined_type) @types.unknown_type (#eq? @types.unknown_type "unknown")
+((predefined_type) @types.any_type (#eq? @types.any_type "any"))
+((predefined_type) @types.unknown_type (#eq? @types.unknown_type "unknown"))
 (generic_type) @types.generic_type
 (union_type) @types.union_type
 (union_type (literal_type [(null) (undefined)])) @types.nullable_type
@@ -87,9 +87,8 @@
 
 (decorator) @metadata.decorator
 (decorator (call_expression)) @metadata.decorator_with_arguments
-(comment) @metadata.doc_comment (#match? @metadata.doc_comment "^/\\*\\*")
-(comment) @metadata.suppressed_check
-  (#match? @metadata.suppressed_check "@ts-(ignore|expect-error|nocheck)|eslint-disable|biome-ignore")
+((comment) @metadata.doc_comment (#match? @metadata.doc_comment "^/\\*\\*"))
+((comment) @metadata.suppressed_check (#match? @metadata.suppressed_check "@ts-(ignore|expect-error|nocheck)|eslint-disable|biome-ignore"))
 (ambient_declaration) @metadata.ambient_declaration
 (expression_statement (string) @_directive (#match? @_directive "^.use \\w+.$")) @metadata.directive
 (debugger_statement) @metadata.debugger_statement

@@ -25,7 +25,7 @@
 (resume_expression) @async.resume
 (call_expression function: (field_expression) @_spawn (#match? @_spawn "Thread\\.spawn$")) @async.thread_spawn
 (builtin_function (builtin_identifier) @_atomic (#match? @_atomic "^@(atomic|cmpxchg)")) @async.atomic
-(field_expression) @_mutex (#match? @_mutex "^std\\.Thread\\.(Mutex|RwLock|Semaphore|Condition)$") @async.mutex
+((field_expression) @async.mutex (#match? @async.mutex "^std\\.Thread\\.(Mutex|RwLock|Semaphore|Condition)$"))
 
 (error_union_type) @errors.error_union
 (error_set_declaration) @errors.error_set
@@ -33,9 +33,10 @@
 (catch_expression) @errors.catch
 (catch_expression (payload)) @errors.catch_with_payload
 (return_expression (error_type)) @errors.returned_error
-(null_coercion_expression) @errors.orelse
+(binary_expression operator: "orelse") @errors.orelse
+(null_coercion_expression) @types.forced_optional
 (builtin_function (builtin_identifier) @_panic (#eq? @_panic "@panic")) @errors.panic
-("unreachable") @errors.unreachable
+"unreachable" @errors.unreachable
 (builtin_function (builtin_identifier) @_compile (#eq? @_compile "@compileError")) @errors.compile_error
 
 (variable_declaration (builtin_function (builtin_identifier) @_import (#eq? @_import "@import"))) @imports.import
@@ -55,8 +56,8 @@
 (struct_declaration (function_declaration)) @classes.struct_with_functions
 (anonymous_struct_initializer) @classes.anonymous_literal
 
-(comment) @metadata.doc_comment (#match? @metadata.doc_comment "^///([^/]|$)")
-(comment) @metadata.module_doc_comment (#match? @metadata.module_doc_comment "^//!")
+((comment) @metadata.doc_comment (#match? @metadata.doc_comment "^///([^/]|$)"))
+((comment) @metadata.module_doc_comment (#match? @metadata.module_doc_comment "^//!"))
 (test_declaration) @metadata.test
 (comptime_declaration) @metadata.comptime_block
 (calling_convention) @metadata.calling_convention
