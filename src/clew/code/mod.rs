@@ -16,6 +16,8 @@ mod text;
 mod tokens;
 
 pub(super) mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
