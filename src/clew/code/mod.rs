@@ -141,6 +141,9 @@ struct Collector<'s, 't> {
     values: BTreeMap<usize, LiteralValue>,
     calls: BTreeMap<usize, Call>,
     literals: BTreeMap<usize, Literal>,
+    num_errors: usize,
+    /// What the grammar misses where nothing is missing.
+    num_excused: usize,
 }
 
 impl<'s, 't> Collector<'s, 't> {
@@ -163,6 +166,8 @@ impl<'s, 't> Collector<'s, 't> {
             values: BTreeMap::new(),
             calls: BTreeMap::new(),
             literals: BTreeMap::new(),
+            num_errors: 0,
+            num_excused: 0,
         }
     }
 
@@ -176,7 +181,8 @@ impl<'s, 't> Collector<'s, 't> {
         facts.calls = self.calls.into_values().collect();
         facts.literals = self.literals.into_values().collect();
         facts.literal_values = self.values.into_values().collect();
-        facts.has_errors = tree.root_node().has_error();
+        // Errors may also stand deeper than queries look.
+        facts.has_errors = tree.root_node().has_error() && (self.num_errors > 0 || self.num_excused == 0);
         self.code
     }
 
@@ -184,10 +190,13 @@ impl<'s, 't> Collector<'s, 't> {
     fn take(&mut self, captures: &Captures<'t>) {
         for &(capture, node) in captures {
             if node.is_missing() {
+                self.num_excused += usize::from(capture == "missing" && self.is_in_empty_braces(node));
+                self.num_errors += usize::from(capture == "missing" && !self.is_in_empty_braces(node));
                 continue;
             }
             match capture.split_once('.').unwrap_or((capture, "")) {
                 (first, _) if first.starts_with('_') => {}
+                ("error", "") => self.num_errors += 1,
                 ("import", form) => self.import(node, form),
                 ("argument", form) => self.argument(node, form),
                 ("path", "") => self.path(node),
@@ -223,6 +232,12 @@ impl<'s, 't> Collector<'s, 't> {
         }
     }
 
+    /// Zig's grammar wants a member in `struct {}`, and makes one up.
+    fn is_in_empty_braces(&self, node: Node<'_>) -> bool {
+        let (before, after) = self.file.text.split_at(node.start_byte());
+        before.trim_end().ends_with('{') && after.trim_start().starts_with('}')
+    }
+
     fn pattern(&mut self, node: Node<'_>, name: &str) {
         match self.code.patterns.get_mut(name) {
             Some((count, _)) => *count += 1,
@@ -250,8 +265,7 @@ impl<'s, 't> Collector<'s, 't> {
 
     /// A module that is named by a literal or a path.
     fn import(&mut self, node: Node<'_>, form: &str) {
-        let module =
-            self.plain_text(node).unwrap_or_else(|| finding::one_line(self.file.text_of(node)).replace(' ', ""));
+        let module = self.plain_text(node).unwrap_or_else(|| finding::one_line(self.file.text_of(node)));
         let import = self.import_of(Some(module), form, node);
         self.imports.insert(node.start_byte(), import);
     }
@@ -276,6 +290,9 @@ impl<'s, 't> Collector<'s, 't> {
     }
 
     fn path(&mut self, node: Node<'_>) {
+        if self.idiom.builtin_roots.contains(&self.file.text_of(node)) {
+            return;
+        }
         let import = self.import_of(Some(self.file.text_of(node).to_owned()), "path", node);
         self.paths.push((node.start_byte(), import));
     }
@@ -330,6 +347,9 @@ impl<'s, 't> Collector<'s, 't> {
         for (at, (kind, node)) in std::mem::take(&mut self.names) {
             let raw = self.file.text_of(node);
             let name = self.plain_text(node).unwrap_or_else(|| raw.trim_start_matches("r#").to_owned());
+            if name == "_" {
+                continue;
+            }
             if kind == DeclarationKind::Field {
                 self.comment_of(&name, node);
             }
@@ -388,12 +408,13 @@ impl<'s, 't> Collector<'s, 't> {
             open.extend(inner.into_iter().rev());
         }
         raw.push_str(self.file.text.get(from..end).unwrap_or_default());
-        joined_lines(raw.trim().trim_end_matches(';').trim_end())
+        joined_lines(raw.trim().trim_end_matches([';', ',']).trim_end())
     }
 
     fn call(&mut self, node: Node<'_>) {
         if let Some(path) = callee::path(node, self.file.text) {
-            self.calls.insert(node.start_byte(), Call { path, place: Place::of(node) });
+            // The calls of a chain begin where it does, and each ends elsewhere.
+            self.calls.insert(node.end_byte(), Call { path, place: Place::of(node) });
         }
     }
 

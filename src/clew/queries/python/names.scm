@@ -4,7 +4,8 @@
 (type_alias_statement left: (type (identifier) @name.type))
 (assignment left: (identifier) @name.type right: (call function: [(identifier) (attribute)] @_maker)
   (#match? @_maker "(^|\\.)(TypeVar|ParamSpec|TypeVarTuple|NewType|TypedDict|NamedTuple|namedtuple|Enum|IntEnum)$"))
-(type_parameter (type (identifier) @name.type))
+(function_definition type_parameters: (type_parameter (type (identifier) @name.type)))
+(class_definition type_parameters: (type_parameter (type (identifier) @name.type)))
 
 (assignment left: (identifier) @name.variable)
 (pattern_list (identifier) @name.variable)

@@ -14,7 +14,7 @@
 (use_declaration argument: (scoped_identifier name: (identifier) @bound))
 (scoped_use_list list: (use_list (identifier) @bound))
 (use_list (scoped_identifier name: (identifier) @bound))
-(scoped_use_list path: (scoped_identifier name: (identifier) @bound) list: (use_list (self)))
+(scoped_use_list path: [(identifier) @bound (scoped_identifier name: (identifier) @bound)] list: (use_list (self)))
 (use_as_clause alias: (identifier) @bound)
 (extern_crate_declaration alias: (identifier) @module)
 ; Names that are bound otherwise: macros and generics have none that a path begins with.
