@@ -18,6 +18,8 @@ mod python;
 mod shape;
 mod standard;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod typescript;
 
 use std::collections::{HashMap, HashSet};

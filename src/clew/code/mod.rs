@@ -379,7 +379,8 @@ impl<'s, 't> Collector<'s, 't> {
             self.comment_of_row(&name, first_row, Place::of(node));
             self.code.facts.signatures.push(Signature {
                 text: self.header(node, start, body.map_or(node.end_byte(), |body| body.start_byte())),
-                is_open: body.is_none() || self.stubs.contains(&at),
+                has_body: body.is_some(),
+                is_stub: self.stubs.contains(&at),
                 is_nested: column > 0,
                 name,
                 place: Place::of(node),

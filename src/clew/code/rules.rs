@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::facts::{Import, Place};
+use super::facts::{Import, Place, Signature};
 use super::idiom::{Idiom, idiom};
 use super::names::{KINDS, Tally, confidence, fits};
 use super::style::Indent;
@@ -381,23 +381,29 @@ impl Group<'_> {
         suggestions
     }
 
-    /// Functions that are to be written. Those of a file are facts; members of a type, and declarations of what is
-    /// written elsewhere, only tell.
+    /// Functions that are to be written, word for word. A stub of a file is a fact; members of a type, and functions
+    /// whose body stands elsewhere, only tell.
     fn signatures(&self) -> Vec<Constraint> {
         let mut open = Vec::new();
         for file in &self.files {
             let is_declaration = [".d.ts", ".d.mts", ".d.cts", ".pyi"].iter().any(|end| file.name.ends_with(end));
             let all = &file.code.facts.signatures;
             // An overload is written where the function is.
-            let written: HashSet<&str> =
-                all.iter().filter(|one| !one.is_open && !one.is_nested).map(|one| one.name.as_str()).collect();
-            for signature in all.iter().filter(|one| one.is_open && !written.contains(one.name.as_str())) {
+            let written: HashSet<&str> = all
+                .iter()
+                .filter(|one| one.has_body && !one.is_stub && !one.is_nested)
+                .map(|one| one.name.as_str())
+                .collect();
+            let is_open = |one: &&Signature| (one.is_stub || !one.has_body) && !written.contains(one.name.as_str());
+            for signature in all.iter().filter(is_open) {
+                let to_write = signature.is_stub && !signature.is_nested && !is_declaration;
+                let what = if to_write { "is still to be written" } else { "is declared without a body" };
                 let rule = Rule::Signature { language: Some(self.language), signature: signature.text.clone() };
-                let description = format!("{} `{}` is still to be written", self.idiom.name, signature.name);
+                let description = format!("{} `{}` {what}", self.idiom.name, signature.name);
                 let name = format!("signature.{}", signature.name);
                 let mut constraint = self.constraint(name, description, Source::TypeSystem, rule);
                 constraint.kind = Kind::TypeSafety;
-                if !signature.is_nested && !is_declaration {
+                if to_write {
                     constraint.strength = Strength::Hard;
                     constraint.severity = Severity::Error;
                 }
@@ -412,14 +418,16 @@ impl Group<'_> {
         let mut found = Vec::new();
         for file in &self.files {
             for finding::Finding { is_tested, about, text, place } in &file.code.findings {
-                let (prefix, source) = match is_tested {
-                    true => ("test", Source::TestMining),
-                    false => ("doc", Source::Documentation),
+                // A test runs; whether a comment is true, nobody knows.
+                let (prefix, source, confidence) = match is_tested {
+                    true => ("test", Source::TestMining, 0.9),
+                    false => ("doc", Source::Documentation, 0.5),
                 };
                 let rule = Rule::Prose { text: text.clone() };
                 let mut constraint = self.constraint(format!("{prefix}.{about}"), text.clone(), source, rule);
                 constraint.kind = Kind::Semantic;
                 constraint.severity = Severity::Info;
+                constraint.confidence = confidence;
                 constraint.origin = Some(place.in_file(file.name));
                 found.push(constraint);
             }
