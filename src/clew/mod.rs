@@ -6,8 +6,11 @@
 //! computed key, a conditional type), its schema accepts anything *there*, so the whole constraint is only advisory,
 //! as are the constraints of types that refer to it, and a diagnostic names the field.
 //!
+//! All else (`code`) is found by query files: facts such as imports, names and signatures become rules that bind,
+//! habits such as naming conventions are counted over all files, and what tests and comments say is told.
+//!
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
-//! What is read so far: types of TypeScript and Python. What Clew is not: a type checker, and it follows no imports.
+//! What Clew is not: a type checker, and it follows no imports.
 
 mod code;
 mod jsdoc;
@@ -51,12 +54,6 @@ const SCHEMA_NODES_MAX: usize = 500_000;
 /// Why a source was not read at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClewError {
-    /// There is no reader for the language yet.
-    #[error("{language:?} is not read yet; TypeScript and Python are")]
-    UnsupportedLanguage {
-        /// The language asked for.
-        language: Language,
-    },
     /// The source is over the limit.
     #[error("the source has {size} bytes, more than the {limit} that are read; split it")]
     TooLarge {
@@ -119,7 +116,7 @@ impl FileFacts {
 /// Linear in the size of the source: about 50 ms per MB.
 ///
 /// # Errors
-/// [`ClewError`] if the language is not read or the source is too large; never for what stands in the source.
+/// [`ClewError`] if the source is too large; never for what stands in the source.
 pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });

@@ -123,6 +123,24 @@ fn has_long_token_run(tree: &Tree) -> bool {
     }
 }
 
+/// Whether the tree nests deeper than [`QUERY_DEPTH_MAX`], so that queries do not see all of it. One walk over the tree.
+pub(super) fn is_deeper_than_queries(tree: &Tree) -> bool {
+    let mut cursor = tree.walk();
+    loop {
+        if cursor.depth() > QUERY_DEPTH_MAX {
+            return true;
+        }
+        if cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return false;
+            }
+        }
+    }
+}
+
 /// A source file, and how places in it are named.
 #[derive(Clone, Copy)]
 pub(super) struct SourceFile<'a> {

@@ -30,7 +30,7 @@ use tokens::Said;
 use tree_sitter::{Node, Tree};
 
 use super::SOURCE_BYTES_MAX;
-use super::syntax::{SourceFile, children};
+use super::syntax::{SourceFile, children, is_deeper_than_queries};
 use crate::constraint::{DeclarationKind, Granularity, Language};
 
 /// Leaves of an expected value that are looked at, to see whether it is spelled out; larger ones are not quoted.
@@ -71,7 +71,8 @@ pub(super) fn parse(source: &str, language: Language, file: &str) -> Option<Tree
 /// Reads code that is a whole file or a fragment, for judging it: linear, about 100 ms per MB.
 ///
 /// A fragment is read inside what makes it a file; places are those of the fragment. Text that cannot be parsed with
-/// bounded effort, or is larger than [`SOURCE_BYTES_MAX`], gives no facts but `has_errors`.
+/// bounded effort, or is larger than [`SOURCE_BYTES_MAX`], gives no facts but `has_errors`; so does, beside its facts, text
+/// that nests deeper than is looked at.
 #[must_use]
 pub fn facts_of_code(text: &str, language: Language, granularity: Granularity) -> CodeFacts {
     let idiom = idiom::idiom(language, "");
@@ -83,6 +84,8 @@ pub fn facts_of_code(text: &str, language: Language, granularity: Granularity) -
     let whole = [before, text, after].concat();
     let Some(tree) = idiom.dialect.parse(&whole) else { return unread() };
     let mut facts = Collector::new(idiom, SourceFile { text: &whole, name: "" }).read(&tree).facts;
+    // What no query sees is not known to be harmless.
+    facts.has_errors |= is_deeper_than_queries(&tree);
     let num_lines_before = u32::try_from(before.lines().count()).unwrap_or(u32::MAX);
     facts.shift(num_lines_before);
     facts
@@ -189,9 +192,12 @@ impl<'s, 't> Collector<'s, 't> {
     /// Notes what a match says.
     fn take(&mut self, captures: &Captures<'t>) {
         for &(capture, node) in captures {
-            if node.is_missing() {
-                self.num_excused += usize::from(capture == "missing" && self.is_in_empty_braces(node));
-                self.num_errors += usize::from(capture == "missing" && !self.is_in_empty_braces(node));
+            // What the parser made up has no text.
+            if node.is_missing() || node.start_byte() == node.end_byte() {
+                match self.is_in_empty_braces(node) {
+                    true => self.num_excused += 1,
+                    false => self.num_errors += usize::from(capture == "missing"),
+                }
                 continue;
             }
             match capture.split_once('.').unwrap_or((capture, "")) {

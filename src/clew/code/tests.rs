@@ -1,5 +1,6 @@
 //! Tests that go through all query files.
 
+#![allow(clippy::print_stdout, reason = "counts and timings are printed for people")]
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::idiom::{ALL, Idiom};
@@ -328,6 +329,11 @@ fn nesting_without_end_is_read_in_linear_time() {
         println!("{} bytes, {} calls: {:?}", text.len(), facts.calls.len(), started.elapsed());
         assert!(started.elapsed().as_secs() < 10, "{language:?} {}", &text[..40]);
     }
+    let hidden = "a(".repeat(DEPTH) + "eval(b)" + &")".repeat(DEPTH);
+    assert!(
+        facts_of_code(&hidden, Language::Typescript, Granularity::File).has_errors,
+        "what is too deep is not judged"
+    );
 }
 
 #[test]
