@@ -66,7 +66,7 @@ const CRATES: &[(&str, &str)] = &[
     ("futures_util", "maze server"),
     ("rustix", "maze"),
     ("jsonschema", "verify"),
-    ("regex", "verify"),
+    ("regex", "clew verify"),
     ("hf_hub", "hub"),
     ("ureq", "hub"),
     ("indicatif", "hub cli"),
@@ -76,7 +76,7 @@ const CRATES: &[(&str, &str)] = &[
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
     ("cpu_time", "cli"),
-    ("toml", "config bin cli"),
+    ("toml", "clew config bin cli"),
     ("anyhow", "config bin cli"),
     ("tracing_subscriber", "bin cli"),
 ];

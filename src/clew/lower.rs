@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::shape::{Bound, Declaration, Field, Keyword, Object, Reading, Reshape, Shape};
+use super::link::{Linked, link};
+use super::manifest::Manifest;
+use super::modules::Given;
+use super::shape::{Bound, Declaration, Field, Keyword, Object, Reshape, Shape};
 use super::syntax::SourceFile;
 use super::{CONSTRAINTS_MAX, DESCRIPTION_BYTES_MAX, SCHEMA_NODES_MAX, TYPE_DEPTH_MAX};
 use crate::constraint::{
@@ -24,54 +27,58 @@ const PROBLEMS_MAX: usize = 16;
 /// Names followed to see what a type stands for; about 50 ns each, for every type.
 const NAMES_FOLLOWED_MAX: usize = 4_096;
 
-/// The types of all files as constraints; a file is its name and what was read in it.
-pub(super) fn to_constraints(files: &[(&str, &Reading)]) -> ConstraintSet {
-    let mut all = ConstraintSet::default();
-    for (name, reading) in files {
-        let set = of_file(reading, SourceFile { text: "", name });
-        all.diagnostics.extend(set.diagnostics);
-        all.constraints.extend(set.constraints);
-    }
-    all
-}
-
-/// The types of one file.
-fn of_file(reading: &Reading, file: SourceFile<'_>) -> ConstraintSet {
-    let Reading { declarations, diagnostics } = reading;
-    let mut diagnostics = diagnostics.clone();
-    let types = Types::new(declarations, &mut diagnostics);
+/// The types of all files as constraints, each with the types of other files that it names.
+pub(super) fn to_constraints(files: &[Given<'_>], manifests: &[Manifest]) -> ConstraintSet {
+    let linked = link(files, manifests);
+    let mut diagnostics: Vec<Vec<Diagnostic>> = files.iter().map(|given| given.reading.diagnostics.clone()).collect();
+    let types = Types::new(&linked, &mut diagnostics);
     let mut lowering = Lowering::new(&types);
-    let lowered: Vec<Lowered> = declarations.iter().map(|declaration| lowering.declaration(declaration)).collect();
-    let assembly = Assembly::new(&types, &lowered, lowering.nodes_left);
-    assembly.into_set(file, diagnostics)
+    let mut lowered = Vec::with_capacity(linked.len());
+    let mut nodes_left = vec![SCHEMA_NODES_MAX; files.len()];
+    for (index, one) in linked.iter().enumerate() {
+        lowering.nodes_left = nodes_left[one.file];
+        lowered.push(lowering.declaration(index));
+        nodes_left[one.file] = lowering.nodes_left;
+    }
+    Assembly { types: &types, lowered: &lowered, advisory: advisory(&lowered), nodes_left }.into_set(files, diagnostics)
 }
 
-/// The declared types by name. A name that is declared twice stands for neither.
+/// The declared types by label. A name that is declared twice stands for neither.
 struct Types<'a> {
-    declarations: &'a [Declaration],
-    by_name: HashMap<&'a str, usize>,
+    linked: &'a [Linked],
+    by_label: HashMap<&'a str, usize>,
     by_pointer: HashMap<String, usize>,
     ambiguous: HashSet<&'a str>,
 }
 
 impl<'a> Types<'a> {
-    fn new(declarations: &'a [Declaration], diagnostics: &mut Vec<Diagnostic>) -> Self {
-        let (by_name, by_pointer, ambiguous) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let mut types = Self { declarations, by_name, by_pointer, ambiguous };
-        for (index, declaration) in declarations.iter().enumerate() {
-            let name = declaration.name.as_str();
-            let first = *types.by_name.entry(name).or_insert(index);
-            types.by_pointer.insert(pointer_to(name), first);
-            if first != index && types.ambiguous.insert(name) {
+    fn new(linked: &'a [Linked], diagnostics: &mut [Vec<Diagnostic>]) -> Self {
+        let (by_label, by_pointer, ambiguous) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut types = Self { linked, by_label, by_pointer, ambiguous };
+        for (index, one) in linked.iter().enumerate() {
+            let label = one.label.as_str();
+            let first = *types.by_label.entry(label).or_insert(index);
+            types.by_pointer.insert(pointer_to(label), first);
+            if first != index && types.ambiguous.insert(label) {
+                let name = &one.declaration.name;
                 let message = format!("`{name}` is declared more than once, so its constraints are only advisory");
-                diagnostics.push(Diagnostic { origin: declaration.origin.clone(), message });
+                diagnostics[one.file].push(Diagnostic { origin: one.declaration.origin.clone(), message });
             }
         }
         types
     }
 
+    fn declaration(&self, index: usize) -> &'a Declaration {
+        &self.linked[index].declaration
+    }
+
+    /// What a label stands for, in words.
+    fn name(&self, label: &str) -> &'a str {
+        self.by_label.get(label).map_or("", |index| &self.declaration(*index).name)
+    }
+
     fn shape(&self, name: &str) -> Option<&'a Shape> {
-        self.by_name.get(name).map(|index| &self.declarations[*index].shape)
+        self.by_label.get(name).map(|index| &self.declaration(*index).shape)
     }
 
     /// The shape behind names.
@@ -102,7 +109,8 @@ struct Lowered {
 struct Lowering<'a> {
     types: &'a Types<'a>,
     nodes_left: usize,
-    declaration: &'a str,
+    /// Which type is being lowered.
+    declaration: usize,
     /// Field names from the declaration to where we are.
     path: Vec<String>,
     refers_to: Vec<usize>,
@@ -115,7 +123,7 @@ impl<'a> Lowering<'a> {
         Self {
             types,
             nodes_left: SCHEMA_NODES_MAX,
-            declaration: "",
+            declaration: 0,
             path: Vec::new(),
             refers_to: Vec::new(),
             problems: Vec::new(),
@@ -123,16 +131,20 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn declaration(&mut self, declaration: &'a Declaration) -> Lowered {
-        self.declaration = &declaration.name;
+    fn declaration(&mut self, index: usize) -> Lowered {
+        self.declaration = index;
+        let Linked { label, declaration, .. } = &self.types.linked[index];
         let before = self.nodes_left;
-        let schema = if self.stands_for_itself(declaration) {
+        let schema = if self.stands_for_itself(label, &declaration.shape) {
             self.problem(&declaration.origin, "stands for itself")
         } else {
             self.schema(&declaration.shape, 0)
         };
-        if self.types.ambiguous.contains(declaration.name.as_str()) {
+        if self.types.ambiguous.contains(label.as_str()) {
             self.problem(&declaration.origin, "is declared more than once");
+        }
+        if let Some(doubt) = &declaration.doubt {
+            self.problem(&doubt.origin, &doubt.message);
         }
         Lowered {
             schema,
@@ -145,12 +157,12 @@ impl<'a> Lowering<'a> {
 
     /// Whether a type is reached from itself without passing through a field or an element: `type A = A | null`.
     /// A type that stands for more names than are followed counts as one.
-    fn stands_for_itself(&self, declaration: &Declaration) -> bool {
+    fn stands_for_itself(&self, label: &str, shape: &Shape) -> bool {
         let mut seen = HashSet::new();
-        let mut open = vec![&declaration.shape];
+        let mut open = vec![shape];
         while let Some(shape) = open.pop() {
             match shape {
-                Shape::Named(name) if *name == declaration.name => return true,
+                Shape::Named(name) if name == label => return true,
                 Shape::Named(_) if seen.len() > NAMES_FOLLOWED_MAX => return true,
                 Shape::Named(name) if seen.insert(name) => open.extend(self.types.shape(name)),
                 Shape::Union(parts) | Shape::Intersection(parts) => open.extend(parts),
@@ -164,12 +176,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn problem(&mut self, at: &Origin, why: &str) -> Value {
-        let mut whole = self.declaration.to_owned();
-        for name in &self.path {
+        let name = &self.types.declaration(self.declaration).name;
+        let mut whole = name.clone();
+        for field in &self.path {
             whole.push('.');
-            whole.push_str(name);
+            whole.push_str(field);
         }
-        let message = format!("{whole}: {why}; the constraint of `{}` is only advisory", self.declaration);
+        let message = format!("{whole}: {why}; the constraint of `{}` is only advisory", name);
         let problem = Diagnostic { origin: at.clone(), message };
         if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -178,11 +191,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn problem_here(&mut self, why: &str) -> Value {
-        let at = self.types.by_name.get(self.declaration).map(|index| self.types.declarations[*index].origin.clone());
-        match at {
-            Some(at) => self.problem(&at, why),
-            None => json!({}),
-        }
+        self.problem(&self.types.declaration(self.declaration).origin, why)
     }
 
     /// Counts a node; `false` once the budget of the file is used up.
@@ -232,6 +241,7 @@ impl<'a> Lowering<'a> {
                 schema
             }
             Shape::Shared(shape) => self.schema(shape, depth),
+            Shape::Reference { .. } | Shape::Parameter(_) => self.problem_here("is a name that was not looked up"),
             Shape::Map { .. } | Shape::Object(_) | Shape::Extends { .. } | Shape::Intersection(_) => {
                 self.objects(shape, depth)
             }
@@ -271,13 +281,13 @@ impl<'a> Lowering<'a> {
         };
         match value {
             Some(value) => json!({"const": value}),
-            None => self.problem(at, &format!("`{declared}.{member}` has no known value")),
+            None => self.problem(at, &format!("`{}.{member}` has no known value", self.types.name(declared))),
         }
     }
 
     fn reference(&mut self, name: &str) -> Value {
-        let Some(&index) = self.types.by_name.get(name) else {
-            return self.problem_here(&format!("`{name}` gives no constraint"));
+        let Some(&index) = self.types.by_label.get(name) else {
+            return self.problem_here("is a type that gives no constraint");
         };
         if !self.refers_to.contains(&index) {
             self.refers_to.push(index);
@@ -446,6 +456,7 @@ impl<'a> Lowering<'a> {
             Shape::Text => Ok(None),
             Shape::Number | Shape::Integer => Ok(Some("^-?(0|[1-9][0-9]*)$".to_owned())),
             Shape::Pattern(pattern) => Ok(Some(pattern.clone())),
+            Shape::Bounded(inner, bounds) if matches!(**inner, Shape::Integer) => Ok(Some(integer_keys(bounds))),
             _ => Err(()),
         }
     }
@@ -472,10 +483,10 @@ impl<'a> Lowering<'a> {
             Shape::Object(object) => Ok(vec![self.copied(object)?]),
             Shape::Named(name) => match self.types.shape(name) {
                 Some(_) if self.types.ambiguous.contains(name.as_str()) => {
-                    Err(self.trouble(&format!("`{name}` is declared more than once")))
+                    Err(self.trouble(&format!("`{}` is declared more than once", self.types.name(name))))
                 }
                 Some(shape) => self.alternatives(shape, depth + 1),
-                None => Err(self.trouble(&format!("`{name}` gives no constraint"))),
+                None => Err(self.trouble("is a type that gives no constraint")),
             },
             Shape::Shared(shape) => self.alternatives(shape, depth + 1),
             Shape::Bounded(shape, _) => self.alternatives(shape, depth + 1),
@@ -639,10 +650,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn trouble(&self, why: &str) -> Diagnostic {
-        let origin = match self.types.by_name.get(self.declaration) {
-            Some(index) => self.types.declarations[*index].origin.clone(),
-            None => Origin { file: String::new(), line: 1, column: 1 },
-        };
+        let origin = self.types.declaration(self.declaration).origin.clone();
         Diagnostic { origin, message: why.to_owned() }
     }
 
@@ -680,7 +688,7 @@ impl<'a> Lowering<'a> {
 
     /// The JSON type of a declared type that is a scalar or a list.
     fn json_type_at(&self, pointer: &str) -> Option<&'static str> {
-        let mut shape = &self.types.declarations[*self.types.by_pointer.get(pointer)?].shape;
+        let mut shape = &self.types.declaration(*self.types.by_pointer.get(pointer)?).shape;
         for _ in 0..TYPE_DEPTH_MAX {
             shape = match self.types.resolve(shape, 0) {
                 Shape::Bounded(inner, _) => inner,
@@ -692,6 +700,18 @@ impl<'a> Lowering<'a> {
             };
         }
         None
+    }
+}
+
+/// The pattern of bounded whole numbers as keys: those with fewer digits than the bounds, and a sign where it is free.
+fn integer_keys(bounds: &[Bound]) -> String {
+    let bound = |keyword| bounds.iter().find(|bound| bound.keyword == keyword).map(|bound| bound.value.to_string());
+    let minimum = bound(Keyword::Minimum).unwrap_or_default();
+    let maximum = bound(Keyword::Maximum).unwrap_or_default();
+    let is_signed = minimum.trim_start_matches('-').len() == maximum.len();
+    match maximum.len().checked_sub(2) {
+        Some(more) => format!("^{}(0|[1-9][0-9]{{0,{more}}})$", if is_signed { "-?" } else { "" }),
+        None => "^0$".to_owned(),
     }
 }
 
@@ -778,6 +798,23 @@ fn pointer_to(name: &str) -> String {
     pointer
 }
 
+/// A schema with its references by name.
+fn renamed(schema: &Value, names: &HashMap<String, String>) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+                ("$ref", Value::String(pointer)) if names.contains_key(pointer) => {
+                    (key.clone(), Value::from(pointer_to(&names[pointer])))
+                }
+                _ => (key.clone(), renamed(value, names)),
+            };
+            Value::Object(map.iter().map(entry).collect())
+        }
+        Value::Array(items) => items.iter().map(|item| renamed(item, names)).collect(),
+        other => other.clone(),
+    }
+}
+
 fn describe(schema: &mut Value, doc: &str) {
     if !doc.is_empty() {
         schema["description"] = Value::from(cut(doc));
@@ -794,40 +831,50 @@ struct Assembly<'a> {
     types: &'a Types<'a>,
     lowered: &'a [Lowered],
     advisory: Vec<bool>,
-    nodes_left: usize,
+    /// Per file.
+    nodes_left: Vec<usize>,
 }
 
-impl<'a> Assembly<'a> {
-    fn new(types: &'a Types<'a>, lowered: &'a [Lowered], nodes_left: usize) -> Self {
-        Self { types, lowered, advisory: advisory(lowered), nodes_left }
-    }
-
-    fn into_set(mut self, file: SourceFile<'_>, diagnostics: Vec<Diagnostic>) -> ConstraintSet {
-        let mut set = ConstraintSet { diagnostics, ..ConstraintSet::default() };
+impl Assembly<'_> {
+    fn into_set(mut self, files: &[Given<'_>], mut diagnostics: Vec<Vec<Diagnostic>>) -> ConstraintSet {
         let mut ids: Vec<Option<String>> = vec![None; self.lowered.len()];
-        let (mut emitted, mut num_skipped) = (Vec::new(), 0_usize);
+        let mut emitted = Vec::new();
+        let (mut num_emitted, mut num_skipped) = (vec![0_usize; files.len()], vec![0_usize; files.len()]);
         for (index, id) in ids.iter_mut().enumerate() {
-            self.report(index, &mut set.diagnostics);
-            let more = num_skipped == 0 && emitted.len() < CONSTRAINTS_MAX;
-            let constraint = if more { self.constraint(index) } else { None };
-            match constraint {
-                Some(constraint) => {
-                    *id = Some(constraint.id.clone());
-                    emitted.push((index, constraint));
-                }
-                None => num_skipped += 1,
+            let Linked { file, is_instance, .. } = self.types.linked[index];
+            self.report(index, &mut diagnostics[file]);
+            if is_instance {
+                continue;
             }
+            let more = num_skipped[file] == 0 && num_emitted[file] < CONSTRAINTS_MAX;
+            let Some(constraint) = more.then(|| self.constraint(index)).flatten() else {
+                num_skipped[file] += 1;
+                continue;
+            };
+            num_emitted[file] += 1;
+            *id = Some(constraint.id.clone());
+            emitted.push((index, constraint));
         }
-        if num_skipped > 0 {
-            let message = format!(
-                "{num_skipped} further types are left out: a file gives at most {CONSTRAINTS_MAX} constraints and {SCHEMA_NODES_MAX} schema nodes"
-            );
-            set.diagnostics.push(file.whole(message));
+        let mut set = ConstraintSet::default();
+        for ((given, num_skipped), mut diagnostics) in files.iter().zip(num_skipped).zip(diagnostics) {
+            if num_skipped > 0 {
+                let message = format!(
+                    "{num_skipped} further types are left out: a file gives at most {CONSTRAINTS_MAX} constraints and {SCHEMA_NODES_MAX} schema nodes"
+                );
+                diagnostics.push(SourceFile { text: "", name: given.file, first_line: 1 }.whole(message));
+            }
+            set.diagnostics.append(&mut diagnostics);
         }
+        let mut position = HashMap::new();
         for (index, mut constraint) in emitted {
+            let known = *position.entry(constraint.id.clone()).or_insert(set.constraints.len());
+            if known < set.constraints.len() {
+                set.constraints[known].frequency += 1;
+                continue;
+            }
             let refers_to = self.lowered[index].refers_to.iter().filter(|other| **other != index);
             constraint.depends_on = refers_to.filter_map(|other| ids[*other].clone()).collect();
-            set.push(constraint);
+            set.constraints.push(constraint);
         }
         set
     }
@@ -838,8 +885,8 @@ impl<'a> Assembly<'a> {
         diagnostics.extend_from_slice(&lowered.problems);
         if self.advisory[index] && lowered.problems.is_empty() {
             let cause = lowered.refers_to.iter().find(|other| self.advisory[**other]);
-            let cause = cause.map_or("", |other| self.types.declarations[*other].name.as_str());
-            let declaration = &self.types.declarations[index];
+            let cause = cause.map_or("", |other| self.types.declaration(*other).name.as_str());
+            let declaration = self.types.declaration(index);
             let message = format!("{}: refers to `{cause}`, so it is only advisory as well", declaration.name);
             diagnostics.push(Diagnostic { origin: declaration.origin.clone(), message });
         }
@@ -847,7 +894,7 @@ impl<'a> Assembly<'a> {
 
     /// The constraint of a type; `None` when the budget for schemas is used up.
     fn constraint(&mut self, index: usize) -> Option<Constraint> {
-        let declaration = &self.types.declarations[index];
+        let declaration = self.types.declaration(index);
         let rule = Rule::JsonSchema { schema: self.schema(index)? };
         Some(Constraint {
             id: Constraint::id_of(&rule),
@@ -873,24 +920,44 @@ impl<'a> Assembly<'a> {
     fn schema(&mut self, index: usize) -> Option<Value> {
         let reached = self.reached(index);
         let num_nodes = reached.iter().map(|other| self.lowered[*other].num_nodes + 1).sum::<usize>();
-        self.nodes_left = self.nodes_left.checked_sub(num_nodes + self.lowered[index].num_nodes)?;
-        let declaration = &self.types.declarations[index];
+        let left = &mut self.nodes_left[self.types.linked[index].file];
+        *left = left.checked_sub(num_nodes + self.lowered[index].num_nodes)?;
+        let declaration = self.types.declaration(index);
+        let names = self.names(&reached);
+        let named = |index: usize| renamed(&self.lowered[index].schema, &names);
         let mut schema = Map::new();
         schema.insert("title".to_owned(), Value::from(declaration.name.as_str()));
         if !declaration.doc.is_empty() {
             schema.insert("description".to_owned(), Value::from(cut(&declaration.doc)));
         }
         if reached.contains(&index) {
-            schema.insert("$ref".to_owned(), Value::from(pointer_to(&declaration.name)));
-        } else if let Value::Object(own) = &self.lowered[index].schema {
-            schema.extend(own.clone());
+            let own = names.get(&pointer_to(&self.types.linked[index].label)).map_or("", String::as_str);
+            schema.insert("$ref".to_owned(), Value::from(pointer_to(own)));
+        } else if let Value::Object(own) = named(index) {
+            schema.extend(own);
         }
         if !reached.is_empty() {
-            let definition =
-                |other: &usize| (self.types.declarations[*other].name.clone(), self.lowered[*other].schema.clone());
+            let definition = |other: &usize| {
+                let name = &names[&pointer_to(&self.types.linked[*other].label)];
+                (name.clone(), named(*other))
+            };
             schema.insert("$defs".to_owned(), Value::Object(reached.iter().map(definition).collect()));
         }
         Some(Value::Object(schema))
+    }
+
+    /// What types are called within one schema, by the reference to their label: by their name, or, where an earlier
+    /// one has that name, by their name and a number.
+    fn names(&self, reached: &[usize]) -> HashMap<String, String> {
+        let (mut names, mut num_taken) = (HashMap::new(), HashMap::<&str, usize>::new());
+        for &index in reached {
+            let name = self.types.declaration(index).name.as_str();
+            let taken = num_taken.entry(name).or_default();
+            *taken += 1;
+            let number = if *taken > 1 { format!(".{taken}") } else { String::new() };
+            names.insert(pointer_to(&self.types.linked[index].label), format!("{name}{number}"));
+        }
+        names
     }
 
     /// The types that a type refers to, directly or not, in the order a reader meets them; itself if it recurs.

@@ -13,27 +13,41 @@
 //! What Clew is not: a type checker, and it follows no imports.
 
 mod code;
+mod go;
 mod jsdoc;
+mod json;
+mod lines;
+mod link;
 mod literal;
 mod lower;
 mod manifest;
+mod modules;
 mod python;
+mod rust;
+mod serde_attributes;
 mod shape;
 mod standard;
+mod stream;
 mod syntax;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod typescript;
+mod zig;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use code::FileCode;
 pub use code::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature, facts_of_code};
-pub use manifest::{Dependency, Manifest};
+pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
+use modules::Given;
 use serde::{Deserialize, Serialize};
 use shape::Reading;
+pub use standard::std_modules;
+pub use stream::{CHUNK_BYTES, FACTS_BYTES_MAX, Stream};
 use syntax::{Dialect, SourceFile};
+pub use telemetry::{TELEMETRY_BYTES_MAX, read_telemetry};
 
 use crate::constraint::{Constraint, ConstraintSet, Language};
 
@@ -46,8 +60,8 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// How deep type expressions nest, and how long chains of types that stand for one another are.
 /// A level costs about 2 KB of stack; a type beyond is only advisory.
 pub const TYPE_DEPTH_MAX: usize = 64;
-/// Syntax nodes read, per file, to instantiate generic types; about 1 us each.
-const GENERIC_NODES_MAX: usize = 200_000;
+/// Shapes made, per file, for generic types with their arguments; about 100 ns each.
+const GENERIC_SHAPES_MAX: usize = 200_000;
 /// Schema nodes built per file; about 200 bytes each. Types that would need more are left out and counted.
 const SCHEMA_NODES_MAX: usize = 500_000;
 
@@ -62,6 +76,40 @@ pub enum ClewError {
         /// [`SOURCE_BYTES_MAX`].
         limit: usize,
     },
+    /// The source is not UTF-8.
+    #[error("not UTF-8: byte 0x{byte:02x} at offset {offset}; only UTF-8 is read")]
+    NotUtf8 {
+        /// Where the bad byte stands, from 0.
+        offset: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// No manifest has this name.
+    #[error("{file}: no manifest that is known")]
+    UnknownManifest {
+        /// The file.
+        file: String,
+    },
+    /// A manifest or a telemetry file is not written as its format demands.
+    #[error("{file}:{line}:{column}: {message}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// Line, from 1.
+        line: u32,
+        /// Column in bytes, from 1.
+        column: u32,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl ClewError {
+    /// The first bad byte of bytes that begin at `offset` of the file.
+    fn not_utf8(error: &std::string::FromUtf8Error, offset: usize) -> Self {
+        let at = error.utf8_error().valid_up_to();
+        Self::NotUtf8 { offset: offset + at, byte: error.as_bytes()[at] }
+    }
 }
 
 /// All that was read in one file; plain serde data, so that it can be cached by content and language.
@@ -109,6 +157,27 @@ impl FileFacts {
     pub fn calls(&self) -> &[Call] {
         &self.code.facts.calls
     }
+
+    /// Adds what a later part of the same file holds.
+    fn append(&mut self, later: Self) {
+        self.types.append(later.types);
+        self.code.append(later.code);
+    }
+
+    fn given(&self) -> Given<'_> {
+        Given { file: &self.file, language: self.language, reading: &self.types }
+    }
+}
+
+/// The text of a source file.
+///
+/// # Errors
+/// [`ClewError::TooLarge`] over [`SOURCE_BYTES_MAX`], and [`ClewError::NotUtf8`] with the first bad byte.
+pub fn decode(bytes: Vec<u8>) -> Result<String, ClewError> {
+    if bytes.len() > SOURCE_BYTES_MAX {
+        return Err(ClewError::TooLarge { size: bytes.len(), limit: SOURCE_BYTES_MAX });
+    }
+    String::from_utf8(bytes).map_err(|error| ClewError::not_utf8(&error, 0))
 }
 
 /// Reads one file; `file` is what origins and diagnostics call it, and its extension may name a dialect (`.tsx`).
@@ -118,19 +187,22 @@ impl FileFacts {
 /// # Errors
 /// [`ClewError`] if the source is too large; never for what stands in the source.
 pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFacts, ClewError> {
+    read_lines(source, language, file, 1)
+}
+
+/// Reads a part of a file that begins with line `first_line`.
+fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> Result<FileFacts, ClewError> {
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
-    let text = SourceFile { text: source, name: file };
+    let text = SourceFile { text: source, name: file, first_line };
     let Some(tree) = code::parse(source, language, file) else {
         let diagnostics = vec![text.whole("too broken to parse with bounded effort; nothing was read")];
         let types = Reading { diagnostics, ..Reading::default() };
         return Ok(FileFacts { file: file.to_owned(), language, types, code: FileCode::default() });
     };
-    let types = match reader(language, file) {
-        Some((dialect, read)) => read(dialect, text, &tree).bounded(),
-        None => Reading::default(),
-    };
+    let (dialect, read) = reader(language, file);
+    let types = read(dialect, text, &tree);
     Ok(FileFacts { file: file.to_owned(), language, types, code: FileCode::read(&tree, language, text) })
 }
 
@@ -144,19 +216,19 @@ pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
     files.sort_by(|one, two| one.file.cmp(&two.file).then(one.language.cmp(&two.language)));
     let mut manifests = manifests.to_vec();
     manifests.sort_by(|one, two| one.file.cmp(&two.file));
-    let types: Vec<(&str, &Reading)> = files.iter().map(|facts| (facts.file.as_str(), &facts.types)).collect();
+    let types: Vec<Given<'_>> = files.iter().map(|facts| facts.given()).collect();
     let code: Vec<_> = files
         .iter()
         .map(|facts| code::rules::File { name: &facts.file, language: facts.language, code: &facts.code })
         .collect();
-    let ConstraintSet { constraints, diagnostics, .. } = lower::to_constraints(&types);
+    let ConstraintSet { constraints, diagnostics, .. } = lower::to_constraints(&types, &manifests);
     let rules = code::rules::mine(&code, &manifests);
     let mut set = ConstraintSet { diagnostics, ..ConstraintSet::default() };
     let limit = CONSTRAINTS_MAX.saturating_mul(files.len());
     let mut items = unique(constraints.into_iter().chain(rules.items));
     let room = limit.saturating_sub(rules.habits.len());
     if let (Some(more @ 1..), Some(last)) = (items.len().checked_sub(room), files.last()) {
-        let file = SourceFile { text: "", name: &last.file };
+        let file = SourceFile { text: "", name: &last.file, first_line: 1 };
         set.diagnostics
             .push(file.whole(format!("{more} rules of single places are left out: {limit} are kept in all")));
         items.truncate(room);
@@ -218,12 +290,14 @@ pub fn language_of(path: &Path) -> Option<Language> {
 type Reader = fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> Reading;
 
 /// What reads the types of a file, with the dialect of its queries.
-fn reader(language: Language, file: &str) -> Option<(&'static Dialect, Reader)> {
+fn reader(language: Language, file: &str) -> (&'static Dialect, Reader) {
     match language {
-        Language::Typescript if is_read_with_jsx(file) => Some((&typescript::TSX, typescript::read)),
-        Language::Typescript => Some((&typescript::TYPESCRIPT, typescript::read)),
-        Language::Python => Some((&python::PYTHON, python::read)),
-        Language::Rust | Language::Zig | Language::Go => None,
+        Language::Typescript if is_read_with_jsx(file) => (&typescript::TSX, typescript::read),
+        Language::Typescript => (&typescript::TYPESCRIPT, typescript::read),
+        Language::Python => (&python::PYTHON, python::read),
+        Language::Rust => (&rust::RUST, rust::read),
+        Language::Go => (&go::GO, go::read),
+        Language::Zig => (&zig::ZIG, zig::read),
     }
 }
 

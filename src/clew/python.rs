@@ -11,7 +11,7 @@ use tree_sitter::{Node, Tree};
 
 use super::TYPE_DEPTH_MAX;
 use super::literal::{StrayBackslash, number, unescape};
-use super::shape::{Bound, Declaration, Field, Keyword, Object, Reading, Shape};
+use super::shape::{Bound, Declaration, Field, Import, Keyword, Object, Reach, Reading, Shape};
 use super::syntax::{Dialect, SourceFile, SyntaxErrors, children, excerpt};
 
 /// Python.
@@ -73,6 +73,8 @@ struct Reader<'s, 't> {
     flavors: HashMap<&'s str, Flavor>,
     /// Names that stand for a type of the file.
     named: HashSet<&'s str>,
+    /// Imported names, and whether they come from a module beside this one.
+    imported: HashMap<&'s str, bool>,
     reading: Reading,
 }
 
@@ -83,6 +85,7 @@ impl<'s, 't> Reader<'s, 't> {
             classes: HashMap::new(),
             flavors: HashMap::new(),
             named: HashSet::new(),
+            imported: HashMap::new(),
             reading: Reading::default(),
         }
     }
@@ -95,6 +98,7 @@ impl<'s, 't> Reader<'s, 't> {
             match captures[..] {
                 [("error" | "missing", node)] => errors.report(self.file, node, &mut self.reading.diagnostics),
                 [("decorator", decorator), (_, class)] => decorators.entry(class.id()).or_default().push(decorator),
+                [("import", node)] if !node.has_error() => self.import(node),
                 [("class", node), _] => found.push(Found::Class(node)),
                 [("alias", node), _] if !node.has_error() => found.push(Found::Alias(node)),
                 [("assignment", node), _] if !node.has_error() && self.assigns_type(node) => {
@@ -106,6 +110,36 @@ impl<'s, 't> Reader<'s, 't> {
         errors.finish(self.file, tree, &mut self.reading.diagnostics);
         self.settle(&found, &mut decorators);
         found
+    }
+
+    /// `import a.b`, `import a.b as c`, `from a import b as c`, `from a import *`.
+    fn import(&mut self, node: Node<'t>) {
+        let module = node.child_by_field_name("module_name");
+        let is_relative = module.is_some_and(|module| self.file.text_of(module).starts_with('.'));
+        let of_module = |name: &str| Some(name.replace(char::is_whitespace, ""));
+        for part in children(node).into_iter().filter(|part| Some(*part) != module) {
+            let taken = part.child_by_field_name("name").map_or(part, |name| name);
+            let taken = self.file.text_of(taken);
+            let alias = part.child_by_field_name("alias").map(|alias| self.file.text_of(alias));
+            let (name, from, path) = match (module, part.kind()) {
+                (Some(module), "wildcard_import") => (None, of_module(self.file.text_of(module)), Vec::new()),
+                (Some(module), _) => (Some(alias.unwrap_or(taken)), of_module(self.file.text_of(module)), vec![taken]),
+                (None, _) if alias.is_some() => (alias, of_module(taken), Vec::new()),
+                // `import a.b` gives the name `a`.
+                (None, _) => {
+                    let package = taken.split('.').next().unwrap_or_default();
+                    (Some(package), of_module(package), Vec::new())
+                }
+            };
+            self.reading.imports.push(Import {
+                scope: String::new(),
+                name: name.map(str::to_owned),
+                module: from,
+                path: path.into_iter().map(str::to_owned).collect(),
+                reach: Reach::Both,
+            });
+            self.imported.extend(name.map(|name| (name, is_relative)));
+        }
     }
 
     fn settle(&mut self, found: &[Found<'t>], decorators: &mut HashMap<usize, Vec<Node<'t>>>) {
@@ -221,6 +255,9 @@ impl<'s, 't> Reader<'s, 't> {
             origin: self.file.origin(node),
             doc: String::new(),
             shape,
+            scope: String::new(),
+            parameters: Vec::new(),
+            doubt: None,
         });
     }
 
@@ -302,7 +339,10 @@ impl<'s, 't> Reader<'s, 't> {
             _ if plain => None,
             _ if base.kind() == "subscript" => Some(self.unknown(base, "is a generic base class")),
             _ if self.named.contains(name) => Some(Shape::Named(name.to_owned())),
-            _ => Some(self.unknown(base, "is a base class that is not declared in this file")),
+            _ => {
+                let otherwise = self.unknown(base, "is a base class that is not declared in this file");
+                Some(Shape::reference(self.file.text_of(base).split('.'), Vec::new(), otherwise))
+            }
         }
     }
 
@@ -482,7 +522,7 @@ impl<'s, 't> Reader<'s, 't> {
     }
 
     fn unknown(&self, node: Node<'_>, why: &str) -> Shape {
-        Shape::Unknown(self.file.diagnostic(node, format!("`{}` {why}", excerpt(self.file.text_of(node)))))
+        self.file.unknown(node, why)
     }
 
     /// A type, where nothing beside it matters.
@@ -504,10 +544,12 @@ impl<'s, 't> Reader<'s, 't> {
             },
             "none" => Shape::Null,
             "identifier" => self.name(node, self.file.text_of(node)),
-            "attribute" | "member_type" => match builtin(last_segment(self.file.text_of(node))) {
-                Some(shape) => shape,
-                None => self.unknown(node, "is not declared in this file"),
-            },
+            "attribute" | "member_type" => {
+                let text = self.file.text_of(node);
+                let otherwise = builtin(last_segment(text));
+                let otherwise = otherwise.unwrap_or_else(|| self.unknown(node, "is not declared in this file"));
+                Shape::reference(text.split('.'), Vec::new(), otherwise)
+            }
             "string" => self.forward_reference(node),
             "binary_operator" | "union_type" => self.union(node, depth),
             "subscript" | "generic_type" => self.generic(node, note, depth),
@@ -520,11 +562,12 @@ impl<'s, 't> Reader<'s, 't> {
         if self.named.contains(name) {
             return Shape::Named(name.to_owned());
         }
-        match builtin(name) {
-            Some(shape) if !self.classes.contains_key(name) => shape,
-            _ if self.classes.contains_key(name) => self.unknown(node, "is a class that is no data type"),
-            _ => self.unknown(node, "is not declared in this file"),
+        if self.classes.contains_key(name) {
+            return self.unknown(node, "is a class that is no data type");
         }
+        let otherwise = builtin(name).filter(|_| self.imported.get(name) != Some(&true));
+        let otherwise = otherwise.unwrap_or_else(|| self.unknown(node, "is not declared in this file"));
+        Shape::reference([name], Vec::new(), otherwise)
     }
 
     /// A type written as text. Names, `X | None`, `Optional["X"]` and `list["X"]` cover what is written in practice.
@@ -664,7 +707,7 @@ impl<'s, 't> Reader<'s, 't> {
             return Shape::Literal(value);
         }
         match self.file.text_of(node).split_once('.') {
-            Some((declared, member)) if self.named.contains(declared) => {
+            Some((declared, member)) if self.named.contains(declared) || self.imported.contains_key(declared) => {
                 Shape::Member { declared: declared.to_owned(), member: member.to_owned(), at: self.file.origin(node) }
             }
             _ => self.unknown(node, "is not a literal that JSON can hold"),

@@ -4,13 +4,10 @@
 //! declared in the file, or say something JSON cannot: that is kept as [`Shape::Unknown`] and decided when lowered.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-
-use super::SCHEMA_NODES_MAX;
 
 use crate::constraint::{Diagnostic, Origin};
 
@@ -27,6 +24,47 @@ pub(super) struct Declaration {
     pub(super) doc: String,
     /// What its values look like.
     pub(super) shape: Shape,
+    /// The inner module or type it is declared in, as a path; empty for the file itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) scope: String,
+    /// Its type parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) parameters: Vec<Parameter>,
+    /// Why its JSON form may be another one; then it is only advisory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) doubt: Option<Diagnostic>,
+}
+
+/// A type parameter, and what it stands for where no argument is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Parameter {
+    pub(super) name: String,
+    pub(super) default: Option<Shape>,
+}
+
+/// A name that a file takes from elsewhere, or hands on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Import {
+    /// The inner module it stands in.
+    pub(super) scope: String,
+    /// The name it gives; `None` for all the names there are.
+    pub(super) name: Option<String>,
+    /// The module, as it is written; `None` where the path begins in the file itself.
+    pub(super) module: Option<String>,
+    /// What is taken from there.
+    pub(super) path: Vec<String>,
+    /// Who can use the name.
+    pub(super) reach: Reach,
+}
+
+/// Who can use an imported name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reach {
+    /// The file itself.
+    Inside,
+    /// Files that import this one.
+    Outside,
+    Both,
 }
 
 /// What a reader found in one file.
@@ -36,63 +74,37 @@ pub(super) struct Reading {
     pub(super) declarations: Vec<Declaration>,
     /// What was left out, and where.
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// The names it takes from other files.
+    pub(super) imports: Vec<Import>,
+    /// The package it says it belongs to (Go).
+    pub(super) package: String,
+    /// Types that code writes or reads as JSON, by scope and path.
+    pub(super) by_code: Vec<(String, Vec<String>)>,
 }
 
 impl Reading {
-    /// Keeps a file's shapes at a size that lowering would take anyway: a generic type that doubles at every use is
-    /// small while its arguments are shared, and astronomical once written out.
-    pub(super) fn bounded(mut self) -> Self {
-        let mut sizes = HashMap::new();
-        let mut left = SCHEMA_NODES_MAX;
-        for declaration in &mut self.declarations {
-            match left.checked_sub(size(&declaration.shape, &mut sizes)) {
-                Some(rest) => left = rest,
-                None => {
-                    let message = "needs a schema beyond the budget of the file".to_owned();
-                    declaration.shape = Shape::Unknown(Diagnostic { origin: declaration.origin.clone(), message });
-                }
-            }
+    /// Adds what a later part of the same file holds.
+    pub(super) fn append(&mut self, later: Self) {
+        self.declarations.extend(later.declarations);
+        self.diagnostics.extend(later.diagnostics);
+        self.imports.extend(later.imports);
+        self.by_code.extend(later.by_code);
+        if self.package.is_empty() {
+            self.package = later.package;
         }
-        self
     }
 }
 
-/// How many shapes a shape is when written out. Linear: what is shared is counted once and remembered.
-fn size(shape: &Shape, sizes: &mut HashMap<*const Shape, usize>) -> usize {
-    let mut fields = |object: &Object| {
-        let own: Vec<&Shape> = object.fields.iter().map(|field| &field.shape).collect();
-        let index = object.index.iter().flat_map(|(keys, values)| [&**keys, &**values]);
-        own.into_iter().chain(index).fold(0_usize, |sum, inner| sum.saturating_add(size(inner, sizes)))
-    };
-    let inside = match shape {
-        Shape::Object(object) => fields(object),
-        Shape::Extends { bases, own } => {
-            let own = fields(own);
-            bases.iter().fold(own, |sum, base| sum.saturating_add(size(base, sizes)))
+impl Reading {
+    /// Adds a declaration; a generic one is kept for the places that name it.
+    pub(super) fn declare(&mut self, declaration: Declaration) {
+        if !declaration.parameters.is_empty() {
+            let name = &declaration.name;
+            let message = format!("generic type `{name}` gives no constraint by itself, only where it is instantiated");
+            self.diagnostics.push(Diagnostic { origin: declaration.origin.clone(), message });
         }
-        Shape::Tuple { items: parts, .. } | Shape::Union(parts) | Shape::Intersection(parts) => {
-            parts.iter().fold(0_usize, |sum, part| sum.saturating_add(size(part, sizes)))
-        }
-        Shape::List(inner) | Shape::KeysOf(inner) | Shape::Bounded(inner, _) => size(inner, sizes),
-        Shape::Reshaped { base, how: Reshape::Pick(keys) | Reshape::Omit(keys) } => {
-            size(base, sizes).saturating_add(size(keys, sizes))
-        }
-        Shape::Reshaped { base, .. } => size(base, sizes),
-        Shape::FieldOf { base: one, key: two } | Shape::Map { keys: one, values: two, .. } => {
-            size(one, sizes).saturating_add(size(two, sizes))
-        }
-        Shape::Enum(members) => members.len(),
-        Shape::Shared(shared) => match sizes.get(&Arc::as_ptr(shared)) {
-            Some(known) => *known,
-            None => {
-                let size = size(shared, sizes);
-                sizes.insert(Arc::as_ptr(shared), size);
-                size
-            }
-        },
-        _ => 0,
-    };
-    inside.saturating_add(1)
+        self.declarations.push(declaration);
+    }
 }
 
 /// A name that the code knows; alone, so that deriving does not mistake it for text borrowed from the input.
@@ -102,23 +114,6 @@ fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Known, D::
     let name = String::deserialize(deserializer)?;
     let known = FORMATS.into_iter().find(|format| *format == name);
     known.ok_or_else(|| serde::de::Error::custom(format!("`{name}` is no format of text")))
-}
-
-/// Shared shapes are written out where they are used; [`Reading::bounded`] sees to it that this ends.
-mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Shape;
-
-    pub(super) fn serialize<S: Serializer>(shape: &Arc<Shape>, serializer: S) -> Result<S::Ok, S::Error> {
-        shape.as_ref().serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Shape>, D::Error> {
-        Shape::deserialize(deserializer).map(Arc::new)
-    }
 }
 
 /// The values of a type.
@@ -151,8 +146,17 @@ pub(super) enum Shape {
         member: String,
         at: Origin,
     },
-    /// A declared type.
+    /// A type declared in the same file; once linked, the label of any declaration.
     Named(String),
+    /// A type by the name it has here, which may be imported, with its type arguments.
+    Reference {
+        path: Vec<String>,
+        arguments: Vec<Shape>,
+        /// What it is if no given file declares it.
+        otherwise: Box<Shape>,
+    },
+    /// A type parameter of the declaration it stands in.
+    Parameter(String),
     List(Box<Shape>),
     Tuple {
         items: Vec<Shape>,
@@ -187,8 +191,9 @@ pub(super) enum Shape {
         key: Box<Shape>,
     },
     Bounded(Box<Shape>, Vec<Bound>),
-    /// A shape that several places share: an argument of a generic type.
-    Shared(#[serde(with = "shared")] Arc<Shape>),
+    /// A shape that several places share; only lowering makes such.
+    #[serde(skip)]
+    Shared(Arc<Shape>),
     /// Not known, or nothing that JSON can hold; the diagnostic says what and where.
     Unknown(Diagnostic),
 }
@@ -200,6 +205,13 @@ pub(super) struct Object {
     pub(super) fields: Vec<Field>,
     /// Types of further keys and their values.
     pub(super) index: Option<(Box<Shape>, Box<Shape>)>,
+}
+
+impl Object {
+    fn parts_mut(&mut self) -> impl Iterator<Item = &mut Shape> {
+        let index = self.index.iter_mut().flat_map(|(keys, values)| [&mut **keys, &mut **values]);
+        self.fields.iter_mut().map(|field| &mut field.shape).chain(index)
+    }
 }
 
 /// A field of an object type.
@@ -278,7 +290,57 @@ impl Keyword {
 pub(super) const FORMATS: [&str; 10] =
     ["date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
+impl Bound {
+    /// A bound that comes from the type itself and is written nowhere.
+    pub(super) fn known(keyword: Keyword, value: Value) -> Self {
+        Self { keyword, value, at: Origin { file: String::new(), line: 1, column: 1 } }
+    }
+}
+
+/// The least number that is stated as a bound: decoders hold bounds as 64-bit floats, which round anything between
+/// this and `i64::MIN` down to that, and cannot negate it. A schema may accept less.
+const INTEGER_MIN: i64 = i64::MIN + 1_024;
+
+/// Whole numbers of so many bits; wider ones are held to 64 bits.
+pub(super) fn integer(num_bits: u32, is_signed: bool) -> Shape {
+    let bits = num_bits.clamp(1, 64);
+    let (minimum, maximum) = match is_signed {
+        true => {
+            let minimum = (i64::MIN >> (64 - bits)).max(INTEGER_MIN);
+            (Value::from(minimum), Value::from(i64::MAX >> (64 - bits)))
+        }
+        false => (Value::from(0), Value::from(u64::MAX >> (64 - bits))),
+    };
+    Shape::Integer.bounded(vec![Bound::known(Keyword::Minimum, minimum), Bound::known(Keyword::Maximum, maximum)])
+}
+
 impl Shape {
+    /// The shapes it is made of.
+    pub(super) fn parts_mut(&mut self) -> Vec<&mut Shape> {
+        match self {
+            Self::List(one) | Self::Bounded(one, _) | Self::KeysOf(one) => vec![one],
+            Self::Tuple { items, rest, .. } => items.iter_mut().chain(rest.as_deref_mut()).collect(),
+            Self::Map { keys: one, values: two, .. } | Self::FieldOf { base: one, key: two } => vec![one, two],
+            Self::Object(object) => object.parts_mut().collect(),
+            Self::Extends { bases, own } => bases.iter_mut().chain(own.parts_mut()).collect(),
+            Self::Union(parts) | Self::Intersection(parts) => parts.iter_mut().collect(),
+            Self::Reshaped { base, how: Reshape::Pick(keys) | Reshape::Omit(keys) } => vec![base, keys],
+            Self::Reshaped { base, .. } => vec![base],
+            Self::Reference { arguments, otherwise, .. } => arguments.iter_mut().chain([&mut **otherwise]).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A type by its name: the declared one, or what it is if no given file declares it.
+    pub(super) fn reference<'a>(
+        path: impl IntoIterator<Item = &'a str>,
+        arguments: Vec<Self>,
+        otherwise: Self,
+    ) -> Self {
+        let path = path.into_iter().map(|segment| segment.trim().to_owned()).collect();
+        Self::Reference { path, arguments, otherwise: Box::new(otherwise) }
+    }
+
     /// A shape with bounds, or the shape itself where there are none.
     pub(super) fn bounded(self, bounds: Vec<Bound>) -> Self {
         if bounds.is_empty() { self } else { Self::Bounded(Box::new(self), bounds) }

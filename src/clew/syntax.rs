@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use tree_sitter::{Node, ParseOptions, Parser, Query, QueryCursor, StreamingIterator, Tree};
 
+use super::DESCRIPTION_BYTES_MAX;
+use super::shape::Shape;
 use crate::constraint::{Diagnostic, Origin};
 
 /// Steps of the parser (in hundreds) granted to every source, however small.
@@ -148,6 +150,8 @@ pub(super) struct SourceFile<'a> {
     pub(super) text: &'a str,
     /// The name the caller gave it.
     pub(super) name: &'a str,
+    /// The number of its first line: 1, unless it is a part of a file.
+    pub(super) first_line: u32,
 }
 
 impl<'a> SourceFile<'a> {
@@ -159,7 +163,8 @@ impl<'a> SourceFile<'a> {
     /// Where a node begins.
     pub(super) fn origin(&self, node: Node<'_>) -> Origin {
         let start = node.start_position();
-        Origin { file: self.name.to_owned(), line: place(start.row), column: place(start.column) }
+        let line = place(start.row).saturating_add(self.first_line - 1);
+        Origin { file: self.name.to_owned(), line, column: place(start.column) }
     }
 
     /// A remark about a node.
@@ -167,9 +172,35 @@ impl<'a> SourceFile<'a> {
         Diagnostic { origin: self.origin(node), message: message.into() }
     }
 
+    /// A shape that is not known, and why.
+    pub(super) fn unknown(&self, node: Node<'_>, why: &str) -> Shape {
+        Shape::Unknown(self.diagnostic(node, format!("`{}` {why}", excerpt(self.text_of(node)))))
+    }
+
+    /// The text of the comment lines directly before a node, which begin with `marker`; attributes may stand between.
+    pub(super) fn doc_before(&self, node: Node<'_>, marker: &str) -> String {
+        let before = self.text.get(..node.start_byte()).unwrap_or_default();
+        let indented = before.trim_end_matches([' ', '\t']);
+        let Some(before) = indented.strip_suffix('\n') else { return String::new() };
+        let (mut lines, mut num_bytes) = (Vec::new(), 0);
+        for line in before.rsplit('\n').map(str::trim) {
+            match line.strip_prefix(marker) {
+                Some(text) if num_bytes <= DESCRIPTION_BYTES_MAX => {
+                    num_bytes += text.len();
+                    lines.push(text.trim());
+                }
+                None if line.starts_with("#[") => {}
+                _ => break,
+            }
+        }
+        lines.reverse();
+        lines.join(" ").trim().to_owned()
+    }
+
     /// The remark that a file as a whole could not be read.
     pub(super) fn whole(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { origin: Origin { file: self.name.to_owned(), line: 1, column: 1 }, message: message.into() }
+        let origin = Origin { file: self.name.to_owned(), line: self.first_line, column: 1 };
+        Diagnostic { origin, message: message.into() }
     }
 }
 
@@ -230,7 +261,7 @@ pub(super) fn excerpt(text: &str) -> String {
 /// The named children of a node, comments left out.
 pub(super) fn children<'t>(node: Node<'t>) -> Vec<Node<'t>> {
     let mut cursor = node.walk();
-    node.named_children(&mut cursor).filter(|child| child.kind() != "comment").collect()
+    node.named_children(&mut cursor).filter(|child| !child.kind().ends_with("comment")).collect()
 }
 
 /// Whether a node has a direct child that is this token.

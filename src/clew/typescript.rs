@@ -1,20 +1,18 @@
 //! TypeScript's `interface`, `type` and `enum` to shapes.
 //!
 //! Methods have no JSON form and are left out with a remark. Classes, `typeof` and conditional types are not read:
-//! a type that needs them is [`Shape::Unknown`] there. Generic types are read where they are instantiated.
+//! a type that needs them is [`Shape::Unknown`] there.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde_json::Value;
 use tree_sitter::{Node, Tree};
 
+use super::TYPE_DEPTH_MAX;
 use super::jsdoc::JsDoc;
 use super::literal::{StrayBackslash, number, unescape};
-use super::shape::{Declaration, Field, Object, Reading, Reshape, Shape};
+use super::shape::{Declaration, Field, Import, Object, Parameter, Reach, Reading, Reshape, Shape};
 use super::syntax::{Dialect, SourceFile, SyntaxErrors, children, excerpt, has_token};
-use super::{GENERIC_NODES_MAX, TYPE_DEPTH_MAX};
-use crate::constraint::Diagnostic;
 
 const QUERY: &str = concat!(
     include_str!("queries/typescript/types.scm"),
@@ -34,7 +32,7 @@ pub(super) fn read(dialect: &'static Dialect, file: SourceFile<'_>, tree: &Tree)
     for declared in &found {
         reader.declare(*declared);
     }
-    Reading { declarations: reader.declarations, diagnostics: reader.diagnostics }
+    reader.reading
 }
 
 /// A declaration as the query found it.
@@ -50,14 +48,16 @@ struct Reader<'s, 't> {
     /// JSDoc comments by the byte they end at.
     comments: HashMap<usize, Node<'t>>,
     enums: HashSet<&'s str>,
+    /// Names of all types of the file.
+    declared: HashSet<&'s str>,
     /// Names of types without type parameters.
     named: HashSet<&'s str>,
-    generics: HashMap<&'s str, Node<'t>>,
-    /// What the type parameters in scope stand for; `None` inside a generic declaration itself.
-    parameters: HashMap<&'s str, Option<Arc<Shape>>>,
-    generic_nodes_left: usize,
-    declarations: Vec<Declaration>,
-    diagnostics: Vec<Diagnostic>,
+    /// The type parameters in scope.
+    parameters: HashSet<&'s str>,
+    /// The keys of mapped types in scope, whose values are not followed.
+    keys: Vec<&'s str>,
+    imported: HashSet<String>,
+    reading: Reading,
 }
 
 impl<'s, 't> Reader<'s, 't> {
@@ -66,12 +66,12 @@ impl<'s, 't> Reader<'s, 't> {
             file,
             comments: HashMap::new(),
             enums: HashSet::new(),
+            declared: HashSet::new(),
             named: HashSet::new(),
-            generics: HashMap::new(),
-            parameters: HashMap::new(),
-            generic_nodes_left: GENERIC_NODES_MAX,
-            declarations: Vec::new(),
-            diagnostics: Vec::new(),
+            parameters: HashSet::new(),
+            keys: Vec::new(),
+            imported: HashSet::new(),
+            reading: Reading::default(),
         }
     }
 
@@ -82,7 +82,8 @@ impl<'s, 't> Reader<'s, 't> {
         for captures in dialect.matches(tree, self.file.text) {
             match captures[..] {
                 [("comment", node)] => self.keep_comment(node),
-                [("error" | "missing", node)] => errors.report(self.file, node, &mut self.diagnostics),
+                [("import" | "export", node)] if !node.has_error() => self.import(node),
+                [("error" | "missing", node)] => errors.report(self.file, node, &mut self.reading.diagnostics),
                 [(kind, node), (_, name)] if !node.has_error() => {
                     self.note_name(kind, node, name);
                     found.push(Found { kind, name, node });
@@ -90,7 +91,7 @@ impl<'s, 't> Reader<'s, 't> {
                 _ => {}
             }
         }
-        errors.finish(self.file, tree, &mut self.diagnostics);
+        errors.finish(self.file, tree, &mut self.reading.diagnostics);
         found
     }
 
@@ -105,32 +106,77 @@ impl<'s, 't> Reader<'s, 't> {
         if kind == "enum" {
             self.enums.insert(name);
         }
-        if node.child_by_field_name("type_parameters").is_some() {
-            self.generics.entry(name).or_insert(node);
-        } else {
+        self.declared.insert(name);
+        if node.child_by_field_name("type_parameters").is_none() {
             self.named.insert(name);
+        }
+    }
+
+    /// What an `import` takes, or what an `export` hands on.
+    fn import(&mut self, node: Node<'t>) {
+        let module = node.child_by_field_name("source").and_then(|source| self.string(source));
+        let is_export = node.kind() == "export_statement";
+        let reach = if is_export { Reach::Outside } else { Reach::Inside };
+        let mut open = children(node);
+        while let Some(part) = open.pop() {
+            let name = |field| part.child_by_field_name(field).map(|name| self.file.text_of(name).to_owned());
+            let (given, taken) = match part.kind() {
+                "import_clause" | "named_imports" | "export_clause" => {
+                    open.extend(children(part));
+                    continue;
+                }
+                "import_specifier" | "export_specifier" => (name("alias").or_else(|| name("name")), name("name")),
+                "identifier" if !is_export => (Some(self.file.text_of(part).to_owned()), Some("default".to_owned())),
+                // `export default X`
+                "identifier" => (Some("default".to_owned()), Some(self.file.text_of(part).to_owned())),
+                "interface_declaration" if has_token(node, "default") => (Some("default".to_owned()), name("name")),
+                "namespace_import" | "namespace_export" => {
+                    (children(part).first().map(|name| self.file.text_of(*name).to_owned()), None)
+                }
+                _ => continue,
+            };
+            let scope = String::new();
+            let path = taken.into_iter().collect();
+            self.imported.extend(given.clone().filter(|_| !is_export));
+            self.reading.imports.push(Import { scope, name: given, module: module.clone(), path, reach });
+        }
+        if is_export && has_token(node, "*") {
+            self.reading.imports.push(Import { scope: String::new(), name: None, module, path: Vec::new(), reach });
         }
     }
 
     fn declare(&mut self, found: Found<'t>) {
         let name = self.file.text_of(found.name);
-        if found.node.child_by_field_name("type_parameters").is_some() {
-            let message = format!("generic type `{name}` gives no constraint by itself, only where it is instantiated");
-            self.diagnostics.push(self.file.diagnostic(found.node, message));
-            return;
-        }
+        let parameters = self.type_parameters(found.node);
         let doc = self.doc_before(found.node);
         let shape = match found.kind {
             "enum" => self.enumeration(found.node),
             _ => self.declared_shape(found.node, 0).bounded(doc.bounds),
         };
-        self.declarations.push(Declaration {
+        self.parameters.clear();
+        self.reading.declare(Declaration {
             name: name.to_owned(),
             kind: if found.kind == "alias" { "type" } else { found.kind }.into(),
             origin: self.file.origin(found.node),
             doc: doc.description,
             shape,
+            scope: String::new(),
+            parameters,
+            doubt: None,
         });
+    }
+
+    /// The type parameters of a declaration, which are in scope from here on.
+    fn type_parameters(&mut self, node: Node<'t>) -> Vec<Parameter> {
+        let mut parameters = Vec::new();
+        for parameter in node.child_by_field_name("type_parameters").map(children).unwrap_or_default() {
+            let Some(name) = parameter.child_by_field_name("name") else { continue };
+            let default = parameter.child_by_field_name("value").map(|value| self.shape(value, 0));
+            let name = self.file.text_of(name);
+            self.parameters.insert(name);
+            parameters.push(Parameter { name: name.to_owned(), default });
+        }
+        parameters
     }
 
     /// The shape of an interface's or alias's right-hand side.
@@ -198,7 +244,7 @@ impl<'s, 't> Reader<'s, 't> {
     }
 
     fn unknown(&self, node: Node<'_>, why: &str) -> Shape {
-        Shape::Unknown(self.file.diagnostic(node, format!("`{}` {why}", excerpt(self.file.text_of(node)))))
+        self.file.unknown(node, why)
     }
 
     fn predefined(&self, node: Node<'_>) -> Shape {
@@ -216,78 +262,48 @@ impl<'s, 't> Reader<'s, 't> {
 
     fn named(&self, node: Node<'_>) -> Shape {
         let name = self.file.text_of(node);
-        match self.parameters.get(name) {
-            Some(Some(argument)) => return Shape::Shared(argument.clone()),
-            Some(None) => return self.unknown(node, "is a type parameter"),
-            None => {}
+        if self.keys.contains(&name) {
+            return self.unknown(node, "is a type parameter");
+        }
+        if self.parameters.contains(name) {
+            return Shape::Parameter(name.to_owned());
         }
         if self.named.contains(name) {
             return Shape::Named(name.to_owned());
         }
-        match name {
+        let otherwise = match name {
             "Date" => Shape::Format("date-time"),
             "String" => Shape::Text,
             "Number" => Shape::Number,
             "Boolean" => Shape::Boolean,
             _ => self.unknown(node, "is not declared in this file"),
-        }
+        };
+        Shape::reference([name], Vec::new(), otherwise)
     }
 
-    /// `Status.Active` of a declared enum.
+    /// `Status.Active` of an enum, or a type of a module.
     fn member(&self, node: Node<'_>) -> Shape {
         let text = self.file.text_of(node);
-        match text.split_once('.') {
-            Some((declared, member)) if self.enums.contains(declared) => {
-                Shape::Member { declared: declared.to_owned(), member: member.to_owned(), at: self.file.origin(node) }
-            }
-            _ => self.unknown(node, "is not declared in this file"),
+        let Some((declared, member)) = text.rsplit_once('.') else {
+            return self.unknown(node, "is not understood");
+        };
+        let at = self.file.origin(node);
+        let as_member = Shape::Member { declared: declared.to_owned(), member: member.to_owned(), at };
+        if self.enums.contains(declared) {
+            return as_member;
         }
+        Shape::reference(text.split('.'), Vec::new(), as_member)
     }
 
     fn generic(&mut self, node: Node<'t>, depth: usize) -> Shape {
         let name = node.child_by_field_name("name").map_or("", |name| self.file.text_of(name));
         let arguments = node.child_by_field_name("type_arguments").map(children).unwrap_or_default();
-        if let Some(declaration) = self.generics.get(name).copied() {
-            return self.instance(node, declaration, &arguments, depth);
+        let read: Vec<Shape> = arguments.iter().map(|argument| self.shape(*argument, depth + 1)).collect();
+        let is_imported = self.imported.contains(name);
+        match builtin(name, &read).filter(|_| !is_imported && !self.declared.contains(name)) {
+            Some(shape) => shape,
+            None => Shape::reference(name.split('.'), read, self.unknown(node, "is not declared in this file")),
         }
-        if self.named.contains(name) {
-            return self.unknown(node, "has no type parameters");
-        }
-        let mut read = |node| Box::new(self.shape(node, depth + 1));
-        match (name, &arguments[..]) {
-            ("Array" | "ReadonlyArray", [item]) => Shape::List(read(*item)),
-            ("Record", [keys, values]) => Shape::Map { keys: read(*keys), values: read(*values), all_keys: true },
-            ("Readonly", [base]) => *read(*base),
-            ("Partial", [base]) => Shape::Reshaped { base: read(*base), how: Reshape::Partial },
-            ("Required", [base]) => Shape::Reshaped { base: read(*base), how: Reshape::Required },
-            ("NonNullable", [base]) => Shape::Reshaped { base: read(*base), how: Reshape::NonNullable },
-            ("Pick", [base, keys]) => Shape::Reshaped { base: read(*base), how: Reshape::Pick(read(*keys)) },
-            ("Omit", [base, keys]) => Shape::Reshaped { base: read(*base), how: Reshape::Omit(read(*keys)) },
-            _ => self.unknown(node, "is not declared in this file"),
-        }
-    }
-
-    /// A generic type with its parameters bound: its declaration is read again in their scope.
-    fn instance(&mut self, node: Node<'t>, declaration: Node<'t>, arguments: &[Node<'t>], depth: usize) -> Shape {
-        let Some(left) = self.generic_nodes_left.checked_sub(declaration.descendant_count()) else {
-            return self.unknown(node, "is one use too many of generic types in a file");
-        };
-        self.generic_nodes_left = left;
-        let parameters = declaration.child_by_field_name("type_parameters").map(children).unwrap_or_default();
-        let mut scope = HashMap::new();
-        for (position, parameter) in parameters.into_iter().enumerate() {
-            let Some(name) = parameter.child_by_field_name("name") else { continue };
-            let argument = arguments.get(position).copied().or_else(|| parameter.child_by_field_name("value"));
-            let shape = match argument {
-                Some(argument) => self.shape(argument, depth + 1),
-                None => self.unknown(node, "lacks a type argument"),
-            };
-            scope.insert(self.file.text_of(name), Some(Arc::new(shape)));
-        }
-        let outer = std::mem::replace(&mut self.parameters, scope);
-        let shape = self.declared_shape(declaration, depth + 2);
-        self.parameters = outer;
-        shape
     }
 
     fn tuple(&mut self, node: Node<'t>, depth: usize) -> Shape {
@@ -423,7 +439,7 @@ impl<'s, 't> Reader<'s, 't> {
                         "`{}` is a function: it has no JSON form and is left out",
                         excerpt(self.file.text_of(member))
                     );
-                    self.diagnostics.push(self.file.diagnostic(member, message));
+                    self.reading.diagnostics.push(self.file.diagnostic(member, message));
                 }
                 _ => return self.unknown(member, "is not understood"),
             }
@@ -438,7 +454,7 @@ impl<'s, 't> Reader<'s, 't> {
         if annotation.and_then(|annotation| annotation.named_child(0)).is_some_and(|n| n.kind() == "function_type") {
             let message =
                 format!("`{}` holds a function: it has no JSON form and is left out", self.file.text_of(name_node));
-            self.diagnostics.push(self.file.diagnostic(node, message));
+            self.reading.diagnostics.push(self.file.diagnostic(node, message));
             return None;
         }
         let doc = self.doc_before(node);
@@ -482,13 +498,10 @@ impl<'s, 't> Reader<'s, 't> {
             return self.unknown(member, "is a mapped type that is not read");
         };
         let keys = Box::new(self.shape(keys, depth + 1));
-        let outer = self.parameters.insert(self.file.text_of(name), None);
+        self.keys.push(self.file.text_of(name));
         let all_keys = values.kind() != "opting_type_annotation";
         let values = Box::new(self.shape(values, depth));
-        match outer {
-            Some(outer) => self.parameters.insert(self.file.text_of(name), outer),
-            None => self.parameters.remove(self.file.text_of(name)),
-        };
+        self.keys.pop();
         Shape::Map { keys, values, all_keys }
     }
 
@@ -543,10 +556,29 @@ impl<'s, 't> Reader<'s, 't> {
             before = shorter.trim_end();
         }
         match self.comments.get(&before.len()).copied() {
-            Some(comment) => JsDoc::read(self.file.text_of(comment), &self.file.origin(comment), &mut self.diagnostics),
+            Some(comment) => {
+                JsDoc::read(self.file.text_of(comment), &self.file.origin(comment), &mut self.reading.diagnostics)
+            }
             None => JsDoc::default(),
         }
     }
+}
+
+/// Generic types that TypeScript brings along.
+fn builtin(name: &str, arguments: &[Shape]) -> Option<Shape> {
+    let boxed = |shape: &Shape| Box::new(shape.clone());
+    let reshaped = |base: &Shape, how| Shape::Reshaped { base: boxed(base), how };
+    Some(match (name, arguments) {
+        ("Array" | "ReadonlyArray", [item]) => Shape::List(boxed(item)),
+        ("Record", [keys, values]) => Shape::Map { keys: boxed(keys), values: boxed(values), all_keys: true },
+        ("Readonly", [base]) => base.clone(),
+        ("Partial", [base]) => reshaped(base, Reshape::Partial),
+        ("Required", [base]) => reshaped(base, Reshape::Required),
+        ("NonNullable", [base]) => reshaped(base, Reshape::NonNullable),
+        ("Pick", [base, keys]) => reshaped(base, Reshape::Pick(boxed(keys))),
+        ("Omit", [base, keys]) => reshaped(base, Reshape::Omit(boxed(keys))),
+        _ => return None,
+    })
 }
 
 /// The operands of a union or intersection, which the grammar nests to the left: however many, without recursion.

@@ -19,7 +19,7 @@ pub(super) mod rules;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 pub use facts::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature};
 use finding::Finding;
@@ -47,6 +47,8 @@ pub(super) struct FileCode {
     patterns: BTreeMap<String, (u32, Place)>,
     findings: Vec<Finding>,
     style: Style,
+    /// Names that the file binds to modules, so that paths may begin with them.
+    bound: BTreeSet<String>,
 }
 
 impl FileCode {
@@ -57,9 +59,56 @@ impl FileCode {
         code.facts.calls.retain(|call| seen.insert(call.path.clone()));
         code.facts.literals = Vec::new();
         code.facts.literal_values = Vec::new();
+        code.move_down(file.first_line - 1);
         code.style =
             Style { num_single: code.style.num_single, num_double: code.style.num_double, ..Style::of(file.text) };
         code
+    }
+}
+
+impl FileCode {
+    /// Counts lines from further above.
+    fn move_down(&mut self, num_lines: u32) {
+        let facts = &mut self.facts;
+        let imports = facts.imports.iter_mut().map(|item| &mut item.place);
+        let declared = facts.declared.iter_mut().map(|item| &mut item.place);
+        let signatures = facts.signatures.iter_mut().map(|item| &mut item.place);
+        let calls = facts.calls.iter_mut().map(|item| &mut item.place);
+        let patterns = self.patterns.values_mut().map(|(_, place)| place);
+        let findings = self.findings.iter_mut().map(|item| &mut item.place);
+        for place in imports.chain(declared).chain(signatures).chain(calls).chain(patterns).chain(findings) {
+            place.line = place.line.saturating_add(num_lines);
+        }
+    }
+
+    /// Adds what a later part of the same file holds.
+    pub(super) fn append(&mut self, later: Self) {
+        self.facts.imports.extend(later.facts.imports);
+        self.facts.declared.extend(later.facts.declared);
+        self.facts.signatures.extend(later.facts.signatures);
+        self.facts.calls.extend(later.facts.calls);
+        self.facts.has_errors |= later.facts.has_errors;
+        for (name, (count, place)) in later.patterns {
+            let known = self.patterns.entry(name).or_insert((0, place));
+            known.0 = known.0.saturating_add(count);
+        }
+        self.findings.extend(later.findings);
+        self.bound.extend(later.bound);
+        self.style.add(&later.style);
+    }
+
+    /// Drops names, calls and imports that an earlier part of the same file has already: a file of any size declares
+    /// and calls far fewer names than it has places.
+    pub(super) fn forget_known(&mut self, earlier: &Self) {
+        let facts = &earlier.facts;
+        let declared: HashSet<_> = facts.declared.iter().map(|known| (known.kind, known.name.as_str())).collect();
+        self.facts.declared.retain(|one| !declared.contains(&(one.kind, one.name.as_str())));
+        let calls: HashSet<&str> = facts.calls.iter().map(|known| known.path.as_str()).collect();
+        self.facts.calls.retain(|one| !calls.contains(one.path.as_str()));
+        let imports: HashSet<_> = facts.imports.iter().map(|known| (&known.module, &known.form)).collect();
+        let is_bound =
+            |one: &Import| one.form == "path" && one.root.as_ref().is_some_and(|root| earlier.bound.contains(root));
+        self.facts.imports.retain(|one| !imports.contains(&(&one.module, &one.form)) && !is_bound(one));
     }
 }
 
@@ -83,7 +132,7 @@ pub fn facts_of_code(text: &str, language: Language, granularity: Granularity) -
     }
     let whole = [before, text, after].concat();
     let Some(tree) = idiom.dialect.parse(&whole) else { return unread() };
-    let mut facts = Collector::new(idiom, SourceFile { text: &whole, name: "" }).read(&tree).facts;
+    let mut facts = Collector::new(idiom, SourceFile { text: &whole, name: "", first_line: 1 }).read(&tree).facts;
     // What no query sees is not known to be harmless.
     facts.has_errors |= is_deeper_than_queries(&tree);
     let num_lines_before = u32::try_from(before.lines().count()).unwrap_or(u32::MAX);
@@ -316,7 +365,7 @@ impl<'s, 't> Collector<'s, 't> {
             self.imports.range(start..).next().and_then(|(_, import)| import.root.clone())
         };
         // `use anyhow::anyhow` binds a name that is its own root.
-        let mut local: HashSet<String> = self.modules.iter().map(|module| (*module).to_owned()).collect();
+        let mut local: BTreeSet<String> = self.modules.iter().map(|module| (*module).to_owned()).collect();
         for (name, at) in &self.bound {
             if root_of(*at).is_none_or(|root| root != *name) {
                 local.insert((*name).to_owned());
@@ -335,6 +384,7 @@ impl<'s, 't> Collector<'s, 't> {
             }
         }
         self.code.facts.imports = std::mem::take(&mut self.imports).into_values().collect();
+        self.code.bound = local;
     }
 
     fn name(&mut self, node: Node<'t>, kind: &str) {

@@ -9,7 +9,7 @@ use super::style::Indent;
 use super::{FileCode, finding};
 use crate::clew::DESCRIPTION_BYTES_MAX;
 use crate::clew::manifest::Manifest;
-use crate::clew::standard::standard_library;
+use crate::clew::standard::std_modules;
 use crate::constraint::{
     Constraint, ForbiddenText, Kind, Language, Origin, Priority, Rule, Scope, Severity, Source, Strength,
 };
@@ -127,7 +127,7 @@ impl Group<'_> {
             })
             .map(|package| modules.imported_as(package))
             .collect();
-        let standard: BTreeSet<&str> = standard_library(self.language).iter().copied().collect();
+        let standard: BTreeSet<&str> = std_modules(self.language).collect();
         let (mut used, mut num_imports, mut first) = (BTreeSet::new(), 0, None);
         for file in &self.files {
             for import in file.code.facts.imports.iter().filter(|import| names_a_module(import)) {

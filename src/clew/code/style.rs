@@ -64,6 +64,16 @@ impl Style {
         }
     }
 
+    /// Adds what a later part of the same file holds.
+    pub(super) fn add(&mut self, later: &Self) {
+        self.num_tabs = self.num_tabs.saturating_add(later.num_tabs);
+        for (sum, more) in self.num_spaces.iter_mut().zip(later.num_spaces) {
+            *sum = sum.saturating_add(more);
+        }
+        self.num_single = self.num_single.saturating_add(later.num_single);
+        self.num_double = self.num_double.saturating_add(later.num_double);
+    }
+
     pub(super) fn count_quote(&mut self, quote: char) {
         match quote {
             '\'' => self.num_single += 1,

@@ -32,7 +32,7 @@ fn examples(idiom: &Idiom) -> Vec<Example> {
 
 fn read(idiom: &'static Idiom, text: &str) -> FileCode {
     let tree = idiom.dialect.parse(text).expect("a few lines parse");
-    Collector::new(idiom, SourceFile { text, name: "" }).read(&tree)
+    Collector::new(idiom, SourceFile { text, name: "", first_line: 1 }).read(&tree)
 }
 
 fn is_pattern(capture: &str) -> bool {

@@ -2,3 +2,5 @@
 (interface_declaration name: (_) @name) @interface
 (type_alias_declaration name: (_) @name) @alias
 (enum_declaration name: (_) @name) @enum
+(import_statement) @import
+(export_statement) @export

@@ -1,0 +1,2 @@
+; Everything at the top of a file, in order.
+(source_file (_) @item)
