@@ -1,7 +1,7 @@
 //! Types across files: names are followed through imports over the files that are given, and no further.
 
 use ananke::clew::{self, FileFacts, Manifest};
-use ananke::constraint::{ConstraintSet, Language, Rule, Strength};
+use ananke::constraint::{Constraint, ConstraintSet, Language, Rule, Strength};
 use serde_json::{Value, json};
 
 fn facts(files: &[(&str, &str)]) -> Vec<FileFacts> {
@@ -14,6 +14,10 @@ fn facts(files: &[(&str, &str)]) -> Vec<FileFacts> {
 
 fn manifest(file: &str, language: Language, package: &str) -> Manifest {
     Manifest { file: file.to_owned(), language, dependencies: Vec::new(), package: Some(package.to_owned()) }
+}
+
+fn types(set: &ConstraintSet) -> impl Iterator<Item = &Constraint> {
+    set.constraints.iter().filter(|constraint| matches!(constraint.rule, Rule::JsonSchema { .. }))
 }
 
 /// The schema of a type, if it is hard.
@@ -213,7 +217,7 @@ fn circles_of_imports_end() {
         ("b.zig", "pub const X = @import(\"a.zig\").X;\npub usingnamespace @import(\"a.zig\");\n"),
     ];
     let set = clew::combine(&facts(&files), &[]);
-    assert!(set.constraints.iter().all(|constraint| constraint.strength == Strength::Advisory));
+    assert!(types(&set).all(|constraint| constraint.strength == Strength::Advisory));
 }
 
 #[test]
@@ -233,6 +237,6 @@ fn many_files_that_hand_on_all_names_take_bounded_time() {
         .collect();
     let files: Vec<(&str, &str)> = sources.iter().map(|(file, source)| (file.as_str(), source.as_str())).collect();
     let set = clew::combine(&facts(&files), &[]);
-    assert_eq!(set.constraints.len(), 60);
+    assert_eq!(types(&set).count(), 60);
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }

@@ -66,7 +66,7 @@ const CRATES: &[(&str, &str)] = &[
     ("futures_util", "maze server"),
     ("rustix", "maze"),
     ("jsonschema", "verify"),
-    ("regex", "verify"),
+    ("regex", "clew verify"),
     ("hf_hub", "hub"),
     ("ureq", "hub"),
     ("indicatif", "hub cli"),

@@ -6,12 +6,16 @@
 //! declares, a computed key, a conditional type), its schema accepts anything *there*, so the whole constraint is only
 //! advisory, as are the constraints of types that refer to it, and a diagnostic names the field.
 //!
+//! All else (`code`) is found by query files: facts such as imports, names and signatures become rules that bind,
+//! habits such as naming conventions are counted over all files, and what tests and comments say is told.
+//!
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
 //! Imports are followed over the files that are given, and no further. What Clew is not: a type checker.
 //!
 //! How a type becomes a rule: a reader per language turns declarations into shapes (`shape`) and keeps the names it
 //! cannot settle; `link` finds what those names stand for with `modules`; `lower` makes JSON Schema of the shapes.
 
+mod code;
 mod go;
 mod jsdoc;
 mod json;
@@ -29,11 +33,16 @@ mod standard;
 mod stream;
 mod syntax;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod typescript;
 mod zig;
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use code::FileCode;
+pub use code::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature, facts_of_code};
 pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
 use modules::Given;
 use serde::{Deserialize, Serialize};
@@ -43,7 +52,7 @@ pub use stream::{CHUNK_BYTES, FACTS_BYTES_MAX, Stream};
 use syntax::{Dialect, SourceFile};
 pub use telemetry::{TELEMETRY_BYTES_MAX, read_telemetry};
 
-use crate::constraint::{ConstraintSet, Language};
+use crate::constraint::{Constraint, ConstraintSet, Language};
 
 /// Longest source that is read, in bytes. Parsing costs about 50 ms per MB and 20 times the source in memory.
 pub const SOURCE_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -112,6 +121,7 @@ pub struct FileFacts {
     file: String,
     language: Language,
     types: Reading,
+    code: FileCode,
 }
 
 impl FileFacts {
@@ -127,9 +137,34 @@ impl FileFacts {
         self.language
     }
 
+    /// Its imports.
+    #[must_use]
+    pub fn imports(&self) -> &[Import] {
+        &self.code.facts.imports
+    }
+
+    /// The names it declares.
+    #[must_use]
+    pub fn declared(&self) -> &[Declared] {
+        &self.code.facts.declared
+    }
+
+    /// The signatures of its functions.
+    #[must_use]
+    pub fn signatures(&self) -> &[Signature] {
+        &self.code.facts.signatures
+    }
+
+    /// What it calls; every path once, where it is called first.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.code.facts.calls
+    }
+
     /// Adds what a later part of the same file holds.
     fn append(&mut self, later: Self) {
         self.types.append(later.types);
+        self.code.append(later.code);
     }
 
     fn given(&self) -> Given<'_> {
@@ -160,29 +195,76 @@ pub fn read_file(source: &str, language: Language, file: &str) -> Result<FileFac
 
 /// Reads a part of a file that begins with line `first_line`.
 fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> Result<FileFacts, ClewError> {
-    let (dialect, read) = reader(language, file);
     if source.len() > SOURCE_BYTES_MAX {
         return Err(ClewError::TooLarge { size: source.len(), limit: SOURCE_BYTES_MAX });
     }
     let text = SourceFile { text: source, name: file, first_line };
-    let types = match dialect.parse(source) {
-        Some(tree) => read(dialect, text, &tree),
-        None => Reading {
-            diagnostics: vec![text.whole("too broken to parse with bounded effort; nothing was read")],
-            ..Reading::default()
-        },
+    let Some(tree) = code::parse(source, language, file) else {
+        let diagnostics = vec![text.whole("too broken to parse with bounded effort; nothing was read")];
+        let types = Reading { diagnostics, ..Reading::default() };
+        return Ok(FileFacts { file: file.to_owned(), language, types, code: FileCode::default() });
     };
-    Ok(FileFacts { file: file.to_owned(), language, types })
+    let (dialect, read) = reader(language, file);
+    let types = read(dialect, text, &tree);
+    Ok(FileFacts { file: file.to_owned(), language, types, code: FileCode::read(&tree, language, text) })
 }
 
 /// One set of the facts of all files: habits are counted over all of them. The order of files does not matter.
 ///
-/// Linear in the facts, but for the schemas, whose total is bounded per file.
+/// At most [`CONSTRAINTS_MAX`] constraints per file. Linear in the facts, but for the schemas, whose total is bounded
+/// per file.
 #[must_use]
 pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
     let mut files: Vec<&FileFacts> = files.iter().collect();
-    files.sort_by(|one, two| one.file.cmp(&two.file));
-    lower::to_constraints(&files.into_iter().map(FileFacts::given).collect::<Vec<_>>(), manifests)
+    files.sort_by(|one, two| one.file.cmp(&two.file).then(one.language.cmp(&two.language)));
+    let mut manifests = manifests.to_vec();
+    manifests.sort_by(|one, two| one.file.cmp(&two.file));
+    let types: Vec<Given<'_>> = files.iter().map(|facts| facts.given()).collect();
+    let code: Vec<_> = files
+        .iter()
+        .map(|facts| code::rules::File { name: &facts.file, language: facts.language, code: &facts.code })
+        .collect();
+    let ConstraintSet { constraints, diagnostics, .. } = lower::to_constraints(&types, &manifests);
+    let rules = code::rules::mine(&code, &manifests);
+    let mut set = ConstraintSet { diagnostics, ..ConstraintSet::default() };
+    let limit = CONSTRAINTS_MAX.saturating_mul(files.len());
+    let mut items = unique(constraints.into_iter().chain(rules.items));
+    let room = limit.saturating_sub(rules.habits.len());
+    if let (Some(more @ 1..), Some(last)) = (items.len().checked_sub(room), files.last()) {
+        let file = SourceFile { text: "", name: &last.file, first_line: 1 };
+        set.diagnostics
+            .push(file.whole(format!("{more} rules of single places are left out: {limit} are kept in all")));
+        items.truncate(room);
+    }
+    set.constraints = unique(items.into_iter().chain(rules.habits));
+    set.constraints.truncate(limit);
+    let ids: HashSet<String> = set.constraints.iter().map(|constraint| constraint.id.clone()).collect();
+    for constraint in &mut set.constraints {
+        constraint.depends_on.retain(|id| ids.contains(id));
+    }
+    set
+}
+
+/// The same rule found twice is one constraint, as in [`ConstraintSet::push`], in linear time.
+fn unique(constraints: impl Iterator<Item = Constraint>) -> Vec<Constraint> {
+    let mut unique: Vec<Constraint> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for constraint in constraints {
+        match known.get(&constraint.id) {
+            Some(&index) => {
+                let first = &mut unique[index];
+                first.frequency = first.frequency.saturating_add(constraint.frequency);
+                first.confidence = first.confidence.max(constraint.confidence);
+                // What one place knows for sure is not weaker because another place only hints at it.
+                first.strength = first.strength.max(constraint.strength);
+            }
+            None => {
+                known.insert(constraint.id.clone(), unique.len());
+                unique.push(constraint);
+            }
+        }
+    }
+    unique
 }
 
 /// Mines one file by itself: [`read_file`], then [`combine`].
@@ -210,15 +292,19 @@ pub fn language_of(path: &Path) -> Option<Language> {
 
 type Reader = fn(&'static Dialect, SourceFile<'_>, &tree_sitter::Tree) -> Reading;
 
-/// The dialect of a file and what reads its types.
+/// What reads the types of a file, with the dialect of its queries.
 fn reader(language: Language, file: &str) -> (&'static Dialect, Reader) {
-    let has_jsx = || [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension));
     match language {
-        Language::Typescript if has_jsx() => (&typescript::TSX, typescript::read),
+        Language::Typescript if is_read_with_jsx(file) => (&typescript::TSX, typescript::read),
         Language::Typescript => (&typescript::TYPESCRIPT, typescript::read),
         Language::Python => (&python::PYTHON, python::read),
         Language::Rust => (&rust::RUST, rust::read),
         Language::Go => (&go::GO, go::read),
         Language::Zig => (&zig::ZIG, zig::read),
     }
+}
+
+/// Whether a file of TypeScript or JavaScript may hold JSX, by its extension.
+fn is_read_with_jsx(file: &str) -> bool {
+    [".tsx", ".js", ".jsx", ".mjs", ".cjs"].iter().any(|extension| file.ends_with(extension))
 }

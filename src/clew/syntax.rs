@@ -70,16 +70,35 @@ impl Dialect {
 
     /// Every match of the query, in source order, as (capture name, node) pairs.
     pub(super) fn matches<'t>(&'static self, tree: &'t Tree, source: &str) -> Vec<Vec<(&'static str, Node<'t>)>> {
+        let mut found = Vec::new();
+        self.for_each_match(tree, source, |captures| found.push(captures.to_vec()));
+        found
+    }
+
+    /// Calls `take` with every match of the query, in source order, as (capture name, node) pairs.
+    pub(super) fn for_each_match<'t>(
+        &'static self,
+        tree: &'t Tree,
+        source: &str,
+        mut take: impl FnMut(&[(&'static str, Node<'t>)]),
+    ) {
         let query = &self.compiled().1;
         let names = query.capture_names();
         let mut cursor = QueryCursor::new();
         cursor.set_max_start_depth(Some(QUERY_DEPTH_MAX));
         let mut matches = cursor.matches(query, tree.root_node(), source.as_bytes());
-        let mut found = Vec::new();
+        let mut captures = Vec::new();
         while let Some(one) = matches.next() {
-            found.push(one.captures().iter().map(|capture| (names[capture.index as usize], capture.node)).collect());
+            captures.clear();
+            captures.extend(one.captures().iter().map(|capture| (names[capture.index as usize], capture.node)));
+            take(&captures);
         }
-        found
+    }
+
+    /// The names of the query's captures.
+    #[cfg(test)]
+    pub(super) fn capture_names(&'static self) -> &'static [&'static str] {
+        self.compiled().1.capture_names()
     }
 }
 
@@ -102,6 +121,24 @@ fn has_long_token_run(tree: &Tree) -> bool {
                 return false;
             }
             run_at_depth.pop();
+        }
+    }
+}
+
+/// Whether the tree nests deeper than [`QUERY_DEPTH_MAX`], so that queries do not see all of it. One walk over the tree.
+pub(super) fn is_deeper_than_queries(tree: &Tree) -> bool {
+    let mut cursor = tree.walk();
+    loop {
+        if cursor.depth() > QUERY_DEPTH_MAX {
+            return true;
+        }
+        if cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return false;
+            }
         }
     }
 }

@@ -88,8 +88,10 @@ pub struct Signature {
     pub name: String,
     /// The signature without the body, on one line.
     pub text: String,
-    /// Whether the function is still to be written: it has no body, or one that says so.
-    pub is_open: bool,
+    /// Whether the function has a body.
+    pub has_body: bool,
+    /// Whether the body only says that it is missing: `todo!()`, `pass`.
+    pub is_stub: bool,
     /// Whether it stands inside a type, module or function.
     pub is_nested: bool,
     /// Where.

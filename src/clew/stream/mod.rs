@@ -38,7 +38,7 @@ impl Stream {
     /// Begins a file.
     ///
     /// # Errors
-    /// None today: the language has a reader.
+    /// Those of [`super::read_file`]; none today.
     pub fn new(language: Language, file: &str) -> Result<Self, ClewError> {
         Self::with_chunks(language, file, CHUNK_BYTES)
     }
@@ -46,7 +46,7 @@ impl Stream {
     /// Begins a file that is cut into chunks of about this many bytes.
     ///
     /// # Errors
-    /// None today: the language has a reader.
+    /// Those of [`super::read_file`]; none today.
     pub fn with_chunks(language: Language, file: &str, chunk_bytes: usize) -> Result<Self, ClewError> {
         let facts = read_lines("", language, file, 1)?;
         let cutter = Cutter::new(language, chunk_bytes.clamp(1, SOURCE_BYTES_MAX));
@@ -108,6 +108,7 @@ impl Stream {
         self.num_diagnostics += facts.types.diagnostics.len();
         facts.types.declarations.truncate(CONSTRAINTS_MAX - kept.declarations.len());
         facts.types.diagnostics.truncate(DIAGNOSTICS_MAX - kept.diagnostics.len());
+        facts.code.forget_known(&self.facts.code);
         let bytes = serde_json::to_string(&facts).map_or(usize::MAX, |text| text.len());
         if bytes > FACTS_BYTES_MAX - self.facts_bytes {
             self.num_chunks_lost += 1;

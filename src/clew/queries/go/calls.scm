@@ -1,0 +1,2 @@
+; What is called.
+(call_expression function: (_) @call)

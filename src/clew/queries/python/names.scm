@@ -1,0 +1,36 @@
+; Declared names by kind. `self` and `cls` are no choice.
+(function_definition name: (identifier) @name.function)
+(class_definition name: (identifier) @name.type)
+(type_alias_statement left: (type (identifier) @name.type))
+(assignment left: (identifier) @name.type right: (call function: [(identifier) (attribute)] @_maker)
+  (#match? @_maker "(^|\\.)(TypeVar|ParamSpec|TypeVarTuple|NewType|TypedDict|NamedTuple|namedtuple|Enum|IntEnum)$"))
+(function_definition type_parameters: (type_parameter (type (identifier) @name.type)))
+(class_definition type_parameters: (type_parameter (type (identifier) @name.type)))
+
+(assignment left: (identifier) @name.variable)
+(pattern_list (identifier) @name.variable)
+(tuple_pattern (identifier) @name.variable)
+(list_pattern (identifier) @name.variable)
+(list_splat_pattern (identifier) @name.variable)
+(dictionary_splat_pattern (identifier) @name.variable)
+(for_statement left: (identifier) @name.variable)
+(for_in_clause left: (identifier) @name.variable)
+(as_pattern_target (identifier) @name.variable)
+(named_expression name: (identifier) @name.variable)
+(parameters (identifier) @name.variable (#not-any-of? @name.variable "self" "cls" "mcs"))
+(lambda_parameters (identifier) @name.variable)
+(default_parameter name: (identifier) @name.variable)
+(typed_parameter . (identifier) @name.variable (#not-any-of? @name.variable "self" "cls"))
+(typed_default_parameter name: (identifier) @name.variable)
+; `case` names what it matches.
+(case_pattern (dotted_name . (identifier) @name.variable .) (#match? @name.variable "^[a-z_]"))
+
+; What is written as a constant, in a module or class.
+(module (expression_statement (assignment left: (identifier) @name.constant))
+  (#match? @name.constant "^_*[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$"))
+(class_definition body: (block (expression_statement (assignment left: (identifier) @name.constant)))
+  (#match? @name.constant "^_*[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$"))
+
+(class_definition body: (block (expression_statement (assignment left: (identifier) @name.field)))
+  (#match? @name.field "[a-z]"))
+(assignment left: (attribute object: (identifier) @_self attribute: (identifier) @name.field) (#eq? @_self "self"))

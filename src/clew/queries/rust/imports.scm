@@ -1,0 +1,20 @@
+; Every form of import. `@statement` is the extent of an import; a path outside of one names a crate by its first
+; segment, unless the file itself binds that name (`@bound`, `@module`).
+(use_declaration) @statement
+(use_declaration argument: [(identifier) (scoped_identifier) (scoped_use_list) (use_as_clause) (use_wildcard)] @import.use)
+(use_declaration argument: (use_list [(identifier) (scoped_identifier) (scoped_use_list) (use_as_clause) (use_wildcard)] @import.use))
+(extern_crate_declaration name: (identifier) @import.extern_crate)
+(scoped_identifier path: (identifier) @path (#match? @path "^(r#)?[a-z_]"))
+(scoped_type_identifier path: (identifier) @path (#match? @path "^(r#)?[a-z_]"))
+(scoped_identifier . "::" name: (identifier) @path)
+(scoped_type_identifier . "::" name: (type_identifier) @path)
+(visibility_modifier) @statement
+(mod_item name: (identifier) @module)
+
+(use_declaration argument: (scoped_identifier name: (identifier) @bound))
+(scoped_use_list list: (use_list (identifier) @bound))
+(use_list (scoped_identifier name: (identifier) @bound))
+(scoped_use_list path: [(identifier) @bound (scoped_identifier name: (identifier) @bound)] list: (use_list (self)))
+(use_as_clause alias: (identifier) @bound)
+(extern_crate_declaration alias: (identifier) @module)
+; Names that are bound otherwise: macros and generics have none that a path begins with.

@@ -1,0 +1,1 @@
+(interpreted_string_literal) @literal

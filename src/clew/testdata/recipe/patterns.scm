@@ -1,0 +1,1 @@
+(go_statement) @async.started_task

@@ -1,0 +1,1 @@
+(function_declaration name: (_) @signature.name body: (_) @signature.body) @signature
