@@ -61,18 +61,61 @@ pub(super) fn segments(call: &str) -> impl Iterator<Item = &str> {
 
 /// Replaces the rules of calls so that none of `calls` can be made.
 pub(super) fn deny(template: &mut Template, calls: &[String]) {
-    let denied = Denied::new(calls);
-    let mut writer = Writer { template, denied: &denied, num_nodes: 0 };
-    writer.members();
-    writer.postfixes();
-    if writer.template.body("PATH_BASE").is_some() {
-        writer.spelled_paths();
+    let (builtins, calls): (Vec<_>, Vec<_>) = calls.iter().cloned().partition(|call| call.starts_with('@'));
+    let denied = Denied::new(&calls);
+    let places = if template.body("NAME_I").is_some() { &[OUTSIDE, INSIDE][..] } else { &[OUTSIDE] };
+    for &place in places {
+        let mut writer = Writer { template, denied: &denied, place, num_nodes: 0 };
+        writer.members();
+        writer.postfixes();
+    }
+    let last_words: BTreeSet<String> =
+        calls.iter().filter_map(|call| segments(call).last()).map(str::to_owned).collect();
+    if template.body("PATH_BASE").is_some() {
+        spelled_paths(template, &denied, &last_words);
+    }
+    if template.body("FIELD_DENIED").is_some() && !last_words.is_empty() {
+        // The fields of Python's f-strings are text to the grammar.
+        template.set("FIELD_DENIED", &any_of(&last_words));
+    }
+    if template.body("RESERVED_BUILTIN").is_some() {
+        // `@call` calls whatever it is given.
+        let builtins: BTreeSet<String> = builtins.into_iter().chain(["@call".to_owned()]).collect();
+        template.set("RESERVED_BUILTIN", &any_of(&builtins));
     }
 }
+
+/// Where paths are lexemes of their own, and macros take any tokens: Rust.
+fn spelled_paths(template: &mut Template, denied: &Denied, last_words: &BTreeSet<String>) {
+    let single = denied.single();
+    let generic = denied.spelled.iter().chain(&single).map(|path| format!("{path}::")).collect();
+    template.set("PATH", &without("PATH_BASE", &denied.spelled));
+    template.set("PATH_GENERIC", &without("PATH_GENERIC_BASE", &generic));
+    template.set("PATH_MEMBER", &without("SEGMENT", &denied.members));
+    template.set("MACRO_NAME", &without("IDENTIFIER", &single));
+    if !last_words.is_empty() {
+        template.set("TREE_RESERVED", &any_of(last_words));
+    }
+}
+
+/// A copy of the rules: Python has one for lines and one for brackets, where every token may be followed by a gap.
+#[derive(Clone, Copy)]
+struct Place {
+    /// What the names of its rules end in.
+    rule: &'static str,
+    /// What the names of its terminals end in.
+    terminal: &'static str,
+    /// What follows a terminal.
+    gap: &'static str,
+}
+
+const OUTSIDE: Place = Place { rule: "", terminal: "", gap: "" };
+const INSIDE: Place = Place { rule: "_i", terminal: "_I", gap: " GAP_I" };
 
 struct Writer<'a> {
     template: &'a mut Template,
     denied: &'a Denied,
+    place: Place,
     num_nodes: usize,
 }
 
@@ -80,46 +123,42 @@ impl Writer<'_> {
     /// What may follow an atom that is no denied path.
     fn members(&mut self) {
         let members = &self.denied.members;
-        self.template.set("FREE_MEMBER", &without("MEMBER", members));
-        let step = "member_op FREE_MEMBER | call_trailer | transparent_trailer | other_trailer";
-        self.template.set("trailer", step);
+        self.terminal("FREE_MEMBER", &without("MEMBER", members));
+        self.rule(
+            "trailer",
+            &format!("@member_op #FREE_MEMBER | @call_trailer | {}@other_trailer", self.transparent(" | ")),
+        );
         if members.is_empty() {
-            return self.template.set("trailers", "trailer*");
+            return self.rule("trailers", "@trailer*");
         }
-        self.template.set("DENIED_MEMBER", &format!("MEMBER & ({})", any_of(members)));
-        self.template.set("trailers", "trailer* denied_member?");
-        self.template.set("denied_member", "member_op DENIED_MEMBER guarded");
-        let guarded = "transparent_trailer* ((other_trailer | member_op FREE_MEMBER) trailers | denied_member)?";
-        self.template.set("guarded", guarded);
+        self.terminal("DENIED_MEMBER", &format!("MEMBER & ({})", any_of(members)));
+        self.rule("trailers", "@trailer* @denied_member?");
+        self.rule("denied_member", "@member_op #DENIED_MEMBER @guarded");
+        let guarded = "((@other_trailer | @member_op #FREE_MEMBER) @trailers | @denied_member)?";
+        self.rule("guarded", &format!("{}{guarded}", self.transparent("* ")));
     }
 
     /// Each rule that reads an atom with its trailers.
     fn postfixes(&mut self) {
         let roots: BTreeSet<String> = self.denied.paths.children.keys().cloned().collect();
-        self.template.set("FREE_NAME", &names_without(&roots));
-        let mut paths = String::new();
+        self.terminal("FREE_NAME", &names_without(&roots));
+        let mut named = "#FREE_NAME @trailers".to_owned();
         for (name, node) in &self.denied.paths.children {
             let (terminal, rule) = self.node(name, "NAME", node);
-            let _ = write!(paths, " | {terminal} {rule}");
+            let _ = write!(named, " | {terminal} {rule}");
         }
-        for name in self.template.names("postfix") {
-            let other = name.replacen("postfix", "other_atom", 1);
-            self.template.set(&name, &format!("FREE_NAME trailers | {other} trailers{paths}"));
+        let name_terminal = format!("NAME{}", self.place.terminal);
+        for rule in self.template.names("postfix") {
+            if rule.ends_with(INSIDE.rule) != (self.place.rule == INSIDE.rule) {
+                continue;
+            }
+            let takes_names =
+                self.template.body(&rule).is_some_and(|body| body.split_whitespace().any(|word| word == name_terminal));
+            let other = rule.replacen("postfix", "other_atom", 1);
+            let own = if takes_names { format!(" | {named}") } else { String::new() };
+            let body = self.placed(&format!("{other} @trailers{own}"));
+            self.template.set(&rule, &body);
         }
-    }
-
-    /// Where paths are lexemes of their own, and macros take any tokens: Rust.
-    fn spelled_paths(&mut self) {
-        let single = self.denied.single();
-        let paths = self.denied.spelled.iter();
-        let generic = paths.clone().chain(&single).map(|path| format!("{path}::")).collect();
-        let last = paths.filter_map(|path| path.rsplit("::").next().map(str::to_owned));
-        let words: BTreeSet<String> = last.chain(single.iter().cloned()).chain(self.denied.members.clone()).collect();
-        self.template.set("PATH", &without("PATH_BASE", &self.denied.spelled));
-        self.template.set("PATH_GENERIC", &without("PATH_GENERIC_BASE", &generic));
-        self.template.set("PATH_MEMBER", &without("SEGMENT", &self.denied.members));
-        self.template.set("MACRO_NAME", &without("IDENTIFIER", &single));
-        self.template.set("TREE_RESERVED", &any_of(&words));
     }
 
     /// The terminal that spells a segment, and the rule of what may follow it.
@@ -128,27 +167,60 @@ impl Writer<'_> {
         self.num_nodes += 1;
         let (terminal, rule) = (format!("DENIED_{number}"), format!("denied_{number}"));
         let text = if kind == "NAME" { spelled([segment]) } else { literal(segment) };
-        self.template.set(&terminal, &format!("{kind} & {text}"));
+        self.terminal(&terminal, &format!("{kind} & {text}"));
         let is_denied = node.is_denied || (kind == "MEMBER" && self.denied.members.contains(segment));
         let mut named: BTreeSet<String> = node.children.keys().cloned().collect();
         named.extend(self.denied.members.iter().cloned());
         let other = format!("OTHER_{number}");
-        self.template.set(&other, &without("MEMBER", &named));
-        let mut next = format!("(other_trailer | member_op {other}");
+        self.terminal(&other, &without("MEMBER", &named));
+        let mut next = format!("(@other_trailer | @member_op #{other}");
         if !is_denied {
-            next.push_str(" | call_trailer");
+            next.push_str(" | @call_trailer");
         }
-        next.push_str(") trailers");
+        next.push_str(") @trailers");
         if !self.denied.members.is_empty() {
             // A child that is denied as a member of anything is followed below, not here.
-            next.push_str(" | denied_member");
+            next.push_str(" | @denied_member");
         }
         for (child, below) in &node.children {
             let (terminal, rule) = self.node(child, "MEMBER", below);
-            let _ = write!(next, " | member_op {terminal} {rule}");
+            let _ = write!(next, " | @member_op {terminal} {rule}");
         }
-        self.template.set(&rule, &format!("transparent_trailer* ({next})?"));
-        (terminal, rule)
+        self.rule(&rule, &format!("{}({next})?", self.transparent("* ")));
+        (format!("#{terminal}"), format!("@{rule}"))
+    }
+
+    /// The trailers that do not end a path, where the language has them, with what follows in a rule.
+    fn transparent(&self, then: &str) -> String {
+        let exists = self.template.body("transparent_trailer").is_some();
+        if exists { format!("@transparent_trailer{then}") } else { String::new() }
+    }
+
+    fn rule(&mut self, name: &str, body: &str) {
+        let body = self.placed(body);
+        self.template.set(&format!("{name}{}", self.place.rule), &body);
+    }
+
+    fn terminal(&mut self, name: &str, body: &str) {
+        let body = if self.place.gap.is_empty() { body.to_owned() } else { format!("({body}){}", self.place.gap) };
+        self.template.set(&format!("{name}{}", self.place.terminal), &body);
+    }
+
+    /// A body whose `@rules` and `#TERMINALS` are those of the place.
+    fn placed(&self, body: &str) -> String {
+        let mut placed = String::with_capacity(body.len());
+        let mut rest = body;
+        while let Some(at) = rest.find(['@', '#']) {
+            let suffix = if rest.as_bytes()[at] == b'@' { self.place.rule } else { self.place.terminal };
+            placed.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            placed.push_str(&rest[..end]);
+            placed.push_str(suffix);
+            rest = &rest[end..];
+        }
+        placed.push_str(rest);
+        placed
     }
 }
 

@@ -23,6 +23,10 @@ pub fn code(language: Language, granularity: Granularity, rules: CodeRules) -> C
     names::bind(&mut template, &rules.names);
     if let Some(imports) = &rules.imports {
         template.fill(Feature::Imports, &imports::modules(imports));
+        if template.body("MODULE_DENIED").is_some() && !imports.deny.is_empty() {
+            // A path of several segments below a root that is allowed.
+            template.set("MODULE_DENIED", &lark::any_of(&imports.deny));
+        }
     }
     if !rules.refused_literals.is_empty() {
         template.fill(Feature::Literals, &lark::slashes_escaped(&alternation(&rules.refused_literals)));
