@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("kernels", ""),
     ("model", "kernels"),
     ("engine", "guide model kernels"), // of kernels, the sampler's parameters and results
-    ("verify", "constraint"),
+    ("verify", "constraint clew"),     // Clew reads finished code again
     ("hub", ""),
     ("maze", "constraint clew braid text guide kernels model engine verify hub"),
     ("server", "maze"),

@@ -12,7 +12,7 @@ use tree_sitter::{Node, Tree};
 use super::TYPE_DEPTH_MAX;
 use super::literal::{StrayBackslash, number, unescape};
 use super::shape::{Bound, Declaration, Field, Import, Keyword, Object, Reach, Reading, Shape};
-use super::syntax::{Dialect, SourceFile, SyntaxErrors, children, excerpt};
+use super::syntax::{Dialect, SourceFile, SyntaxErrors, children};
 
 /// Python.
 pub(super) static PYTHON: Dialect = Dialect::new(

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::constraint::{CodeRules, ConstraintIr, GrammarSyntax, TokenMasks};
+use crate::constraint::{ConstraintIr, GrammarSyntax, TokenMasks};
 
 mod code;
 mod forbidden;
@@ -152,8 +152,8 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
     }
     if let Some(code) = &ir.code {
         add("code.language".into(), code::check(output.text, code));
-        for part in code_rules(&code.rules) {
-            add(part.into(), Judgement::Enforced);
+        for (part, judgement) in code::check_rules(output.text, code) {
+            add(part.into(), judgement);
         }
     }
     if let Some(regions) = &ir.regions {
@@ -181,19 +181,6 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
         add("limits.json_whitespace".into(), json::check_whitespace(output.text, limit));
     }
     parts
-}
-
-/// The rules about code that the masks hold, as parts of the IR.
-fn code_rules(rules: &CodeRules) -> impl Iterator<Item = &'static str> {
-    let stated = [
-        ("code.imports", rules.imports.is_some()),
-        ("code.names", !rules.names.is_empty()),
-        ("code.signature", rules.signature.is_some()),
-        ("code.denied_calls", !rules.denied_calls.is_empty()),
-        ("code.refused_literals", !rules.refused_literals.is_empty()),
-        ("code.secret_names", !rules.secret_names.is_empty()),
-    ];
-    stated.into_iter().filter_map(|(part, is_stated)| is_stated.then_some(part))
 }
 
 fn sources_of(ir: &ConstraintIr, part: &str) -> Vec<String> {

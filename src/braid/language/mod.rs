@@ -90,6 +90,13 @@ impl CodeInTheMaking {
                 if allow.as_ref().is_some_and(Vec::is_empty) {
                     return Err("it allows no name at all".into());
                 }
+                if let Some((language, _)) =
+                    self.language.filter(|(language, _)| !names::is_declared(*language, *declaration))
+                {
+                    return Err(
+                        format!("the grammar of {language:?} knows no declaration of a {declaration:?}").to_lowercase()
+                    );
+                }
                 rules.names.push(NameRule { declaration: *declaration, convention: *convention, allow });
                 Ok("code.names")
             }

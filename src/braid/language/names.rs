@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::lark::{any_of, regex};
 use super::template::Template;
-use crate::constraint::{DeclarationKind, NameRule, NamingConvention};
+use crate::constraint::{DeclarationKind, Language, NameRule, NamingConvention};
 
 /// Names of this convention, as a regex of the whole name. Underscores at either end do not count, and a name of
 /// nothing but them is of every convention.
@@ -27,6 +27,11 @@ fn terminals_of(declaration: DeclarationKind) -> &'static [&'static str] {
         DeclarationKind::Constant => &["CONSTANT_NAME"],
         DeclarationKind::Field => &["FIELD_NAME", "FIELD_KEYWORD"],
     }
+}
+
+/// Whether the grammar has declarations of this kind: Python does not tell constants from variables.
+pub(super) fn is_declared(language: Language, declaration: DeclarationKind) -> bool {
+    Template::new(language).is_used(terminals_of(declaration)[0])
 }
 
 /// Narrows the terminals of declared names; several rules for one kind all hold. A kind that the language does not

@@ -112,6 +112,13 @@ impl Template {
         Some(text.split_once(':')?.1.trim())
     }
 
+    /// Whether a definition of another name speaks of `name`.
+    pub(super) fn is_used(&self, name: &str) -> bool {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let speaks = |text: &String| text.split(|c| !is_word(c)).any(|word| word == name);
+        self.lines.iter().filter(|line| name_of(line) != Some(name)).any(speaks)
+    }
+
     /// The names defined so far that begin with `prefix`, sorted.
     pub(super) fn names(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<_> = self.places.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
