@@ -78,7 +78,12 @@ fn pass(rules: &[&Rule], joint: &BTreeMap<usize, Clash>) -> (Findings, Option<(u
             Some(clash) => findings.clashes.push((number, clash)),
             None => findings.notes.extend(bench.admit(number, rule)),
         }
+        if effort.is_used_up() {
+            findings.unjudged.push(number);
+        }
     }
+    findings.unjudged.sort_unstable();
+    findings.unjudged.dedup();
     findings.notes.sort();
     findings.notes.dedup();
     let clash = bench.texts.joint_clash(&mut effort).and_then(|mut with| {
@@ -215,7 +220,9 @@ impl Bench {
         if let Some(why) = shape.why_empty(effort) {
             return Some(Clash { with: Vec::new(), why });
         }
-        let why = self.meet.as_ref()?.meet(shape).why_empty(effort)?;
+        let meet = self.meet.as_ref()?;
+        effort.take(meet.units() + shape.units())?;
+        let why = meet.meet(shape).why_empty(effort)?;
         let with_one = self.schemas.iter().find_map(|other| {
             let why = self.shapes[other].meet(shape).why_empty(effort)?;
             Some(Clash { with: vec![*other], why })

@@ -173,6 +173,7 @@ impl Texts {
             _ => [full, &[], &[]],
         };
         for other in compared.concat() {
+            effort.take(100)?;
             let others = &self.demands[&other];
             let is_witness = others.automaton.accepts(sample)
                 || others.sample.as_ref().is_some_and(|sample| demand.automaton.accepts(sample));
