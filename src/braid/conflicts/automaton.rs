@@ -264,7 +264,8 @@ pub(super) fn intersect(automata: &[&Automaton], effort: &mut Effort) -> Common 
     let mut states = vec![(start, 0usize, 0u8)];
     let mut at = 0;
     while at < states.len() {
-        if states.len() > PRODUCT_STATES_MAX || effort.take((bytes.len() * 40) as u64).is_none() {
+        if states.len() > PRODUCT_STATES_MAX || effort.take((bytes.len() * (40 + 15 * automata.len())) as u64).is_none()
+        {
             return Common::Unknown;
         }
         let state = states[at].0.clone();

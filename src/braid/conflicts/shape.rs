@@ -18,6 +18,8 @@ const PARTS_MAX: usize = 2_000;
 const BRANCHES_MAX: usize = 32;
 /// Values of an `enum` that are read; two lists are compared each with each.
 const VALUES_MAX: usize = 500;
+/// Patterns of one string that are compared, all at once.
+const PATTERNS_MAX: usize = 6;
 /// From here on, floating point no longer tells neighbours apart.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -167,7 +169,7 @@ impl Shape {
 
     /// What it costs to copy and look through, as [`Effort`].
     pub(super) fn units(&self) -> u64 {
-        const PER_SHAPE: u64 = 300;
+        const PER_SHAPE: u64 = 1_500;
         let boxed = self.others.iter().chain(&self.item).map(AsRef::as_ref);
         let parts = self.properties.values().chain(boxed).chain(self.branches.iter().flatten());
         PER_SHAPE + parts.map(Self::units).sum::<u64>()
@@ -251,9 +253,10 @@ impl Shape {
         if self.patterns.len() < 2 {
             return None;
         }
-        let automata: Vec<Automaton> = self.patterns.iter().filter_map(|pattern| searching(pattern, effort)).collect();
+        let patterns = self.patterns.iter().take(PATTERNS_MAX);
+        let automata: Vec<Automaton> = patterns.filter_map(|pattern| searching(pattern, effort)).collect();
         let is_nothing = intersect(&automata.iter().collect::<Vec<_>>(), effort) == Common::Nothing;
-        is_nothing.then(|| format!("no text matches all of {}", self.patterns.join(" and ")))
+        is_nothing.then(|| format!("no text matches all of {}", super::vocabulary::some_of(self.patterns.iter())))
     }
 
     /// Whether a value may have this shape.
