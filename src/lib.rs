@@ -28,3 +28,8 @@ pub mod model;
 pub mod server;
 pub mod text;
 pub mod verify;
+
+/// The worked examples of `docs/extending.md`, run with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/extending.md")]
+pub struct Extending;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use petgraph::Direction;
-use petgraph::algo::{condensation, kosaraju_scc};
+use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, EdgeRef, Reversed};
 
@@ -49,11 +49,11 @@ impl<'a> Graph<'a> {
         }
         for index in nodes.node_indices() {
             let constraint: &Constraint = nodes[index].constraint;
-            for id in &constraint.depends_on {
+            for id in constraint.depends_on.iter().collect::<BTreeSet<_>>() {
                 let Some(&dependency) = by_id.get(id).or_else(|| aliases.get(id.as_str())) else {
                     return Err(BraidError::UnknownDependency { name: constraint.name.clone(), missing: id.clone() });
                 };
-                nodes.update_edge(dependency, index, ());
+                nodes.add_edge(dependency, index, ());
             }
         }
         let (order, cycles) = order(&nodes);
@@ -91,13 +91,13 @@ impl<'a> Graph<'a> {
 
     /// The mined types that no other mined type depends on; of types that depend on each other, all.
     pub(super) fn root_types(&self) -> Vec<Member<'_>> {
-        let components = condensation(self.nodes.map(|index, _| index, |_, ()| ()), true);
+        let components = components(&self.nodes);
         let has_type = |component: NodeIndex| {
             components[component].iter().any(|&member| is_mined_type(self.nodes[member].constraint))
         };
         // Whether a type depends on something in the component; what depends on it comes first.
         let mut is_used: HashMap<NodeIndex, bool> = HashMap::new();
-        let order = petgraph::algo::toposort(&components, None).unwrap_or_default();
+        let order = toposort(&components, None).unwrap_or_default();
         for &component in order.iter().rev() {
             let mut dependents = components.neighbors(component);
             is_used.insert(component, dependents.any(|dependent| is_used[&dependent] || has_type(dependent)));
@@ -256,15 +256,32 @@ fn order(nodes: &DiGraph<Node<'_>, ()>) -> (Vec<NodeIndex>, Vec<Vec<String>>) {
         all[edge] || circle_of.get(&from).is_none_or(|circle| circle_of.get(&to) != Some(circle))
     });
     cycles.sort();
-    let mut order = kahn(all.map(|index, ()| index, |_, _| ()), is_hub);
+    let mut order = kahn(&all, is_hub);
     order.retain(|&index| !is_hub(index));
     (order, cycles)
 }
 
+/// The strongly connected components, with the edges between them; an edge for each that the nodes have.
+fn components<N, E>(nodes: &DiGraph<N, E>) -> DiGraph<Vec<NodeIndex>, ()> {
+    let mut components = DiGraph::new();
+    let mut component_of = vec![NodeIndex::end(); nodes.node_count()];
+    for members in kosaraju_scc(nodes) {
+        let component = components.add_node(Vec::new());
+        members.iter().for_each(|member| component_of[member.index()] = component);
+        components[component] = members;
+    }
+    for edge in nodes.edge_references() {
+        let (from, to) = (component_of[edge.source().index()], component_of[edge.target().index()]);
+        if from != to {
+            components.add_edge(from, to, ());
+        }
+    }
+    components
+}
+
 /// Kahn's algorithm (1962) over the strongly connected components; hubs as soon as they can, then the lowest node.
-fn kahn(nodes: DiGraph<NodeIndex, ()>, is_hub: impl Fn(NodeIndex) -> bool) -> Vec<NodeIndex> {
-    let num_nodes = nodes.node_count();
-    let components = condensation(nodes, true);
+fn kahn(nodes: &DiGraph<(), bool>, is_hub: impl Fn(NodeIndex) -> bool) -> Vec<NodeIndex> {
+    let components = components(nodes);
     let first = |component: NodeIndex| {
         let first = components[component].iter().min().copied().unwrap_or_default();
         (!is_hub(first), first, component)
@@ -275,7 +292,7 @@ fn kahn(nodes: DiGraph<NodeIndex, ()>, is_hub: impl Fn(NodeIndex) -> bool) -> Ve
         .collect();
     let mut ready: BTreeSet<_> =
         components.node_indices().filter(|component| num_waiting[component.index()] == 0).map(first).collect();
-    let mut order = Vec::with_capacity(num_nodes);
+    let mut order = Vec::with_capacity(nodes.node_count());
     while let Some((_, _, component)) = ready.pop_first() {
         let mut members = components[component].clone();
         members.sort_unstable();

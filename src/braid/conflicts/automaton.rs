@@ -28,20 +28,29 @@ const FOLDED_CLASS: u64 = 130_000;
 const NEVER: u32 = u32::MAX;
 
 /// How much work may still be done: a count, so that the same set is always judged the same way.
-pub(in crate::braid) struct Effort(u64);
+pub(super) struct Effort {
+    left: u64,
+    is_used_up: bool,
+}
 
 impl Effort {
     /// Of a set; a unit is about a nanosecond.
-    pub(in crate::braid) fn of(num_constraints: usize) -> Self {
+    pub(super) fn of(num_constraints: usize) -> Self {
         const BASE: u64 = 200_000_000;
         const PER_CONSTRAINT: u64 = 100_000;
-        Self(BASE + PER_CONSTRAINT * num_constraints as u64)
+        Self { left: BASE + PER_CONSTRAINT * num_constraints as u64, is_used_up: false }
     }
 
-    /// Takes `units`; `None` where they are used up.
-    fn take(&mut self, units: u64) -> Option<()> {
-        self.0 = self.0.checked_sub(units)?;
-        Some(())
+    /// Takes `units`; `None` from when they do not suffice.
+    pub(super) fn take(&mut self, units: u64) -> Option<()> {
+        self.is_used_up |= units > self.left;
+        self.left = self.left.saturating_sub(units);
+        (!self.is_used_up).then_some(())
+    }
+
+    /// Whether work was left undone.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.is_used_up
     }
 }
 
@@ -255,7 +264,8 @@ pub(super) fn intersect(automata: &[&Automaton], effort: &mut Effort) -> Common 
     let mut states = vec![(start, 0usize, 0u8)];
     let mut at = 0;
     while at < states.len() {
-        if states.len() > PRODUCT_STATES_MAX || effort.take((bytes.len() * 40) as u64).is_none() {
+        if states.len() > PRODUCT_STATES_MAX || effort.take((bytes.len() * (40 + 15 * automata.len())) as u64).is_none()
+        {
             return Common::Unknown;
         }
         let state = states[at].0.clone();

@@ -76,9 +76,14 @@ fn pass(rules: &[&Rule], joint: &BTreeMap<usize, Clash>) -> (Findings, Option<(u
         let known = joint.get(&number).cloned();
         match known.or_else(|| bench.clash(number, rule, &mut effort)) {
             Some(clash) => findings.clashes.push((number, clash)),
-            None => findings.notes.extend(bench.admit(number, rule)),
+            None => findings.notes.extend(bench.admit(number, rule, &mut effort)),
+        }
+        if effort.is_used_up() {
+            findings.unjudged.push(number);
         }
     }
+    findings.unjudged.sort_unstable();
+    findings.unjudged.dedup();
     findings.notes.sort();
     findings.notes.dedup();
     let clash = bench.texts.joint_clash(&mut effort).and_then(|mut with| {
@@ -180,12 +185,19 @@ impl Bench {
         own.or_else(|| self.texts.clash(number, effort)).or_else(too_long)
     }
 
-    fn admit(&mut self, number: usize, rule: &Rule) -> Vec<Note> {
+    fn admit(&mut self, number: usize, rule: &Rule, effort: &mut Effort) -> Vec<Note> {
         let mut notes = self.texts.admit(number);
         match rule {
             Rule::JsonSchema { .. } => {
                 let shape = &self.shapes[&number];
-                self.meet = Some(self.meet.as_ref().map_or_else(|| shape.clone(), |meet| meet.meet(shape)));
+                // Past the bound what is known stays what it was.
+                match &self.meet {
+                    Some(meet) if effort.take(meet.units() + shape.units()).is_some() => {
+                        self.meet = Some(meet.meet(shape))
+                    }
+                    Some(_) => {}
+                    None => self.meet = Some(shape.clone()),
+                }
                 self.schemas.push(number);
             }
             Rule::Grammar { .. } => self.grammar = Some(number),
@@ -215,7 +227,9 @@ impl Bench {
         if let Some(why) = shape.why_empty(effort) {
             return Some(Clash { with: Vec::new(), why });
         }
-        let why = self.meet.as_ref()?.meet(shape).why_empty(effort)?;
+        let meet = self.meet.as_ref()?;
+        effort.take(meet.units() + shape.units())?;
+        let why = meet.meet(shape).why_empty(effort)?;
         let with_one = self.schemas.iter().find_map(|other| {
             let why = self.shapes[other].meet(shape).why_empty(effort)?;
             Some(Clash { with: vec![*other], why })

@@ -134,7 +134,11 @@ impl Refusals {
 }
 
 impl Refusal {
+    /// Whether it is known to refuse this output.
     fn hits(&self, output: &[u8], effort: &mut Effort) -> bool {
+        if effort.take(20 + output.len() as u64).is_none() {
+            return false;
+        }
         match &self.needle {
             Needle::Text { bytes, ignore_case, whole_word } => occurs(output, bytes, *ignore_case, *whole_word),
             Needle::Expression(_) => self.automaton(effort).is_some_and(|without| !without.accepts(output)),

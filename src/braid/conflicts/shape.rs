@@ -16,6 +16,10 @@ const DEPTH_MAX: usize = 24;
 const PARTS_MAX: usize = 2_000;
 /// Branches of an `anyOf` that are read.
 const BRANCHES_MAX: usize = 32;
+/// Values of an `enum` that are read; two lists are compared each with each.
+const VALUES_MAX: usize = 500;
+/// Patterns of one string that are compared, all at once.
+const PATTERNS_MAX: usize = 6;
 /// From here on, floating point no longer tells neighbours apart.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -163,6 +167,14 @@ impl Shape {
         both
     }
 
+    /// What it costs to copy and look through, as [`Effort`].
+    pub(super) fn units(&self) -> u64 {
+        const PER_SHAPE: u64 = 1_500;
+        let boxed = self.others.iter().chain(&self.item).map(AsRef::as_ref);
+        let parts = self.properties.values().chain(boxed).chain(self.branches.iter().flatten());
+        PER_SHAPE + parts.map(Self::units).sum::<u64>()
+    }
+
     /// What a property with this name is at most; `None`: anything.
     fn property(&self, name: &str) -> Option<&Self> {
         self.properties.get(name).or(self.others.as_deref())
@@ -174,6 +186,7 @@ impl Shape {
     }
 
     fn emptiness(&self, place: &str, effort: &mut Effort) -> Option<String> {
+        effort.take(1_000)?;
         let here = if place.is_empty() { "the document".to_owned() } else { format!("`{place}`") };
         if self.types == 0 {
             return Some(format!("no type is left for {here}"));
@@ -188,7 +201,11 @@ impl Shape {
         if reasons.iter().all(Option::is_some) {
             return reasons.into_iter().next_back().flatten().map(|why| format!("{here}: {why}"));
         }
+        let units = self.units();
         let is_empty = |branch: &Self, effort: &mut Effort| {
+            if effort.take(units + branch.units()).is_none() {
+                return false;
+            }
             let base = Self { branches: Vec::new(), ..self.clone() };
             base.meet(branch).emptiness(place, effort).is_some()
         };
@@ -236,9 +253,10 @@ impl Shape {
         if self.patterns.len() < 2 {
             return None;
         }
-        let automata: Vec<Automaton> = self.patterns.iter().filter_map(|pattern| searching(pattern, effort)).collect();
+        let patterns = self.patterns.iter().take(PATTERNS_MAX);
+        let automata: Vec<Automaton> = patterns.filter_map(|pattern| searching(pattern, effort)).collect();
         let is_nothing = intersect(&automata.iter().collect::<Vec<_>>(), effort) == Common::Nothing;
-        is_nothing.then(|| format!("no text matches all of {}", self.patterns.join(" and ")))
+        is_nothing.then(|| format!("no text matches all of {}", super::vocabulary::some_of(self.patterns.iter())))
     }
 
     /// Whether a value may have this shape.
@@ -404,7 +422,7 @@ struct Reader<'a> {
     num_parts: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn read(&mut self, schema: &Value, depth: usize) -> Shape {
         self.num_parts += 1;
         let keywords = match schema {
@@ -414,7 +432,7 @@ impl Reader<'_> {
         };
         let mut shape = self.own(keywords, depth);
         if let Some(target) = keywords.get("$ref").and_then(Value::as_str).and_then(|place| self.target(place)) {
-            shape = shape.meet(&self.read(&target, depth + 1));
+            shape = shape.meet(&self.read(target, depth + 1));
         }
         for all in keywords.get("allOf").and_then(Value::as_array).into_iter().flatten() {
             shape = shape.meet(&self.read(all, depth + 1));
@@ -432,8 +450,8 @@ impl Reader<'_> {
     }
 
     /// The place of a reference within the same document.
-    fn target(&self, reference: &str) -> Option<Value> {
-        self.root.pointer(reference.strip_prefix('#')?).cloned()
+    fn target(&self, reference: &str) -> Option<&'a Value> {
+        self.root.pointer(reference.strip_prefix('#')?)
     }
 
     fn own(&mut self, keywords: &Map<String, Value>, depth: usize) -> Shape {
@@ -448,7 +466,7 @@ impl Reader<'_> {
         }
         shape.values = match (keywords.get("const"), keywords.get("enum")) {
             (Some(value), _) => Some(vec![value.clone()]),
-            (None, Some(Value::Array(values))) => Some(values.clone()),
+            (None, Some(Value::Array(values))) if values.len() <= VALUES_MAX => Some(values.clone()),
             _ => None,
         };
         let range = |min: &str, max: &str| Range {

@@ -173,6 +173,7 @@ impl Texts {
             _ => [full, &[], &[]],
         };
         for other in compared.concat() {
+            effort.take(100)?;
             let others = &self.demands[&other];
             let is_witness = others.automaton.accepts(sample)
                 || others.sample.as_ref().is_some_and(|sample| demand.automaton.accepts(sample));
@@ -259,21 +260,21 @@ impl Texts {
         if demands.is_empty() || demands.len() > JOINT_MAX {
             return None;
         }
-        let is_nothing = |demands: &[usize], refusers: &BTreeSet<usize>, effort: &mut Effort| {
+        let common = |demands: &[usize], refusers: &BTreeSet<usize>, effort: &mut Effort| {
             self.common(demands, &|owner| refusers.contains(&owner), effort)
         };
         let admitted = self.refusers.intersection(&self.admitted.rules).copied().collect();
-        let (Common::Nothing, used) = is_nothing(&demands, &admitted, effort) else { return None };
+        let (Common::Nothing, used) = common(&demands, &admitted, effort) else { return None };
         let (mut demands, mut refusers) = (demands, used);
         for rule in demands.clone().into_iter().rev() {
             let fewer: Vec<usize> = demands.iter().copied().filter(|&other| other != rule).collect();
-            if !fewer.is_empty() && is_nothing(&fewer, &refusers, effort).0 == Common::Nothing {
+            if !fewer.is_empty() && common(&fewer, &refusers, effort).0 == Common::Nothing {
                 demands = fewer;
             }
         }
         for rule in refusers.clone().into_iter().rev() {
             let fewer: BTreeSet<usize> = refusers.iter().copied().filter(|&other| other != rule).collect();
-            if is_nothing(&demands, &fewer, effort).0 == Common::Nothing {
+            if common(&demands, &fewer, effort).0 == Common::Nothing {
                 refusers = fewer;
             }
         }

@@ -30,6 +30,9 @@ impl Entry for String {
     }
 }
 
+/// Allow-lists that one denied entry is noted against.
+const NOTED_MAX: usize = 8;
+
 /// The lists that were admitted so far.
 pub(super) struct Vocabulary<T> {
     lists: Vec<List<T>>,
@@ -37,8 +40,8 @@ pub(super) struct Vocabulary<T> {
     left: Option<BTreeSet<T>>,
     /// Each denied entry with who denied it first.
     denied: HashMap<T, usize>,
-    /// Which lists name an entry, or one below it, as allowed.
-    allowed_by: HashMap<T, Vec<usize>>,
+    /// What allow-lists name, under everything that would take it away: the entry, and whose it is.
+    named: HashMap<T, Vec<(T, usize)>>,
 }
 
 #[derive(Clone)]
@@ -50,7 +53,7 @@ struct List<T> {
 
 impl<T> Default for Vocabulary<T> {
     fn default() -> Self {
-        Self { lists: Vec::new(), left: None, denied: HashMap::new(), allowed_by: HashMap::new() }
+        Self { lists: Vec::new(), left: None, denied: HashMap::new(), named: HashMap::new() }
     }
 }
 
@@ -59,10 +62,8 @@ impl<T: Entry> Vocabulary<T> {
     pub(super) fn clash(&self, owner: usize, allow: Option<&[T]>, deny: &[T], what: &str) -> Option<Clash> {
         let list = List::new(owner, allow, deny);
         // An empty allow-list says that there is nothing, which is no contradiction.
-        if list.allow.as_ref().is_some_and(BTreeSet::is_empty) || self.allows_nothing() {
-            return None;
-        }
-        if !self.leaves_nothing(&list) {
+        let says_nothing = |allow: &Option<BTreeSet<T>>| allow.as_ref().is_some_and(BTreeSet::is_empty);
+        if says_nothing(&list.allow) || says_nothing(&self.left) || !self.leaves_nothing(&list) {
             return None;
         }
         let with = self.needed(&list);
@@ -78,21 +79,29 @@ impl<T: Entry> Vocabulary<T> {
     /// Admits the lists of `owner`; says what they take from lists of others, and those from theirs.
     pub(super) fn admit(&mut self, owner: usize, allow: Option<&[T]>, deny: &[T], what: &str) -> Vec<Note> {
         let list = List::new(owner, allow, deny);
+        let why = |entry: &T| format!("{what} `{}` is denied", entry.to_string());
         let mut notes = Vec::new();
-        for entry in &list.deny {
-            for &other in self.allowed_by.get(entry).into_iter().flatten().filter(|&&other| other != owner) {
-                notes.push(Note { between: [owner, other], why: format!("{what} `{}` is denied", entry.to_string()) });
+        for denied in &list.deny {
+            for (entry, other) in self.named.get(denied).into_iter().flatten().take(NOTED_MAX) {
+                notes.push(Note { between: [owner, *other], why: why(entry) });
             }
         }
         for entry in list.allow.iter().flatten() {
             let covers = entry.covers();
             if let Some(&other) = covers.iter().find_map(|cover| self.denied.get(cover)) {
-                notes.push(Note { between: [owner, other], why: format!("{what} `{}` is denied", entry.to_string()) });
+                notes.push(Note { between: [owner, other], why: why(entry) });
             }
-            covers.into_iter().for_each(|cover| self.allowed_by.entry(cover).or_default().push(owner));
+            covers.into_iter().for_each(|cover| self.named.entry(cover).or_default().push((entry.clone(), owner)));
         }
-        if let Some(left) = self.left_after(&list) {
-            self.left = Some(left);
+        match (self.left_of(&list), &mut self.left) {
+            (Some(left), _) => self.left = Some(left),
+            (None, Some(left)) => {
+                let named = list.deny.iter().filter_map(|denied| self.named.get(denied)).flatten();
+                named.for_each(|(entry, _)| {
+                    left.remove(entry);
+                });
+            }
+            (None, None) => {}
         }
         list.deny.iter().for_each(|entry| {
             self.denied.entry(entry.clone()).or_insert(owner);
@@ -101,37 +110,32 @@ impl<T: Entry> Vocabulary<T> {
         notes
     }
 
-    fn allows_nothing(&self) -> bool {
-        self.left.as_ref().is_some_and(BTreeSet::is_empty)
-    }
-
     fn leaves_nothing(&self, list: &List<T>) -> bool {
-        self.left_after(list).is_some_and(|left| left.is_empty())
+        match (self.left_of(list), &self.left) {
+            (Some(left), _) => left.is_empty(),
+            (None, Some(left)) => {
+                let named = list.deny.iter().filter_map(|denied| self.named.get(denied)).flatten();
+                let taken: BTreeSet<&T> = named.map(|(entry, _)| entry).filter(|entry| left.contains(entry)).collect();
+                taken.len() == left.len()
+            }
+            (None, None) => false,
+        }
     }
 
-    /// What is allowed with one more list; `None` where it changes nothing, or there is no allow-list.
-    fn left_after(&self, list: &List<T>) -> Option<BTreeSet<T>> {
-        let is_denied = |entry: &T| entry.covers().iter().any(|cover| list.deny.contains(cover));
-        match (&self.left, &list.allow) {
-            (Some(left), Some(allow)) => {
-                Some(left.intersection(allow).filter(|entry| !is_denied(entry)).cloned().collect())
-            }
-            (Some(_), None) if list.deny.is_empty() => None,
-            // Denying is cheap where nothing that is allowed is meant, which is what most lists do.
-            (Some(_), None) if !list.deny.iter().any(|entry| self.allowed_by.contains_key(entry)) => None,
-            (Some(left), None) => Some(left.iter().filter(|entry| !is_denied(entry)).cloned().collect()),
-            (None, Some(allow)) => {
-                let was_denied = |entry: &T| entry.covers().iter().any(|cover| self.denied.contains_key(cover));
-                Some(allow.iter().filter(|entry| !was_denied(entry) && !is_denied(entry)).cloned().collect())
-            }
-            (None, None) => None,
-        }
+    /// What an allow-list leaves of what was allowed before; `None` for lists that only deny.
+    fn left_of(&self, list: &List<T>) -> Option<BTreeSet<T>> {
+        let is_denied = |entry: &T| {
+            let is_denied = |cover: &T| list.deny.contains(cover) || self.denied.contains_key(cover);
+            entry.covers().iter().any(is_denied)
+        };
+        let was_allowed = |entry: &T| self.left.as_ref().is_none_or(|left| left.contains(entry));
+        let allow = list.allow.as_ref()?;
+        Some(allow.iter().filter(|entry| was_allowed(entry) && !is_denied(entry)).cloned().collect())
     }
 
     /// Owners that are needed for nothing to be left: one where one suffices, else what remains when no more can go.
     fn needed(&self, list: &List<T>) -> Vec<usize> {
-        let alone = Self::default();
-        if alone.leaves_nothing(list) {
+        if Self::default().leaves_nothing(list) {
             return Vec::new();
         }
         let with = |lists: &[&List<T>]| {
@@ -141,13 +145,11 @@ impl<T: Entry> Vocabulary<T> {
             }
             vocabulary.leaves_nothing(list)
         };
-        if let Some(one) = self.lists.iter().find(|other| with(&[other])) {
+        let mut needed: Vec<&List<T>> = self.lists.iter().filter(|other| other.concerns(list)).collect();
+        if let Some(one) = needed.iter().find(|other| with(&[other])) {
             return vec![one.owner];
         }
-        let mut needed: Vec<&List<T>> = self.lists.iter().filter(|other| other.concerns(list)).collect();
-        let mut at = needed.len();
-        while at > 0 && needed.len() > 1 {
-            at -= 1;
+        for at in (0..needed.len()).rev() {
             let left_out = needed.remove(at);
             if !with(&needed) {
                 needed.insert(at, left_out);

@@ -168,7 +168,7 @@ fn ways_to_deny(callee: &str) -> impl Iterator<Item = String> {
 }
 
 /// Whether a name is written in a convention; underscores may stand before and after.
-pub(in crate::braid) fn is_written_in(name: &str, convention: NamingConvention) -> bool {
+fn is_written_in(name: &str, convention: NamingConvention) -> bool {
     let words = name.trim_matches('_');
     let first = words.chars().next();
     let all = |allowed: fn(char) -> bool| words.chars().all(allowed);
