@@ -79,14 +79,14 @@ impl CodeInTheMaking {
             Rule::Imports { allow, deny, .. } => {
                 check_roots(self.language.map(|(language, _)| language), allow.iter().flatten().chain(deny))?;
                 let (mut allow, mut deny) = (allow.clone(), deny.clone());
-                allow.iter_mut().for_each(|allow| sort(allow));
+                allow.iter_mut().for_each(sort);
                 sort(&mut deny);
                 rules.imports = Some(imports::meet(rules.imports.take(), ImportRule { allow, deny }));
                 Ok("code.imports")
             }
             Rule::Names { declaration, convention, allow, .. } => {
                 let mut allow = allow.clone();
-                allow.iter_mut().for_each(|allow| sort(allow));
+                allow.iter_mut().for_each(sort);
                 if allow.as_ref().is_some_and(Vec::is_empty) {
                     return Err("it allows no name at all".into());
                 }

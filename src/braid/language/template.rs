@@ -5,6 +5,7 @@
 //! the same name; that is checked where a template is made.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::constraint::{Granularity, Language};
 
@@ -77,8 +78,8 @@ impl Template {
         let files = files(language);
         let mut template = Self { lines: Vec::new(), places: HashMap::new(), files };
         for text in definitions(template.files.base) {
-            match name_of(&text) {
-                Some(name) => template.define(&name.to_owned(), text),
+            match name_of(&text).map(str::to_owned) {
+                Some(name) => template.define(name, text),
                 None => template.lines.push(text),
             }
         }
@@ -94,16 +95,15 @@ impl Template {
             Feature::Signature => self.files.signature,
         };
         for definition in definitions(file) {
-            if let Some(name) = name_of(&definition) {
-                let filled = definition.replace(feature.placeholder(), text);
-                self.define(&name.to_owned(), filled);
+            if let Some(name) = name_of(&definition).map(str::to_owned) {
+                self.define(name, definition.replace(feature.placeholder(), text));
             }
         }
     }
 
     /// Defines `name` anew.
     pub(super) fn set(&mut self, name: &str, body: &str) {
-        self.define(name, format!("{name}: {body}"));
+        self.define(name.to_owned(), format!("{name}: {body}"));
     }
 
     /// The body of a definition.
@@ -139,11 +139,11 @@ impl Template {
         self.lines.join("\n")
     }
 
-    fn define(&mut self, name: &str, text: String) {
-        match self.places.get(name) {
-            Some(&place) => self.lines[place] = text,
-            None => {
-                self.places.insert(name.to_owned(), self.lines.len());
+    fn define(&mut self, name: String, text: String) {
+        match self.places.entry(name) {
+            Entry::Occupied(place) => self.lines[*place.get()] = text,
+            Entry::Vacant(place) => {
+                place.insert(self.lines.len());
                 self.lines.push(text);
             }
         }

@@ -237,7 +237,7 @@ fn rules_about_code_need_a_language_and_become_one_part() {
         Rule::Language { language: Language::Typescript, granularity: crate::constraint::Granularity::File },
     );
     assert!(matches!(error(vec![imports.clone()], None), BraidError::NeedsLanguage { rule: "imports", .. }));
-    let ir = compile(&set(vec![imports, language]), &CompileOptions::default()).expect("a language is given");
+    let ir = compile(&set(vec![imports, language]), &CompileOptions::default()).expect("a language is given").ir;
     let code = ir.code.expect("the output is code");
     assert_eq!(code.rules.imports.expect("a rule").allow.expect("a list"), ["fs"]);
     assert_eq!(
