@@ -133,7 +133,7 @@ fn names(number: usize) -> Value {
 }
 
 fn forbidden(number: usize) -> Value {
-    json!({"type": "forbidden_text", "any_of": [{"text": format!("text{number}x"), "whole_word": number % 2 == 0}]})
+    json!({"type": "forbidden_text", "any_of": [{"text": format!("text{number}x"), "whole_word": number.is_multiple_of(2)}]})
 }
 
 fn absent(number: usize) -> Value {

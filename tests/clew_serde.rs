@@ -12,7 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-#[allow(dead_code, reason = "the fields are only written and read")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a file of a library as it would be written, whose fields are only written and read"
+)]
 #[path = "data/clew/serde_types.rs"]
 mod serde_types;
 

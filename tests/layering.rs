@@ -70,7 +70,6 @@ const CRATES: &[(&str, &str)] = &[
     ("hf_hub", "hub"),
     ("ureq", "hub"),
     ("indicatif", "hub cli"),
-    ("mimalloc", "bin"),
     ("ignore", "cli"),
     ("rayon", "cli guide"),
     ("axum", "server"),

@@ -70,6 +70,9 @@ impl<'g> Lowering<'g> {
         match (member.constraint.strength, &member.constraint.rule) {
             (Strength::Advisory, _) => self.advise(member, "advisory: it informs, and enforces nothing"),
             (_, Rule::Prose { .. }) => self.advise(member, "prose is advisory: it informs, and enforces nothing"),
+            (Strength::Soft, _) if self.is_habit_of_other_text(member) => {
+                self.skip(member, "a habit of code, and the output is a value of a type");
+            }
             (_, Rule::Bias { text, regex, bias }) => {
                 self.ir.soft.push(SoftBias { text: text.clone(), regex: regex.clone(), bias: *bias });
                 self.carry(member, format!("soft[{}]", self.ir.soft.len() - 1), Strength::Soft);
@@ -119,6 +122,11 @@ impl<'g> Lowering<'g> {
                 self.carry(member, format!("soft[{}]", self.ir.soft.len() - 1), Strength::Soft);
             }
         }
+    }
+
+    /// Whether a rule was counted in code while the output is a document.
+    fn is_habit_of_other_text(&self, member: Member<'_>) -> bool {
+        member.constraint.source == Source::AstPattern && self.root.is_some() && self.language.is_none()
     }
 
     fn mined_type(&mut self, member: Member<'_>) {

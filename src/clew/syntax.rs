@@ -25,7 +25,7 @@ const SYNTAX_ERRORS_MAX: usize = 100;
 /// How deep in the tree declarations, comments and errors are looked for.
 ///
 /// Code nests some tens of levels. Past 65,535 levels a query cursor's cost per node is no longer constant.
-const QUERY_DEPTH_MAX: u32 = 4_096;
+const QUERY_DEPTH_MAX: u32 = 1_024;
 
 /// Longest run of tokens without a node between them, below one node.
 ///

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{GenerateRequest, ModelCard};
-use crate::constraint::{Digest, NotApplied, SourceRef};
+use crate::constraint::{Digest, Lost, NotApplied, SourceRef};
 use crate::engine::Finished;
 use crate::guide::{self, CompiledConstraint};
 use crate::kernels::sampling::SamplingParams;
@@ -51,6 +51,12 @@ pub struct ConstraintRecord {
     pub digest: Digest,
     /// The constraints its parts come from.
     pub sources: Vec<SourceRef>,
+    /// The constraints that only inform.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advisory: Vec<NotApplied>,
+    /// The constraints that lost a conflict.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     /// The constraints that no part carries.
     pub not_applied: Vec<NotApplied>,
 }
@@ -68,6 +74,8 @@ impl Provenance {
             name: ir.name.clone(),
             digest: ir.compute_digest(),
             sources: ir.sources.clone(),
+            advisory: ir.advisory.clone(),
+            lost: ir.lost.clone(),
             not_applied: ir.not_applied.clone(),
         });
         let constraints: Vec<_> = constraints.collect();

@@ -197,7 +197,7 @@ fn what_the_guide_proves_empty_is_settled_among_its_parts() {
     let all = set(vec![grammar.clone(), letters.clone(), free]);
     let compiled = compile_judged(&all, &CompileOptions::default(), &judge).expect("letters yield");
     assert_eq!(compiled.ir.lost.iter().map(|lost| &lost.id).collect::<Vec<_>>(), [&letters.id]);
-    assert_eq!(compiled.ir.lost[0].to, [grammar.id.clone()]);
+    assert_eq!(compiled.ir.lost[0].to, std::slice::from_ref(&grammar.id));
     assert!(compiled.ir.lost[0].why.contains("proven"), "{}", compiled.ir.lost[0].why);
 
     let stated = set(vec![grammar.clone(), stated("letters", letters.rule.clone())]);
