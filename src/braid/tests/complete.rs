@@ -178,7 +178,7 @@ fn contested() -> Vec<Constraint> {
         mined("ids", json!({"type": "tokens", "allow": [8]})),
         Constraint {
             strength: Strength::Soft,
-            ..mined("habit", json!({"type": "forbidden_text", "any_of": [{"text": "var "}]}))
+            ..stated("habit", rule(json!({"type": "forbidden_text", "any_of": [{"text": "var "}]})))
         },
         Constraint {
             strength: Strength::Soft,
@@ -210,6 +210,8 @@ fn an_explanation_reads_well() {
         Fate::Enforced { parts: vec!["forbidden_text[0]".to_owned(), "forbidden_text[1]".to_owned()] }
     );
     assert!(matches!(of("habit"), Fate::Soft { parts } if parts.len() == 1));
+    // Counted in code, where the output is a value of a type.
+    assert!(matches!(of("calls"), Fate::NotApplied { .. }));
     assert!(matches!(of("digits"), Fate::Lost { .. }));
     assert!(matches!(of("Item"), Fate::NotApplied { .. }));
     assert!(matches!(of("hint"), Fate::Advisory { .. }));
