@@ -17,6 +17,9 @@ const REFINEMENTS_MAX: usize = 24;
 /// Rules that ask for something and are multiplied all at once.
 const JOINT_MAX: usize = 8;
 
+/// Places within a sample where other samples are put on trial.
+const PLACES_MAX: usize = 32;
+
 /// All rules about bytes of a set, each under its number.
 pub(super) struct Texts {
     demands: BTreeMap<usize, Demand>,
@@ -260,6 +263,9 @@ impl Texts {
         if demands.is_empty() || demands.len() > JOINT_MAX {
             return None;
         }
+        if self.is_strung_together(&demands, effort) {
+            return None;
+        }
         let common = |demands: &[usize], refusers: &BTreeSet<usize>, effort: &mut Effort| {
             self.common(demands, &|owner| refusers.contains(&owner), effort)
         };
@@ -279,6 +285,26 @@ impl Texts {
             }
         }
         Some(demands.into_iter().chain(refusers).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// Whether samples strung together are a witness for all that is admitted: what is to lie within the output, put
+    /// into what the whole or its beginning may be.
+    fn is_strung_together(&self, demands: &[usize], effort: &mut Effort) -> bool {
+        let demands: Vec<&Demand> = demands.iter().map(|rule| &self.demands[rule]).collect();
+        let samples = |is_inner: bool| {
+            let of_kind = demands.iter().filter(move |demand| (demand.mode == MatchMode::Contains) == is_inner);
+            of_kind.filter_map(|demand| demand.sample.as_deref()).collect::<Vec<_>>()
+        };
+        let (inner, mut outer) = (samples(true), samples(false));
+        outer.push(b"");
+        let is_admitted = |entry: &usize| self.admitted.rules.contains(&self.refusals.owner(*entry));
+        let inner = [&b"\n"[..], b" ", b""].map(|between| inner.join(between));
+        let places =
+            outer.iter().flat_map(|outer| (0..=outer.len().min(PLACES_MAX)).rev().map(move |at| outer.split_at(at)));
+        places.flat_map(|(before, after)| inner.iter().map(move |inner| [before, inner, after].concat())).any(|text| {
+            demands.iter().all(|demand| demand.automaton.accepts(&text))
+                && !self.refusals.hits(&text, effort).iter().any(is_admitted)
+        })
     }
 
     /// Code points that a rule's outputs have at least.
