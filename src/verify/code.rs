@@ -68,6 +68,12 @@ pub(super) fn check_rules(text: &[u8], code: &Code) -> Vec<(&'static str, Judgem
         let names = facts.literal_values.iter().map(|value| (value.name.clone(), value.place));
         judged.push(("code.secret_names", first_match(&rules.secret_names, names, |name| format!("^(?:{name})$"))));
     }
+    if facts.has_errors {
+        // What could not be read may hold anything: only what was found is a verdict.
+        for (_, judgement) in judged.iter_mut().filter(|(_, judgement)| *judgement == Judgement::Holds) {
+            *judgement = Judgement::Unknown("some of the code could not be read, so nobody knows what it holds".into());
+        }
+    }
     judged
 }
 
@@ -311,6 +317,18 @@ mod tests {
             assert_eq!(part(language, rules(stated.clone()), right), Judgement::Holds, "{stated} on {right}");
             let judged = part(language, rules(stated.clone()), wrong);
             assert!(matches!(judged, Judgement::Fails(_)), "{stated} on {wrong}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn code_that_cannot_be_read_is_not_said_to_hold() {
+        let rules = serde_json::json!({"imports": {"allow": ["json"]}, "denied_calls": ["eval"]});
+        let rules = serde_json::from_value(rules).expect("rules");
+        let (language, granularity) = (Language::Python, Granularity::File);
+        let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
+        for text in [&b"x = \xff\n"[..], b"def f(x:\n    return (\n"] {
+            let judged = check_rules(text, &code);
+            assert!(judged.iter().all(|(_, judgement)| matches!(judgement, Judgement::Unknown(_))), "{judged:?}");
         }
     }
 }
