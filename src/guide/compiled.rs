@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
-use super::liveness::{Alphabet, UnknownWhy, Verdict};
+use super::liveness::{Alphabet, Course, LeftCorner, UnknownWhy, Verdict};
 use super::matcher::Matcher;
 use super::soft::SoftBiases;
 use super::structural::Structural;
@@ -35,6 +35,10 @@ pub struct CompiledConstraint {
     pub(crate) structural: Mutex<Vec<Structural>>,
     /// Matchers that finished sequences have warmed, at their start again.
     pub(crate) spares: Mutex<Vec<Vec<Structural>>>,
+    /// The structural parts as they are followed to their end, to be copied; `None` where one is too big for it.
+    pub(crate) parsers: Option<Vec<LeftCorner>>,
+    /// Such copies with what finished sequences have learned.
+    pub(crate) spare_parsers: Mutex<Vec<Vec<LeftCorner>>>,
     pub(crate) config: GuideConfig,
     pub(crate) digest: Digest,
     pub(crate) num_parts: usize,
@@ -81,6 +85,24 @@ impl CompiledConstraint {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         if spares.len() < self.config.max_spare_matchers {
             spares.push(reset);
+        }
+    }
+
+    /// The structural parts to follow a sequence with, from its start; `None` where there are none that can be followed.
+    pub(crate) fn course(&self) -> Option<Course> {
+        let parsers = self.parsers.as_ref().filter(|parsers| !parsers.is_empty())?;
+        let warm = self.spare_parsers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Some(Course::new(warm.unwrap_or_else(|| parsers.clone())))
+    }
+
+    /// Keeps what a sequence's course has learned for the next one, as far as there is room.
+    pub(crate) fn keep_course(&self, course: Course) {
+        if !course.is_sound(self.config.max_course_states) {
+            return;
+        }
+        let mut spares = self.spare_parsers.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < self.config.max_spare_matchers {
+            spares.push(course.into_parsers());
         }
     }
 

@@ -119,6 +119,14 @@ pub struct GuideConfig {
     /// Masks that one search for a witness may cost while a sequence runs, a hard mask counting as many. Default 512,
     /// about 5-10 ms; a search that runs out leaves the token to chance or takes it back.
     pub witness_fuel_per_token: usize,
+    /// States of the product of all parts that are looked at for the shortest end from where a sequence stands. Default
+    /// 20,000, about 20 ms; usual ends take some hundred.
+    pub max_closing_states: usize,
+    /// Ends that are tried for real there, because conditions of a grammar are not followed. Default 8.
+    pub max_closing_texts: usize,
+    /// States that following one sequence's structural parts may take, at about 100 bytes each; past it a witness is
+    /// looked for without following them. Default 200,000.
+    pub max_course_states: usize,
     /// Searches in a row that may find nothing before a sequence stops looking for a while. Default 4.
     pub max_witness_failures: usize,
     /// Tokens refused at one place before the witness itself is followed. Default 4; each costs a forward pass.
@@ -207,6 +215,9 @@ impl Default for GuideConfig {
             max_conflict_proofs: 32,
             max_seed_bytes: 64 << 10,
             witness_fuel_per_token: 512,
+            max_closing_states: 20_000,
+            max_closing_texts: 8,
+            max_course_states: 200_000,
             max_witness_failures: 4,
             max_refusals: 4,
             max_backtracks: 64,

@@ -162,7 +162,9 @@ impl Guide {
         if let Some(limit) = &chars {
             plan.automata.push((limit.part.clone(), chars::utf8(&limit.part)?.prune()));
         }
-        let outlines = plan.structural.iter_mut().filter_map(Structural::take_outline).collect();
+        let outlines: Outlines = plan.structural.iter_mut().filter_map(Structural::take_outline).collect();
+        let is_followed = outlines.len() == plan.structural.len();
+        let parsers = is_followed.then(|| outlines.iter().map(|outline| outline.left_corner()).collect());
         let lists = std::mem::take(&mut plan.lists);
         let structural = std::mem::take(&mut plan.structural);
         let allowed = std::mem::take(&mut plan.allowed);
@@ -180,6 +182,8 @@ impl Guide {
             may_dead_end: OnceLock::new(),
             structural: Mutex::new(structural),
             spares: Mutex::default(),
+            parsers,
+            spare_parsers: Mutex::default(),
             config: self.config.clone(),
             digest: self.digest(irs),
             num_parts,

@@ -270,6 +270,11 @@ impl Pilot {
             self.witness_at = place;
             return Ok(true);
         }
+        if let Some(known) = self.lasting_witness()? {
+            self.witness = Some(known);
+            self.witness_at = place;
+            return Ok(true);
+        }
         self.stats.num_searches += 1;
         let Some(found) = self.matcher.witness(num_left, self.config.witness_fuel_per_token)? else {
             return Ok(false);
@@ -277,6 +282,22 @@ impl Pilot {
         self.witness = Some(found);
         self.witness_at = place;
         Ok(true)
+    }
+
+    /// The witness itself, or all of it but its first token, where that still completes the output within the budget: a
+    /// word may go on, and the brackets around it are closed as before.
+    fn lasting_witness(&mut self) -> Result<Option<Vec<u32>>, GuideError> {
+        let num_left = self.num_left();
+        let Some(witness) = &self.witness else { return Ok(None) };
+        if self.witness_at + 1 != self.matcher.num_accepted() || witness.is_empty() {
+            return Ok(None);
+        }
+        for rest in [witness.as_slice(), &witness[1..]] {
+            if rest.len() <= num_left && self.matcher.is_completed_by(rest)? {
+                return Ok(Some(rest.to_vec()));
+            }
+        }
+        Ok(None)
     }
 
     /// What is left of the witness when the tokens accepted since are its own.

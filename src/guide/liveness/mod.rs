@@ -4,10 +4,13 @@
 //! what it finds is true whatever the parts are. [`product`] looks for a text that all parts share in regular supersets
 //! of them ([`outline`] for schemas and grammars, [`spelling`] for id lists): there a shortest text is found quickly,
 //! and where none is left there is a proof. [`verdict`] puts both together at admission, and [`conflict`] says which
-//! parts a proof takes.
+//! parts a proof takes. While a sequence runs, [`course`] follows its structural parts exactly ([`left_corner`]), so that
+//! the shortest way to the end is known from wherever it stands.
 
 mod alphabet;
 mod conflict;
+mod course;
+mod left_corner;
 mod outline;
 mod product;
 mod search;
@@ -19,6 +22,8 @@ pub use verdict::{UnknownWhy, Verdict, Witness};
 
 pub(crate) use alphabet::Alphabet;
 pub(crate) use conflict::{Evidence, conflict, without};
+pub(crate) use course::Course;
+pub(crate) use left_corner::LeftCorner;
 pub(crate) use outline::Outline;
 pub(crate) use search::Search;
-pub(crate) use verdict::judge;
+pub(crate) use verdict::{judge, walk};

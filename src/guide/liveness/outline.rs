@@ -7,23 +7,27 @@
 //! left out. All of this only adds texts: what is empty here is empty there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use llguidance::api::ParserLimits;
 use llguidance::derivre::{NextByte, StateID};
 use llguidance::earley::lexerspec::LexemeIdx;
-use llguidance::earley::regexvec::RegexVec;
+use llguidance::earley::regexvec::{LexemeSet, RegexVec};
 use llguidance::earley::{CGrammar, CSymIdx};
 
+use super::left_corner::LeftCorner;
+
 /// Bytes that a lower bound counts for text of unknown length.
-const UNREACHABLE: u32 = 1 << 24;
+pub(super) const UNREACHABLE: u32 = 1 << 24;
 
 /// The regular superset of one structural part, explored as far as it is asked for.
 pub(crate) struct Outline {
-    grammar: Rules,
+    grammar: Arc<Rules>,
     lexer: RegexVec,
     /// Initial lexer state of each terminal, and of the text that may stand between lexemes.
     initial: Vec<StateID>,
     between: StateID,
+    no_lexemes: LexemeSet,
     /// Least bytes from a lexer state to the end of its lexeme, as far as known.
     lexeme_left: HashMap<u32, u32>,
     stacks: Interned<Frame>,
@@ -33,14 +37,14 @@ pub(crate) struct Outline {
 }
 
 /// The rules, flattened: an item is a place in `symbols`, and each rule ends with [`END`].
-struct Rules {
-    symbols: Vec<u32>,
+pub(super) struct Rules {
+    pub(super) symbols: Vec<u32>,
     /// Left-hand side of the rule that an item belongs to.
-    lhs: Vec<u32>,
+    pub(super) lhs: Vec<u32>,
     /// First items of each symbol's rules.
-    rules: Vec<Vec<u32>>,
-    is_nullable: Vec<bool>,
-    lexeme: Vec<Option<LexemeIdx>>,
+    pub(super) rules: Vec<Vec<u32>>,
+    pub(super) is_nullable: Vec<bool>,
+    pub(super) lexeme: Vec<Option<LexemeIdx>>,
     /// Which cycle of the grammar a symbol is in, and whether it really is one.
     cycle: Vec<u32>,
     is_cyclic: Vec<bool>,
@@ -48,10 +52,15 @@ struct Rules {
     uses: Vec<Vec<u32>>,
     start: u32,
     /// Least bytes from an item to the end of its rule.
-    left: Vec<u32>,
+    pub(super) left: Vec<u32>,
+    /// A symbol for the whole output and the first item of its only rule, which is the start symbol; in no cycle.
+    pub(super) whole: (u32, u32),
+    /// What may stand between lexemes, by class of lexemes; and the class of each lexeme.
+    pub(super) skips: Vec<LexemeIdx>,
+    class: Vec<usize>,
 }
 
-const END: u32 = u32::MAX;
+pub(super) const END: u32 = u32::MAX;
 
 /// Where to go on when a symbol that was entered from another cycle ends; stack 0 is empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,10 +110,11 @@ impl Outline {
         }
         rules.measure(&mut least);
         let mut outline = Self {
-            grammar: rules,
+            grammar: Arc::new(rules),
             lexer,
             initial,
             between,
+            no_lexemes: spec.alloc_lexeme_set(),
             lexeme_left,
             stacks: Interned::default(),
             states: Interned::default(),
@@ -113,6 +123,11 @@ impl Outline {
         outline.states.number(State::End);
         outline.stacks.number(Frame { below: 0, symbol: outline.grammar.start, item: END, left: 0 });
         Some(outline)
+    }
+
+    /// The same part followed exactly, from its start; takes a copy of the lexer.
+    pub(crate) fn left_corner(&self) -> LeftCorner {
+        LeftCorner::new(Arc::clone(&self.grammar), self.lexer.clone(), self.no_lexemes.clone())
     }
 
     /// States before the first byte.
@@ -361,6 +376,7 @@ pub(super) fn representatives<C: std::hash::Hash + Eq>(class: impl Fn(u8) -> C) 
 
 impl Rules {
     fn read(grammar: &CGrammar) -> Self {
+        let spec = grammar.lexer_spec();
         let mut rules = Self {
             symbols: Vec::new(),
             lhs: Vec::new(),
@@ -372,6 +388,9 @@ impl Rules {
             uses: Vec::new(),
             start: 0,
             left: Vec::new(),
+            whole: (0, 0),
+            skips: spec.skip_by_class.clone(),
+            class: spec.lexemes.iter().map(|lexeme| lexeme.class().as_usize()).collect(),
         };
         // Symbols are numbered as they are met, from the start symbol on.
         let mut number = HashMap::new();
@@ -402,7 +421,32 @@ impl Rules {
             at += 1;
         }
         rules.find_cycles();
+        rules.add_whole();
         rules
+    }
+
+    /// Adds the symbol of the whole output behind all others.
+    fn add_whole(&mut self) {
+        let (symbol, item) = (self.rules.len() as u32, self.symbols.len() as u32);
+        self.symbols.extend([self.start, END]);
+        self.lhs.extend([symbol, symbol]);
+        self.rules.push(vec![item]);
+        self.is_nullable.push(self.is_nullable[self.start as usize]);
+        self.lexeme.push(None);
+        self.cycle.push(symbol);
+        self.is_cyclic.push(false);
+        self.uses.push(Vec::new());
+        self.whole = (symbol, item);
+    }
+
+    /// Whether a lexeme is what may stand between others.
+    pub(super) fn is_skip(&self, lexeme: LexemeIdx) -> bool {
+        self.skips.contains(&lexeme)
+    }
+
+    /// What may stand before a lexeme.
+    pub(super) fn skip_beside(&self, lexeme: LexemeIdx) -> LexemeIdx {
+        self.skips[self.class[lexeme.as_usize()]]
     }
 
     /// Strongly connected symbols (Tarjan's algorithm, with a list instead of recursion).
@@ -483,8 +527,9 @@ impl Rules {
 }
 
 /// Values with the numbers they were given.
-struct Interned<T> {
-    values: Vec<T>,
+#[derive(Clone)]
+pub(super) struct Interned<T> {
+    pub(super) values: Vec<T>,
     numbers: HashMap<T, u32>,
 }
 
@@ -494,11 +539,14 @@ impl<T> Default for Interned<T> {
     }
 }
 
-impl<T: Copy + Eq + std::hash::Hash> Interned<T> {
-    fn number(&mut self, value: T) -> u32 {
-        *self.numbers.entry(value).or_insert_with(|| {
-            self.values.push(value);
-            self.values.len() as u32 - 1
-        })
+impl<T: Clone + Eq + std::hash::Hash> Interned<T> {
+    pub(super) fn number(&mut self, value: T) -> u32 {
+        if let Some(&known) = self.numbers.get(&value) {
+            return known;
+        }
+        let number = self.values.len() as u32;
+        self.values.push(value.clone());
+        self.numbers.insert(value, number);
+        number
     }
 }

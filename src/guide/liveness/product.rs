@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::left_corner::LeftCorner;
 use super::outline::{Outline, representatives};
 use super::spelling::Spelling;
+use crate::guide::GuideError;
 use crate::guide::automaton::{AutomatonPart, DEAD};
 
 /// One of the languages.
@@ -15,6 +17,8 @@ pub(crate) enum Factor<'a> {
     Automaton(&'a AutomatonPart),
     /// A regular superset of a structural part.
     Outline(&'a mut Outline),
+    /// A structural part, but for conditions.
+    LeftCorner(&'a mut LeftCorner),
     /// What a list of ids can spell.
     Spelling(Spelling<'a>),
 }
@@ -50,35 +54,40 @@ struct Node {
     parent: Option<u32>,
     byte: Option<u8>,
     depth: u32,
+    /// Least length of a text through here.
+    bound: u32,
 }
 
 /// Searches at most `max_states` states of the product, at about 1 us each.
 pub(crate) fn intersect(factors: &mut [Factor<'_>], length: Length, max_states: usize) -> Intersection {
-    let bytes = common_classes(factors);
-    let mut search = Search { length, bytes, nodes: Vec::new(), known: HashMap::new(), open: BTreeMap::new() };
     let mut starts: Vec<Vec<u32>> = vec![Vec::new()];
     for factor in factors.iter_mut() {
         let states = factor.starts();
         starts =
             starts.iter().flat_map(|start| states.iter().map(|&state| [start.as_slice(), &[state]].concat())).collect();
     }
-    for start in starts {
-        search.push(factors, start, None, None, 0);
+    Search::new(factors, length, starts).next_text(factors, max_states)
+}
+
+/// The first text from the states `from` on, shortest first, of which `is_real` makes something: the factors may promise
+/// more than their parts keep. At most `max_texts` are tried, and `max_states` states of the product looked at.
+///
+/// # Errors
+/// Those of `is_real`.
+pub(crate) fn complete<T>(
+    factors: &mut [Factor<'_>],
+    from: Vec<u32>,
+    (max_states, max_texts): (usize, usize),
+    mut is_real: impl FnMut(Vec<u8>) -> Result<Option<T>, GuideError>,
+) -> Result<Option<T>, GuideError> {
+    let mut search = Search::new(factors, Length::Bytes, vec![from]);
+    for _ in 0..max_texts {
+        let Intersection::Text(text) = search.next_text(factors, max_states) else { break };
+        if let Some(made) = is_real(text)? {
+            return Ok(Some(made));
+        }
     }
-    while let Some(at) = search.pop() {
-        if search.nodes.len() > max_states {
-            return Intersection::TooLarge;
-        }
-        let states = search.nodes[at as usize].states.clone();
-        if factors.iter().zip(&states).all(|(factor, &state)| factor.is_accepting(state)) {
-            return Intersection::Text(search.text(at));
-        }
-        search.expand(factors, at, &states);
-        if factors.iter().any(Factor::has_failed) {
-            return Intersection::TooLarge;
-        }
-    }
-    Intersection::Empty
+    Ok(None)
 }
 
 struct Search {
@@ -91,6 +100,34 @@ struct Search {
 }
 
 impl Search {
+    fn new(factors: &[Factor<'_>], length: Length, starts: Vec<Vec<u32>>) -> Self {
+        let bytes = common_classes(factors);
+        let mut search = Self { length, bytes, nodes: Vec::new(), known: HashMap::new(), open: BTreeMap::new() };
+        for start in starts {
+            search.push(factors, start, None, None, 0);
+        }
+        search
+    }
+
+    /// The next text that all factors share, none shorter than the last.
+    fn next_text(&mut self, factors: &mut [Factor<'_>], max_states: usize) -> Intersection {
+        while let Some(at) = self.pop() {
+            if self.nodes.len() > max_states {
+                return Intersection::TooLarge;
+            }
+            let states = self.nodes[at as usize].states.clone();
+            let is_text = factors.iter_mut().zip(&states).all(|(factor, &state)| factor.is_accepting(state));
+            self.expand(factors, at, &states);
+            if factors.iter().any(Factor::has_failed) {
+                return Intersection::TooLarge;
+            }
+            if is_text {
+                return Intersection::Text(self.text(at));
+            }
+        }
+        Intersection::Empty
+    }
+
     fn expand(&mut self, factors: &mut [Factor<'_>], at: u32, states: &[u32]) {
         let depth = self.nodes[at as usize].depth;
         let (byte_len, token_len) = match self.length {
@@ -134,10 +171,13 @@ impl Search {
             Length::Bytes => left,
             Length::Tokens { max_len } => left.div_ceil(max_len.max(1)),
         };
+        // What a factor forgets on the way is still true.
+        let known = parent.map_or(0, |parent| self.nodes[parent as usize].bound);
+        let bound = depth.saturating_add(left).max(known);
         let number = self.nodes.len() as u32;
         self.known.insert(states.clone(), number);
-        self.nodes.push(Node { states, parent, byte, depth });
-        self.open.entry(depth.saturating_add(left)).or_default().push(number);
+        self.nodes.push(Node { states, parent, byte, depth, bound });
+        self.open.entry(bound).or_default().push(number);
     }
 
     fn pop(&mut self) -> Option<u32> {
@@ -168,6 +208,7 @@ impl Factor<'_> {
         match self {
             Self::Automaton(part) => vec![part.start_of_output()].into_iter().filter(|&start| start != DEAD).collect(),
             Self::Outline(outline) => outline.starts(),
+            Self::LeftCorner(parser) => vec![parser.start()],
             Self::Spelling(_) => vec![0],
         }
     }
@@ -178,13 +219,14 @@ impl Factor<'_> {
             Self::Automaton(_) if state == BEYOND_BOUND => Some(BEYOND_BOUND),
             Self::Automaton(part) => Some(part.run(state, &[byte]).unwrap_or(BEYOND_BOUND)).filter(|&to| to != DEAD),
             Self::Outline(outline) => outline.step(state, byte),
+            Self::LeftCorner(parser) => parser.step(state, byte),
             Self::Spelling(spelling) => spelling.step(state, byte),
         }
     }
 
     fn free_steps(&mut self, state: u32) -> Vec<u32> {
         match self {
-            Self::Automaton(_) => Vec::new(),
+            Self::Automaton(_) | Self::LeftCorner(_) => Vec::new(),
             Self::Outline(outline) => outline.ends_of_lexeme(state),
             Self::Spelling(spelling) => {
                 if spelling.ends_token(state) {
@@ -196,10 +238,11 @@ impl Factor<'_> {
         }
     }
 
-    fn is_accepting(&self, state: u32) -> bool {
+    fn is_accepting(&mut self, state: u32) -> bool {
         match self {
             Self::Automaton(part) => state == BEYOND_BOUND || part.is_accepting(state),
             Self::Outline(outline) => outline.is_accepting(state),
+            Self::LeftCorner(parser) => parser.is_accepting(state),
             Self::Spelling(_) => state == 0,
         }
     }
@@ -209,6 +252,7 @@ impl Factor<'_> {
             Self::Automaton(_) if state == BEYOND_BOUND => 0,
             Self::Automaton(part) => part.min_bytes_to_end(state).unwrap_or(0),
             Self::Outline(outline) => outline.left(state),
+            Self::LeftCorner(parser) => parser.left(state),
             Self::Spelling(_) => 0,
         }
     }
@@ -217,6 +261,7 @@ impl Factor<'_> {
     fn forced(&mut self, state: u32) -> Option<u8> {
         match self {
             Self::Outline(outline) => outline.forced(state),
+            Self::LeftCorner(parser) => parser.forced(state),
             Self::Automaton(_) | Self::Spelling(_) => None,
         }
     }
@@ -225,11 +270,16 @@ impl Factor<'_> {
         match self {
             Self::Automaton(part) => part.class(byte),
             Self::Outline(outline) => outline.class(byte),
+            Self::LeftCorner(parser) => parser.class(byte),
             Self::Spelling(_) => usize::from(byte),
         }
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self, Self::Outline(outline) if outline.has_failed())
+        match self {
+            Self::Outline(outline) => outline.has_failed(),
+            Self::LeftCorner(parser) => parser.has_failed(),
+            Self::Automaton(_) | Self::Spelling(_) => false,
+        }
     }
 }

@@ -88,6 +88,12 @@ pub(crate) fn judge(matcher: &mut Matcher, outlines: &mut [Box<Outline>]) -> Res
         }
         Intersection::TooLarge => {}
     }
+    if !compiled.is_seeded()
+        && let Some(tokens) = matcher.completion()?
+    {
+        let bytes = compiled.vocabulary.decode(&tokens);
+        return Ok(Verdict::Satisfiable(Witness { tokens, bytes }));
+    }
     let depends_on_prompt = compiled.automata.iter().any(AutomatonPart::is_seeded);
     Ok(match Search::new(matcher, usize::MAX, compiled.config.witness_masks).run() {
         Ok(Outcome::Found(tokens)) => {
@@ -102,7 +108,7 @@ pub(crate) fn judge(matcher: &mut Matcher, outlines: &mut [Box<Outline>]) -> Res
 }
 
 /// The text in the fewest tokens, if the parts really accept it.
-fn walk(matcher: &mut Matcher, bytes: Vec<u8>) -> Result<Option<Witness>, GuideError> {
+pub(crate) fn walk(matcher: &mut Matcher, bytes: Vec<u8>) -> Result<Option<Witness>, GuideError> {
     let compiled = Arc::clone(matcher.compiled());
     let Some(tokens) = tiling::fewest_tokens(&bytes, &compiled.tokens, &compiled.allowed) else { return Ok(None) };
     let num_accepted = tokens.iter().take_while(|&&token| matcher.accept(token).is_ok()).count();
