@@ -3,7 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use ananke::constraint::ConstraintIr;
+use ananke::braid::{self, CompileOptions};
+use ananke::constraint::{ConstraintIr, Language};
 use ananke::engine::{Engine, EngineConfig, EngineHandle, FinishReason, Finished, SequenceRequest, TokenEvent};
 use ananke::guide::{CompiledConstraint, Guide, GuideConfig, GuideError};
 use ananke::kernels::sampling::{SamplingParams, uniform};
@@ -136,6 +137,44 @@ fn a_document_ends_in_its_budget() {
             assert!(tokens.len() <= (*budget).max(1) as usize, "{context}");
             let output = Output { text: &text, tokens: &tokens, prompt: b"", finished: true };
             assert!(verify::all_satisfied(&verify::check(&output, std::slice::from_ref(&ir))), "{context}");
+        }
+    }
+}
+
+/// Per language a signature that must be declared, and a name that may be imported.
+const SIGNATURES: [(Language, &str, &str); 5] = [
+    (Language::Typescript, "export function total(items: number[]): number", "zod"),
+    (Language::Python, "def total(items: list[float]) -> float:", "math"),
+    (Language::Rust, "pub fn total(items: &[f64]) -> f64", "std"),
+    (Language::Go, "func Total(items []float64) float64", "math"),
+    (Language::Zig, "pub fn total(items: []const f64) f64", "std"),
+];
+
+/// Code ends like any other text, however deep it stands in brackets and blocks when the budget runs out.
+#[test]
+fn code_ends_in_its_budget() {
+    let engine = engine(EngineConfig::default());
+    for (language, signature, import) in SIGNATURES {
+        let stated = |rule: Value| json!({"name": rule["type"], "kind": "architectural", "source": "user_defined", "rule": rule});
+        let set = json!({"name": "rules", "constraints": [
+            stated(json!({"type": "language", "language": language, "granularity": "file"})),
+            stated(json!({"type": "signature", "signature": signature})),
+            stated(json!({"type": "imports", "allow": [import]})),
+            stated(json!({"type": "forbidden_text", "any_of": [{"text": "TODO"}]})),
+        ]});
+        let set = serde_json::from_value(set).expect("a constraint set");
+        let ir = braid::compile(&set, &CompileOptions::default()).expect("it compiles").ir;
+        let compiled = GUIDE.compile(std::slice::from_ref(&ir)).expect("it compiles");
+        let min_tokens = compiled.min_tokens().expect("a witness is found");
+        let budgets = [min_tokens, min_tokens + 6, min_tokens * 2, 90 + min_tokens];
+        let requests = budgets.iter().map(|&budget| request(&compiled, u64::from(budget), budget)).collect();
+        for (budget, (tokens, finished)) in budgets.iter().zip(run(&engine, requests)) {
+            let text = NANO.decode(&tokens);
+            let context = format!("{language:?}, budget {budget} of {min_tokens}: {}", text.escape_ascii());
+            assert!(finished.is_complete, "{context}: {finished:?}");
+            assert!(tokens.len() <= *budget as usize, "{context}");
+            let text = String::from_utf8_lossy(&text);
+            assert!(text.contains(signature), "{context}");
         }
     }
 }

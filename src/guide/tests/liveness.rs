@@ -112,6 +112,95 @@ fn a_witness_is_found_from_every_kind_of_state() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// Brackets of which some may be empty, words that begin with a word, and repetition on both sides.
+const NESTED: &str = r#"
+start: item+
+item: "(" item* ")" | "[" item ("," item)* "]" | "{" pair? "}" | "if" item ("else" item)? | WORD
+pair: WORD ":" item | pair "," WORD ":" item
+WORD: LETTERS & ~KEYWORD
+LETTERS: /[efils]+/
+KEYWORD: "if" | "else"
+%ignore / /
+"#;
+
+/// Bytes of the shortest end from here, by looking at every text over `alphabet` of up to `max_len` bytes.
+fn shortest_end(matcher: &mut Matcher, alphabet: &[u8], max_len: usize) -> Option<usize> {
+    let alphabet: Vec<u32> = alphabet.iter().filter_map(|&byte| matcher.compiled().alphabet().token(byte)).collect();
+    let mut texts = vec![Vec::new()];
+    for len in 0..=max_len {
+        let mut longer = Vec::new();
+        for text in texts {
+            for &token in &text {
+                matcher.accept(token).expect("it was allowed");
+            }
+            if matcher.is_complete().expect("a live matcher") {
+                matcher.rollback(text.len()).expect("it was accepted");
+                return Some(len);
+            }
+            let row = filled(matcher).expect("a mask");
+            let allowed = alphabet.iter().filter(|&&token| is_allowed(&row, token));
+            longer.extend(allowed.map(|&token| [text.as_slice(), &[token]].concat()));
+            matcher.rollback(text.len()).expect("it was accepted");
+        }
+        texts = longer;
+    }
+    None
+}
+
+#[test]
+fn the_shortest_end_is_as_short_as_brute_force_finds_it() {
+    const ALPHABET: &[u8] = b"()[]{},:efils ";
+    let beside = json!({"regex_patterns": [{"any_of": [{"pattern": "[^s]*"}], "match": "full"}]});
+    let counted = json!({"regex_patterns": [{"any_of": [{"pattern": "(...)*"}], "match": "full"}]});
+    let nested = json!({"grammar": {"syntax": "lark", "source": NESTED}});
+    let mut random = Random(11);
+    let mut num_ends = 0;
+    for set in [vec![nested.clone()], vec![nested.clone(), beside], vec![nested, counted]] {
+        for _ in 0..12 {
+            let mut matcher = start(&BYTES, &set);
+            for _ in 0..random.below(14) {
+                let row = filled(&mut matcher).expect("a mask");
+                let allowed = ALPHABET.iter().filter_map(|&byte| matcher.compiled().alphabet().token(byte));
+                let allowed: Vec<u32> = allowed.filter(|&token| is_allowed(&row, token)).collect();
+                let Some(&token) = allowed.get(random.below(allowed.len().max(1))) else { break };
+                matcher.accept(token).expect("it is allowed");
+            }
+            let text = matcher.last_tokens(matcher.num_accepted()).expect("text alone");
+            let context = text_of(&BYTES, &text);
+            let found = matcher.completion().expect("a live matcher").unwrap_or_else(|| panic!("no end: {context}"));
+            assert!(completes(&mut matcher, &found), "{context}: {}", text_of(&BYTES, &found));
+            matcher.rollback(found.len()).expect("it was accepted");
+            if let Some(shortest) = shortest_end(&mut matcher, ALPHABET, 4) {
+                let len = BYTES.vocabulary().decode(&found).len();
+                assert_eq!(len, shortest, "{context}: {}", text_of(&BYTES, &found));
+                num_ends += 1;
+            }
+        }
+    }
+    assert!(num_ends > 10, "only {num_ends} ends are short enough to compare");
+}
+
+#[test]
+fn every_open_bracket_is_closed_in_its_order() {
+    let mut matcher = start(&NANO_GUIDE, &[json!({"grammar": {"syntax": "lark", "source": NESTED}})]);
+    let mut random = Random(3);
+    let (mut text, mut end) = (String::new(), Vec::new());
+    for _ in 0..80 {
+        let (open, close) = [("(", b')'), ("[", b']'), ("{e:", b'}')][random.below(3)];
+        text.push_str(open);
+        end.push(close);
+    }
+    text.push('i');
+    end.reverse();
+    feed(&mut matcher, &text);
+    let found = matcher.completion().expect("a live matcher").expect("an end");
+    assert_eq!(NANO_GUIDE.vocabulary().decode(&found), end);
+    // The same parser goes back with the sequence.
+    matcher.rollback(1).expect("it was accepted");
+    feed(&mut matcher, "e");
+    assert_eq!(matcher.completion(), Ok(Some(found)));
+}
+
 /// One part that accepts exactly the documents of `words`, in one of six notations.
 fn choice(notation: usize, words: &[&str], is_nested: bool) -> Value {
     let document = |word: &&str| if is_nested { format!("{{\"k\":[\"{word}\"]}}") } else { format!("\"{word}\"") };
