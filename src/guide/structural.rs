@@ -128,10 +128,9 @@ impl Rejection {
         if lower.contains("unsatisfiable schema") {
             return Self::Unsatisfiable;
         }
-        if let Some(panic) = message.strip_prefix("panic: ") {
-            if !panic.contains("grammar.symbols.len()") {
-                return Self::Panic(first_line(panic));
-            }
+        let panic = message.strip_prefix("panic: ").filter(|panic| !panic.contains("grammar.symbols.len()"));
+        if let Some(panic) = panic {
+            return Self::Panic(first_line(panic));
         }
         if let Some(excess) = Excess::read(message, limits) {
             return Self::OverLimit(excess);
