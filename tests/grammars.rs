@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ananke::braid;
-use ananke::constraint::{CodeRules, ConstraintIr, Granularity, Language};
+use ananke::constraint::{CodeRules, Constraint, ConstraintIr, ConstraintSet, Granularity, Kind, Language};
 use ananke::guide::{CompiledConstraint, Guide, GuideConfig, Matcher};
 use ananke::maze::open_tokenizer;
 use ananke::text::Tokenizer;
 use serde::Deserialize;
+use serde_json::json;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,4 +91,47 @@ fn go_says_what_gofmt_reads() {
 #[test]
 fn zig_says_what_its_compiler_reads() {
     judge(Language::Zig, "zig");
+}
+
+/// Every rule that a set can state about code of a language, beside all security patterns where the grammar refuses them.
+fn everything(language: &str, signature: &str, imports: &[&str], fields: bool) -> ConstraintSet {
+    let mut rules = vec![
+        json!({"type": "language", "language": language, "granularity": "file"}),
+        json!({"type": "imports", "allow": imports}),
+        json!({"type": "signature", "signature": signature}),
+        json!({"type": "calls", "deny": ["abort", ".unwrap"]}),
+    ];
+    let declared = [("function", "camel_case"), ("type", "pascal_case"), ("variable", "snake_case")];
+    let declared = declared.into_iter().chain(fields.then_some(("field", "snake_case")));
+    rules.extend(declared.map(
+        |(declaration, convention)| json!({"type": "names", "declaration": declaration, "convention": convention}),
+    ));
+    let mut set = ConstraintSet::default();
+    for (number, rule) in rules.into_iter().enumerate() {
+        let rule = serde_json::from_value(rule).expect("a rule");
+        set.push(Constraint::stated(format!("{language}.{number}"), Kind::Architectural, rule));
+    }
+    let patterns = "all,urls=code,commands=code,paths=code";
+    braid::security::profile(patterns).expect("known patterns").into_iter().for_each(|pattern| set.push(pattern));
+    set
+}
+
+#[test]
+fn every_language_holds_all_rules_and_all_security_patterns_at_once() {
+    let tokenizer = open_tokenizer(Path::new("models/ananke-nano")).expect("the embedded model's tokenizer");
+    let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default()).expect("a guide");
+    for (language, signature, imports, has_fields) in [
+        ("typescript", "export function total(items: number[]): number", &["zod", "node:fs"][..], true),
+        ("python", "def total(items: list[float]) -> float:", &["json", "math"], false),
+        ("rust", "pub fn total(items: &[f64]) -> f64", &["std", "serde"], true),
+        ("go", "func Total(items []float64) float64", &["fmt", "math"], true),
+        ("zig", "pub fn total(items: []const f64) f64", &["std"], true),
+    ] {
+        let set = everything(language, signature, imports, has_fields);
+        let compiled = braid::compile(&set, &braid::CompileOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(compiled.ir.lost, [], "{language}");
+        let constraint = guide.compile(&[compiled.ir]).unwrap_or_else(|error| panic!("{language}: {error}"));
+        // Without a known end, outputs cannot be steered to one.
+        assert!(constraint.min_tokens().is_some(), "{language}: {:?}", constraint.verdict());
+    }
 }

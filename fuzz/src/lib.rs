@@ -88,7 +88,7 @@ fn compile(kind: Kind, source: &str, salt: u64) -> &'static str {
     match first_masks(&ir) {
         Ok(()) => "compiled",
         Err(GuideError::Unsatisfiable { .. } | GuideError::DeadEnd { .. }) => "unsatisfiable",
-        Err(GuideError::TooLarge { .. } | GuideError::LimitExceeded { .. }) => "too large",
+        Err(GuideError::TooLarge { .. } | GuideError::OverLimit { .. } | GuideError::LimitExceeded { .. }) => "too large",
         Err(GuideError::Internal { .. }) => "internal",
         Err(_) => "refused",
     }

@@ -25,13 +25,18 @@ pub use graph::cycles;
 pub use language::{code, pattern_of};
 pub use resolve::{Action, Conflict, Outcome, Party, Resolution, Ruling, Strategy};
 
-use crate::constraint::{ConstraintIr, ConstraintSet, NotApplied, Rule};
+use std::collections::BTreeSet;
+
+use crate::constraint::{ConstraintIr, ConstraintSet, NotApplied, Rule, Strength};
 use graph::Graph;
 use lower::Lowering;
 use resolve::Docket;
 
 /// Sets that a judge finds empty are taken apart this often; one constraint yields each time.
 const JUDGEMENTS_MAX: usize = 16;
+
+/// Judgements that may go into finding out which constraints one proof takes. Each compiles a part of the set.
+const NARROWINGS_MAX: usize = 64;
 
 /// What the caller decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +64,8 @@ pub struct Compiled {
     pub rulings: Vec<Ruling>,
     /// Hard constraints that were not compared with all others, and why.
     pub unjudged: Vec<NotApplied>,
+    /// What the judge said of the IR; [`Joint::Unknown`] where none was asked.
+    pub joint: Joint,
 }
 
 /// Whether any output satisfies all parts of an IR, as far as a judge knows.
@@ -89,8 +96,8 @@ pub fn compile(set: &ConstraintSet, options: &CompileOptions) -> Result<Compiled
 
 /// [`compile`], with a judge of the whole: the guide's verdict finds sets of which only all together are empty.
 ///
-/// Where the judge proves that, one of the constraints it took for the proof yields, and it is asked again, at most 16
-/// times.
+/// Where the judge proves that, the constraints it took are narrowed down to few that are still proven empty, one of
+/// them yields, and it is asked again, at most 16 times. It is asked only where two constraints bind or more.
 ///
 /// # Errors
 /// As [`compile`].
@@ -104,11 +111,21 @@ pub fn compile_judged(
     let mut docket = Docket::new(&graph, root, options);
     docket.settle()?;
     let mut ir = lower(&graph, &docket, &set.name)?;
+    let mut joint = Joint::Unknown;
     for _ in 0..JUDGEMENTS_MAX {
-        let Joint::Empty { parts } = judge(&ir) else { break };
-        if !docket.settle_joint(&resolve::carried_by(&parts, &ir.sources))? {
+        if !binds_several(&ir) {
             break;
         }
+        joint = judge(&ir);
+        let Joint::Empty { parts } = &joint else { break };
+        let carriers = resolve::carried_by(parts, &ir.sources);
+        let needed = narrow(carriers, &mut docket, |docket| {
+            lower(&graph, docket, &set.name).is_ok_and(|ir| matches!(judge(&ir), Joint::Empty { .. }))
+        });
+        if !docket.settle_joint(&needed)? {
+            break;
+        }
+        joint = Joint::Unknown;
         ir = lower(&graph, &docket, &set.name)?;
     }
     docket.close();
@@ -119,7 +136,53 @@ pub fn compile_judged(
         conflicts: docket.conflicts,
         rulings: docket.rulings,
         unjudged: docket.unjudged,
+        joint,
     })
+}
+
+/// Whether more than one constraint masks.
+fn binds_several(ir: &ConstraintIr) -> bool {
+    let mut hard = ir.sources.iter().filter(|source| source.strength == Strength::Hard).map(|source| &source.id);
+    hard.next().is_some_and(|first| hard.any(|other| other != first))
+}
+
+/// Few of the constraints that a proof named, still proven empty by themselves: a part may carry many, and the proof take
+/// one of them. The weakest are left out first, by halves, quarters and so on (Zeller's delta debugging).
+fn narrow<'g>(
+    ids: BTreeSet<String>,
+    docket: &mut Docket<'g>,
+    is_empty: impl Fn(&Docket<'g>) -> bool,
+) -> BTreeSet<String> {
+    let proves = |docket: &mut Docket<'g>, only: &BTreeSet<String>| {
+        docket.look_only_at(Some(only.clone()));
+        let proves = is_empty(docket);
+        docket.look_only_at(None);
+        proves
+    };
+    if ids.len() < 2 || !proves(docket, &ids) {
+        return ids;
+    }
+    let mut needed = ids;
+    let mut num_left = NARROWINGS_MAX;
+    let mut size = needed.len().div_ceil(2);
+    loop {
+        let weakest_first = docket.weakest_first(&needed);
+        for some in weakest_first.chunks(size) {
+            let fewer: BTreeSet<String> = needed.iter().filter(|id| !some.contains(*id)).cloned().collect();
+            if fewer.is_empty() {
+                continue;
+            }
+            let Some(left) = num_left.checked_sub(1) else { return needed };
+            num_left = left;
+            if proves(docket, &fewer) {
+                needed = fewer;
+            }
+        }
+        if size == 1 {
+            return needed;
+        }
+        size = size.div_ceil(2).min(needed.len());
+    }
 }
 
 fn lower(graph: &Graph<'_>, docket: &Docket<'_>, set_name: &str) -> Result<ConstraintIr, BraidError> {

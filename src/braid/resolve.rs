@@ -181,6 +181,8 @@ pub(super) struct Docket<'g> {
     strategy: Strategy,
     /// Suggestions that were not looked at yet.
     waiting: Vec<Resolution>,
+    /// The constraints that are looked at, beside what the output is written in; `None`: all.
+    only: Option<BTreeSet<String>>,
     pub(super) lost: BTreeMap<String, Lost>,
     pub(super) conflicts: Vec<Conflict>,
     pub(super) rulings: Vec<Ruling>,
@@ -205,6 +207,7 @@ impl<'g> Docket<'g> {
             root: root.map(|root| root.index),
             strategy: options.strategy,
             waiting: options.resolutions.clone(),
+            only: None,
             lost: BTreeMap::new(),
             conflicts: Vec::new(),
             rulings: Vec::new(),
@@ -214,7 +217,28 @@ impl<'g> Docket<'g> {
 
     /// The constraints that did not lose, in order.
     pub(super) fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        self.entries.iter().map(Entry::member).filter(|member| !self.lost.contains_key(member.id))
+        self.entries
+            .iter()
+            .map(Entry::member)
+            .filter(|member| !self.lost.contains_key(member.id) && self.is_looked_at(*member))
+    }
+
+    fn is_looked_at(&self, member: Member<'_>) -> bool {
+        let is_language = matches!(member.constraint.rule, Rule::Language { .. });
+        is_language || self.only.as_ref().is_none_or(|only| only.contains(member.id))
+    }
+
+    /// Has [`Self::members`] pass over all constraints but these, until `None`.
+    pub(super) fn look_only_at(&mut self, only: Option<BTreeSet<String>>) {
+        self.only = only;
+    }
+
+    /// Those of `ids` that bind, the weakest first.
+    pub(super) fn weakest_first(&self, ids: &BTreeSet<String>) -> Vec<String> {
+        let strongest_first = self.binding().into_iter().map(|place| self.entries[place].id.clone().into_owned());
+        let mut weakest_first: Vec<String> = strongest_first.filter(|id| ids.contains(id)).collect();
+        weakest_first.reverse();
+        weakest_first
     }
 
     /// The ids of all constraints, in order, and of what suggestions made of them.

@@ -42,7 +42,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use code::FileCode;
-pub use code::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature, facts_of_code};
+pub use code::{
+    Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature, Syntax, facts_of_code, read_code,
+    syntax_of_file,
+};
 pub use manifest::{Dependency, MANIFEST_BYTES_MAX, Manifest, is_manifest, read_manifest};
 use modules::Given;
 use serde::{Deserialize, Serialize};

@@ -56,6 +56,12 @@ impl Dialect {
 
     /// Parses `source`; `None` when that, or looking through the tree, would take more effort than is granted.
     pub(super) fn parse(&'static self, source: &str) -> Option<Tree> {
+        self.parse_only(source).filter(|tree| !has_long_token_run(tree))
+    }
+
+    /// Parses `source`; `None` when that would take more effort than is granted. No query should look through the tree
+    /// where [`has_long_token_run`].
+    pub(super) fn parse_only(&'static self, source: &str) -> Option<Tree> {
         let mut parser = Parser::new();
         parser.set_language(&self.compiled().0).expect("the pinned grammar has an ABI this tree-sitter reads");
         let mut effort = PARSE_EFFORT_BASE + source.len() / BYTES_PER_PARSE_EFFORT;
@@ -65,7 +71,7 @@ impl Dialect {
         };
         let options = ParseOptions::new().progress_callback(&mut spend);
         let mut read = |offset: usize, _| &source.as_bytes()[offset.min(source.len())..];
-        parser.parse_with_options(&mut read, None, Some(options)).filter(|tree| !has_long_token_run(tree))
+        parser.parse_with_options(&mut read, None, Some(options))
     }
 
     /// Every match of the query, in source order, as (capture name, node) pairs.
@@ -103,7 +109,7 @@ impl Dialect {
 }
 
 /// Whether some node has more than [`TOKEN_RUN_MAX`] tokens in a row as children. One walk over the tree.
-fn has_long_token_run(tree: &Tree) -> bool {
+pub(super) fn has_long_token_run(tree: &Tree) -> bool {
     let mut cursor = tree.walk();
     let mut run_at_depth = vec![0];
     loop {

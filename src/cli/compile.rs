@@ -1,14 +1,19 @@
 //! `ananke compile`: a constraint set to one constraint IR, or to what became of each constraint.
 
+use std::cell::RefCell;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::{read_text, write_json};
-use crate::braid::{self, CompileOptions, Resolution, Strategy};
-use crate::constraint::ConstraintSet;
+use super::compile_masks::{self, MaskReport};
+use super::{read_text, validate, write_json};
+use crate::braid::{self, CompileOptions, Compiled, Explanation, Joint, Resolution, Strategy};
+use crate::constraint::{ConstraintIr, ConstraintSet};
+use crate::maze::{EmbeddedModel, Judge, JudgeConfig};
 
 #[derive(Debug, Args)]
 pub(super) struct CompileArgs {
@@ -29,9 +34,13 @@ pub(super) struct CompileArgs {
     /// {"into": rule}} or {"modify": {"id", "rule"}}, "by": name}. Each is checked before it is taken.
     #[arg(long, value_name = "FILE.json")]
     resolutions: Option<String>,
-    /// Print what each constraint became, and why, instead of the IR.
+    /// Print what each constraint became, and why, and what it masks of the vocabulary, instead of the IR.
     #[arg(long)]
     explain: bool,
+    /// Whose vocabulary the set is judged over as a whole, and --explain speaks of: a tokenizer.json, a model folder or
+    /// a .gguf file [default: the embedded model's].
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
     /// How to print what --explain says.
     #[arg(long, value_enum, default_value_t = Format::Table, requires = "explain")]
     format: Format,
@@ -53,25 +62,72 @@ enum Format {
     Table,
 }
 
-pub(super) fn run(args: &CompileArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+/// What `--explain` says.
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    #[serde(flatten)]
+    masks: Option<MaskReport>,
+}
+
+pub(super) fn run(
+    args: &CompileArgs,
+    embedded: Option<EmbeddedModel>,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
     let text = read_text(&args.set)?;
     let mut set: ConstraintSet =
         serde_json::from_str(&text).with_context(|| format!("{} is no constraint set", args.set))?;
     if let Some(patterns) = &args.security {
         braid::security::profile(patterns)?.into_iter().for_each(|constraint| set.push(constraint));
     }
-    let compiled = braid::compile(&set, &args.options()?)?;
+    let judge = judge(args.tokenizer.as_deref(), embedded.as_ref())?;
+    let compiled = compile(&set, &args.options()?, judge.as_ref())?;
+    if let Joint::Empty { parts } = &compiled.joint {
+        bail!("no output satisfies {}", parts.join(" and "));
+    }
     if !args.explain {
         return write_json(&compiled.ir, out);
     }
-    let explanation = braid::explain(&set, &compiled);
+    let masks = judge.map(|judge| compile_masks::report(&judge, &compiled.ir));
+    let explained = Explained { explanation: braid::explain(&set, &compiled), masks };
     match args.format {
-        Format::Json => write_json(&explanation, out),
+        Format::Json => write_json(&explained, out),
         Format::Table => {
-            write!(out, "{explanation}")?;
+            write!(out, "{}", explained.explanation)?;
+            if let Some(masks) = &explained.masks {
+                write!(out, "{masks}")?;
+            }
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Who judges sets as a whole; `None`, with a line that says so, where there is no vocabulary to judge over.
+fn judge(path: Option<&std::path::Path>, embedded: Option<&EmbeddedModel>) -> anyhow::Result<Option<Judge>> {
+    if path.is_none() && embedded.is_none() {
+        eprintln!("not judged as a whole: this build has no model in it; give --tokenizer PATH");
+        return Ok(None);
+    }
+    Ok(Some(Judge::new(validate::tokenizer(path, embedded)?, JudgeConfig::default())?))
+}
+
+/// Compiles, and says on standard error where the guide could not judge the whole.
+fn compile(set: &ConstraintSet, options: &CompileOptions, judge: Option<&Judge>) -> anyhow::Result<Compiled> {
+    let Some(judge) = judge else { return Ok(braid::compile(set, options)?) };
+    let failure = RefCell::new(None);
+    let joint = |ir: &ConstraintIr| {
+        judge.joint(ir).unwrap_or_else(|error| {
+            failure.borrow_mut().get_or_insert(error);
+            Joint::Unknown
+        })
+    };
+    let compiled = braid::compile_judged(set, options, &joint)?;
+    if let Some(error) = failure.into_inner() {
+        eprintln!("not judged as a whole: {error}");
+    }
+    Ok(compiled)
 }
 
 impl CompileArgs {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod compile;
+mod compile_masks;
 mod extract;
 mod generate;
 mod validate;
@@ -50,7 +51,7 @@ impl Cli {
     pub fn run(self, embedded: Option<EmbeddedModel>, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Extract(args) => extract::run(&args, out),
-            Command::Compile(args) => compile::run(&args, out),
+            Command::Compile(args) => compile::run(&args, embedded, out),
             Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Validate(args) => validate::run(&args, embedded, out),
             Command::Bench(args) => bench::run(&args, embedded, out),

@@ -178,6 +178,11 @@ pub enum Language {
     Go,
 }
 
+impl Language {
+    /// Every language.
+    pub const ALL: [Self; 5] = [Self::Typescript, Self::Python, Self::Rust, Self::Zig, Self::Go];
+}
+
 /// How much of a program an output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -208,6 +213,11 @@ pub enum DeclarationKind {
     Field,
 }
 
+impl DeclarationKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Function, Self::Type, Self::Variable, Self::Constant, Self::Field];
+}
+
 /// How words are joined into a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -220,4 +230,55 @@ pub enum NamingConvention {
     PascalCase,
     /// `READ_LINES`
     ScreamingSnakeCase,
+}
+
+impl NamingConvention {
+    /// Whether a name is written so: `_`, `$` and `#` before it and `_` behind it do not count, and a name of nothing
+    /// else is written in every convention.
+    #[must_use]
+    pub fn fits(self, name: &str) -> bool {
+        let word = name.trim_start_matches(['_', '$', '#']).trim_end_matches('_');
+        let all = |allowed: fn(char) -> bool| word.chars().all(allowed);
+        let begins = |allowed: fn(&char) -> bool| word.chars().next().as_ref().is_none_or(allowed);
+        match self {
+            Self::SnakeCase => {
+                begins(char::is_ascii_lowercase) && all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            }
+            Self::CamelCase => begins(char::is_ascii_lowercase) && all(|c| c.is_ascii_alphanumeric()),
+            Self::PascalCase => begins(char::is_ascii_uppercase) && all(|c| c.is_ascii_alphanumeric()),
+            Self::ScreamingSnakeCase => {
+                begins(char::is_ascii_uppercase) && all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NamingConvention::{CamelCase, PascalCase, ScreamingSnakeCase, SnakeCase};
+
+    #[test]
+    fn names_are_told_by_their_convention() {
+        for (name, convention, holds) in [
+            ("read_lines", SnakeCase, true),
+            ("readLines", SnakeCase, false),
+            ("_private_", SnakeCase, true),
+            ("readLines", CamelCase, true),
+            ("_readLines", CamelCase, true),
+            ("$readLines", CamelCase, true),
+            ("#count", CamelCase, true),
+            ("read_lines", CamelCase, false),
+            ("ReadLines", CamelCase, false),
+            ("ReadLines", PascalCase, true),
+            ("Read_Lines", PascalCase, false),
+            ("READ_LINES", ScreamingSnakeCase, true),
+            ("Read_Lines", ScreamingSnakeCase, false),
+            ("2nd", SnakeCase, false),
+            ("größe", SnakeCase, false),
+            ("_", PascalCase, true),
+            ("", SnakeCase, true),
+        ] {
+            assert_eq!(convention.fits(name), holds, "{name} in {convention:?}");
+        }
+    }
 }

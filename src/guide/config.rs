@@ -149,7 +149,9 @@ pub struct GuideConfig {
     pub max_matcher_uses: u32,
     /// Stack of the thread that compiles. Default 256 MiB of address space; only what is touched is memory.
     pub compile_stack_bytes: usize,
-    /// Fuel for building the lexer of a grammar. Default 1,000,000, about 20 ms.
+    /// Fuel for building the lexer of a grammar, and as much again for the superset that its verdict is read from.
+    /// Default 8,000,000, at most about 1 s; a language's grammar with every rule takes up to 2,000,000 for the first
+    /// and 6,000,000 for the second.
     pub initial_lexer_fuel: u64,
     /// Fuel for the lexer in one mask. Default 500,000, about 35 ms.
     pub step_lexer_fuel: u64,
@@ -228,7 +230,7 @@ impl Default for GuideConfig {
             max_spare_matchers: 4,
             max_matcher_uses: 64,
             compile_stack_bytes: 256 << 20,
-            initial_lexer_fuel: 1_000_000,
+            initial_lexer_fuel: 8_000_000,
             step_lexer_fuel: 500_000,
             step_items: 500_000,
             row_items: 2_000,

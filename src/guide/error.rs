@@ -83,6 +83,19 @@ pub enum GuideError {
         /// The bound.
         limit: u64,
     },
+    /// A part whose compilation was stopped at a bound of [`GuideConfig`](super::GuideConfig), so that nobody knows how
+    /// much it takes.
+    #[error("{part}: {what} takes more than {limit}; {}", how_to_shrink(setting.as_deref()))]
+    OverLimit {
+        /// The part.
+        part: String,
+        /// What was being done.
+        what: String,
+        /// The bound, with its unit.
+        limit: String,
+        /// The bound's name in [`GuideConfig`](super::GuideConfig); `None` for one that cannot be raised.
+        setting: Option<String>,
+    },
     /// A token id that the tokenizer does not have.
     #[error("{part}: token {token} is not in the vocabulary, which has {num_tokens} ids")]
     UnknownToken {
@@ -184,6 +197,7 @@ impl GuideError {
             | Self::UnsupportedSchema { part, .. }
             | Self::UnsupportedPart { part, .. }
             | Self::TooLarge { part, .. }
+            | Self::OverLimit { part, .. }
             | Self::UnknownToken { part, .. }
             | Self::OtherVocabulary { part, .. }
             | Self::NotAllowed { part, .. }
@@ -206,6 +220,7 @@ impl GuideError {
             | Self::UnsupportedSchema { part, .. }
             | Self::UnsupportedPart { part, .. }
             | Self::TooLarge { part, .. }
+            | Self::OverLimit { part, .. }
             | Self::UnknownToken { part, .. }
             | Self::OtherVocabulary { part, .. }
             | Self::NotAllowed { part, .. }
@@ -239,5 +254,14 @@ impl GuideError {
             return Ok(());
         }
         Err(Self::TooLarge { part: part.to_owned(), what: what.to_owned(), size: size as u64, limit: limit as u64 })
+    }
+}
+
+/// What can be done about a part that is over a limit.
+fn how_to_shrink(setting: Option<&str>) -> String {
+    let advice = "by how much is not known, for the work stops there; use fewer or shorter patterns and rules";
+    match setting {
+        Some(setting) => format!("{advice}, or a greater `{setting}`"),
+        None => advice.to_owned(),
     }
 }

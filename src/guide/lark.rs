@@ -84,7 +84,7 @@ fn hir_may_hold(hir: &Hir, c: char) -> bool {
 pub(crate) fn explain(part: &str, rejection: Rejection) -> GuideError {
     match rejection {
         Rejection::Unsatisfiable => GuideError::Unsatisfiable { parts: vec![part.to_owned()] },
-        Rejection::TooLarge(what) => GuideError::TooLarge { part: part.to_owned(), what, size: 1, limit: 0 },
+        Rejection::OverLimit(excess) => excess.of(part),
         Rejection::Panic(message) => GuideError::internal(part, message),
         Rejection::Source { place, message } => {
             let (line, column) = place.unwrap_or((1, 1));

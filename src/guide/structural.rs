@@ -47,7 +47,7 @@ impl StructuralFactory {
                 let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
                 Ok(Structural { part: part.to_owned(), matcher, num_uses: 1, outline })
             }
-            Err(error) => Err(Rejection::read(&format!("{error:#}"))),
+            Err(error) => Err(Rejection::read(&format!("{error:#}"), &self.limits)),
         }
     }
 }
@@ -72,29 +72,68 @@ pub(crate) enum Rejection {
     /// No sentence exists.
     Unsatisfiable,
     /// A size or fuel limit was hit.
-    TooLarge(String),
+    OverLimit(Excess),
     /// The library panicked.
     Panic(String),
     /// The source is wrong at a line and column (from 1), or nowhere in particular.
     Source { place: Option<(usize, usize)>, message: String },
 }
 
+/// A limit that stopped the library, which does not say how much it would have taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Excess {
+    what: String,
+    limit: String,
+    setting: Option<&'static str>,
+}
+
+impl Excess {
+    /// Reads which limit a message is about; `None` for a message that is about none.
+    fn read(message: &str, limits: &ParserLimits) -> Option<Self> {
+        let lower = message.to_ascii_lowercase();
+        let fuel = || (format!("{} units of lexer fuel", limits.initial_lexer_fuel), Some("initial_lexer_fuel"));
+        let known = [
+            ("initial lexer configuration", "reading the terminals and patterns", fuel()),
+            ("checking relevance of lexemes", "telling which terminals match anything", fuel()),
+            ("lexer precomputation failed", "preparing the lexer of the largest terminals", fuel()),
+            ("dnf too large", "multiplying out the terminals", fuel()),
+            (
+                "grammar size (number of symbols)",
+                "the expanded grammar",
+                (format!("{} symbols", limits.max_grammar_size), Some("max_grammar_symbols")),
+            ),
+            // The library numbers a grammar's symbols in 16 bits, and asserts that they fit.
+            ("grammar.symbols.len()", "the expanded grammar", ("65,000 symbols".to_owned(), None)),
+        ];
+        let found = known.into_iter().find(|(words, _, _)| lower.contains(words));
+        if let Some((_, what, (limit, setting))) = found {
+            return Some(Self { what: what.to_owned(), limit, setting });
+        }
+        let limits = ["too large", "too many", "too big", "fuel", "limit", "stack level exceeded", "too complex"];
+        let is_limit = limits.iter().any(|limit| lower.contains(limit));
+        let what = || format!("compiling it ({})", first_line(message));
+        is_limit.then(|| Self { what: what(), limit: "the library's own bound".to_owned(), setting: None })
+    }
+
+    /// The error of a part.
+    pub(crate) fn of(self, part: &str) -> GuideError {
+        let setting = self.setting.map(str::to_owned);
+        GuideError::OverLimit { part: part.to_owned(), what: self.what, limit: self.limit, setting }
+    }
+}
+
 impl Rejection {
-    fn read(message: &str) -> Self {
+    fn read(message: &str, limits: &ParserLimits) -> Self {
         let lower = message.to_ascii_lowercase();
         if lower.contains("unsatisfiable schema") {
             return Self::Unsatisfiable;
         }
-        if let Some(panic) = message.strip_prefix("panic: ") {
-            // The library numbers a grammar's symbols in 16 bits, and asserts that they fit.
-            if panic.contains("grammar.symbols.len()") {
-                return Self::TooLarge("the grammar has too many symbols once it is expanded, more than 65,000".into());
-            }
+        let panic = message.strip_prefix("panic: ").filter(|panic| !panic.contains("grammar.symbols.len()"));
+        if let Some(panic) = panic {
             return Self::Panic(first_line(panic));
         }
-        let limits = ["too large", "too many", "too big", "fuel", "limit", "stack level exceeded", "too complex"];
-        if limits.iter().any(|limit| lower.contains(limit)) {
-            return Self::TooLarge(first_line(message));
+        if let Some(excess) = Excess::read(message, limits) {
+            return Self::OverLimit(excess);
         }
         let (place, message) = split_place(message);
         Self::Source { place, message: first_line(message) }
@@ -245,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_rejection_says_where() {
-        let read = |message| Rejection::read(message);
+        let read = |message| Rejection::read(message, &limits(&GuideConfig::default()));
         assert_eq!(
             read("at 3(14): unknown name: \"X\"\n   3 | start: X"),
             Rejection::Source { place: Some((3, 14)), message: "unknown name: \"X\"".into() }
@@ -262,6 +301,36 @@ mod tests {
             read("at 1(8): failed to compile JSON schema: Unsatisfiable schema: false"),
             Rejection::Unsatisfiable
         );
-        assert_eq!(read("schema too large"), Rejection::TooLarge("schema too large".into()));
+    }
+
+    #[test]
+    fn a_limit_is_named_with_what_was_over_it() {
+        let config = GuideConfig::default();
+        for (message, expected) in [
+            (
+                "lexer precomputation failed; either increase limits.initial_lexer_fuel or disable this",
+                format!(
+                    "code: preparing the lexer of the largest terminals takes more than {} units of lexer fuel; by how \
+                     much is not known, for the work stops there; use fewer or shorter patterns and rules, or a greater \
+                     `initial_lexer_fuel`",
+                    config.initial_lexer_fuel
+                ),
+            ),
+            (
+                "panic: assertion failed: grammar.symbols.len() < 65536",
+                "code: the expanded grammar takes more than 65,000 symbols; by how much is not known, for the work \
+                 stops there; use fewer or shorter patterns and rules"
+                    .to_owned(),
+            ),
+            (
+                "schema too large",
+                "code: compiling it (schema too large) takes more than the library's own bound; by how much is not \
+                 known, for the work stops there; use fewer or shorter patterns and rules"
+                    .to_owned(),
+            ),
+        ] {
+            let Rejection::OverLimit(excess) = Rejection::read(message, &limits(&config)) else { panic!("{message}") };
+            assert_eq!(excess.of("code").to_string(), expected);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! long; the compile itself goes on whoever still waits. No clock decides what a constraint is: it only decides who is
 //! told to try again.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,9 +14,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 
 use super::constraint_cache::{ConstraintCache, Flight, FlightEnd, Found, Outcome, Refusal};
+use super::judge::joint;
 use super::probe::Prober;
-use super::{Error, MazeConfig};
-use crate::constraint::{ConstraintIr, Digest};
+use super::{Error, ErrorClass, MazeConfig};
+use crate::braid::{self, CompileOptions, Compiled, Joint};
+use crate::constraint::{ConstraintIr, ConstraintSet, Digest};
 use crate::guide::{CompiledConstraint, Guide, GuideError};
 
 /// Accounts kept for the compile budget; whoever was away longest has a full one again.
@@ -193,6 +196,35 @@ impl CompilePool {
         Ok(outcome.ok_or_else(lost)??)
     }
 
+    /// Compiles a set to an IR, with the guide's verdict on sets of which only several constraints together are empty.
+    /// Each verdict is a compile like any other, so it waits in the queue, and the last one is found in the cache again
+    /// when the IR itself is asked for. To be called beside the async workers, in a runtime.
+    ///
+    /// # Errors
+    /// What Braid refuses, and an [`Error`] that is no verdict on the constraint: a full queue, a compile that takes too
+    /// long. A set that the guide refuses for another reason than emptiness is refused when its IR is looked up.
+    pub(super) fn compile_set(
+        &self,
+        set: &ConstraintSet,
+        options: &CompileOptions,
+        client: Option<&Arc<str>>,
+    ) -> Result<Compiled, Error> {
+        let failure = RefCell::new(None);
+        let runtime = tokio::runtime::Handle::current();
+        let judge = |ir: &ConstraintIr| {
+            let irs: Arc<[ConstraintIr]> = vec![ir.clone()].into();
+            let compiled = self.look_up(&irs, client).and_then(|lookup| runtime.block_on(self.wait(lookup)));
+            joint(compiled).unwrap_or_else(|error| {
+                if error.class() == ErrorClass::Overloaded {
+                    failure.replace(Some(error));
+                }
+                Joint::Unknown
+            })
+        };
+        let compiled = braid::compile_judged(set, options, &judge)?;
+        failure.into_inner().map_or(Ok(compiled), Err)
+    }
+
     /// The counters now.
     pub(super) fn stats(&self) -> ConstraintStats {
         let (counters, fill) = (&self.shared.counters, self.shared.cache.fill());
@@ -327,6 +359,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::braid::Strategy;
+    use crate::constraint::{Constraint, Kind, Source};
     use crate::guide::GuideConfig;
     use crate::text::{Token, Vocabulary};
 
@@ -368,6 +402,45 @@ mod tests {
         let stats = pool.stats();
         assert_eq!((stats.misses, stats.compiled, stats.hits + stats.waits), (1, 1, 16));
         assert_eq!((stats.pending, stats.cached), (0, 1));
+    }
+
+    /// Constraints of which any two hold together, and all three do not.
+    fn triple(is_stated: bool) -> ConstraintSet {
+        let constraint = |name: &str, rule: serde_json::Value| {
+            let rule = serde_json::from_value(rule).expect("a rule");
+            let stated = Constraint::stated(name, Kind::Semantic, rule);
+            if is_stated { stated } else { Constraint { source: Source::AstPattern, ..stated } }
+        };
+        let mut set = ConstraintSet::default();
+        set.push(constraint(
+            "letter",
+            json!({"type": "grammar", "grammar": {"syntax": "lark", "source": "start: A | B\nA: \"a\"\nB: \"b\""}}),
+        ));
+        set.push(constraint("no a", json!({"type": "forbidden_text", "any_of": [{"text": "a"}]})));
+        set.push(constraint("no b", json!({"type": "forbidden_text", "any_of": [{"text": "b"}]})));
+        set.push(constraint("no c", json!({"type": "forbidden_text", "any_of": [{"text": "c"}]})));
+        set
+    }
+
+    #[tokio::test]
+    async fn what_is_only_jointly_empty_is_settled_or_refused_with_those_it_takes() {
+        let pool = Arc::new(pool(&MazeConfig::default()));
+        let compile = |set: ConstraintSet, strategy: Strategy| {
+            let pool = pool.clone();
+            let options = CompileOptions { strategy, ..CompileOptions::default() };
+            tokio::task::spawn_blocking(move || pool.compile_set(&set, &options, None))
+        };
+        let mined = compile(triple(false), Strategy::Priority).await.expect("no panic").expect("one yields");
+        assert_eq!((mined.ir.lost.len(), &mined.joint), (1, &Joint::Satisfiable));
+        assert_eq!(mined.conflicts[0].between.len(), 3, "{:?}", mined.conflicts);
+        for (set, strategy) in [(triple(true), Strategy::Priority), (triple(false), Strategy::Refuse)] {
+            let error = compile(set, strategy).await.expect("no panic").expect_err("nothing yields").to_string();
+            let named = ["letter", "no a", "no b", "no c"].map(|name| error.contains(&format!("`{name}`")));
+            assert_eq!(named, [true, true, true, false], "{error}");
+        }
+        // The verdict on the IR that came out is there when the IR is asked for.
+        let irs: Arc<[ConstraintIr]> = vec![mined.ir].into();
+        assert!(matches!(pool.look_up(&irs, None), Ok(Lookup::Ready(_))));
     }
 
     #[tokio::test]

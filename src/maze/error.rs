@@ -291,7 +291,7 @@ fn guide_code(error: &GuideError) -> &'static str {
         GuideError::InvalidSchema { .. } => "invalid_schema",
         GuideError::UnsupportedSchema { .. } => "unsupported_schema",
         GuideError::UnsupportedPart { .. } => "unsupported_part",
-        GuideError::TooLarge { .. } => "constraint_too_large",
+        GuideError::TooLarge { .. } | GuideError::OverLimit { .. } => "constraint_too_large",
         GuideError::UnknownToken { .. } => "unknown_token",
         GuideError::OtherVocabulary { .. } => "other_vocabulary",
         GuideError::Unsatisfiable { .. } => "unsatisfiable",

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::constraint_cache::{ConstraintCache, Found, Refusal as Failure};
 use super::splitter::Splitter;
 use super::{ConstraintIr, Error, MazeConfig};
+use crate::braid::Joint;
 use crate::constraint::Digest;
-use crate::guide::{CompiledConstraint, Guide, GuideConfig, GuideError, Matcher, is_allowed, num_words};
+use crate::guide::{self, CompiledConstraint, Guide, GuideConfig, GuideError, Matcher, is_allowed, num_words};
 use crate::kernels::sampling::uniform;
 use crate::text::Tokenizer;
 use crate::verify::{self, Output, Verdict, VerdictStatus};
@@ -145,6 +146,15 @@ impl Judge {
         }
     }
 
+    /// Whether any output satisfies an IR, as far as the guide's bounds let it be known: the judge that
+    /// [`compile_judged`](crate::braid::compile_judged) asks. Costs one compile.
+    ///
+    /// # Errors
+    /// As [`Self::judge`], but for what nothing satisfies.
+    pub fn joint(&self, ir: &ConstraintIr) -> Result<Joint, Error> {
+        joint(self.compile(std::slice::from_ref(ir)))
+    }
+
     /// The tokenizer whose vocabulary the masks are over.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -177,6 +187,19 @@ impl Judge {
             position += 1;
             (uniform(seed, stream, position) * num_tokens as f64) as usize
         })
+    }
+}
+
+/// What a compile says of a set as a whole.
+pub(super) fn joint(compiled: Result<Arc<CompiledConstraint>, Error>) -> Result<Joint, Error> {
+    match compiled {
+        Ok(compiled) => Ok(match compiled.verdict() {
+            guide::Verdict::Satisfiable(_) => Joint::Satisfiable,
+            guide::Verdict::Empty { parts } => Joint::Empty { parts: parts.clone() },
+            guide::Verdict::Unknown { .. } => Joint::Unknown,
+        }),
+        Err(Error::Guide(GuideError::Unsatisfiable { parts })) => Ok(Joint::Empty { parts }),
+        Err(error) => Err(error),
     }
 }
 

@@ -151,7 +151,7 @@ impl Maze {
         let prompt = self.tokenize(&request.prompt)?;
         let stop = StopStrings::new(request.stop.clone())?;
         if let Some(context) = &request.context {
-            request.constraints.push(mine(context)?);
+            request.constraints.push(self.mine(context, request.client.as_ref())?);
         }
         let irs = request.constraints.clone().into();
         let lookup = self.inner.constraints.look_up(&irs, request.client.as_ref())?;
@@ -183,6 +183,14 @@ impl Maze {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences })
+    }
+
+    /// Source code to IR: extract, then compile with the chosen type as root. Beside the async workers.
+    fn mine(&self, context: &SourceContext, client: Option<&Arc<str>>) -> Result<ConstraintIr, Error> {
+        let set = crate::clew::extract(&context.source, context.language, &context.file)?;
+        let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
+        let ir = self.inner.constraints.compile_set(&set, &options, client)?.ir;
+        if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
     }
 
     fn submit(&self, prepared: Prepared) -> Result<Generation, Error> {
@@ -271,14 +279,6 @@ struct TokenizedPrompt {
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|panic| Error::Internal { message: panic.to_string() })?
-}
-
-/// Source code to IR: extract, then compile with the chosen type as root.
-fn mine(context: &SourceContext) -> Result<ConstraintIr, Error> {
-    let set = crate::clew::extract(&context.source, context.language, &context.file)?;
-    let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
-    let ir = crate::braid::compile(&set, &options)?.ir;
-    if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
 }
 
 /// A seed nobody chose, below 2^53 so that it survives JSON readers with doubles.

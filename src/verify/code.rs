@@ -1,54 +1,51 @@
 //! Code by tree-sitter and by what Clew reads in it, which share nothing with the grammars that the masks follow.
 
-use std::ops::ControlFlow;
-
 use regex::Regex;
-use tree_sitter::{Node, ParseOptions, Parser};
 
 use super::Judgement;
-use crate::clew::{self, CodeFacts, Place};
-use crate::constraint::{Code, Granularity, ImportRule, Language, NameRule, NamingConvention};
-
-/// Steps of the parser (in hundreds) granted to every text, and bytes for which a further hundred is.
-const PARSE_EFFORT_BASE: usize = 2_000;
-const BYTES_PER_PARSE_EFFORT: usize = 4;
+use crate::clew::{self, CodeFacts, Place, Syntax};
+use crate::constraint::{Code, ImportRule, Language, NameRule};
 
 /// Whether tree-sitter reads `text`, a whole file, without an error; `None` where that takes more effort than granted.
 ///
-/// TypeScript in a file that ends in `.tsx` is read with JSX. Takes about 50 ms per MB.
+/// TypeScript in a file whose name says so (`.tsx`, `.jsx`, `.js`) is read with JSX. Takes about 50 ms per MB.
 #[must_use]
 pub fn parses(text: &str, language: Language, file: &str) -> Option<bool> {
-    Some(first_error(text, language, file)?.is_none())
-}
-
-/// What tree-sitter says of an output.
-pub(super) fn check(text: &[u8], code: &Code) -> Judgement {
-    let Ok(text) = std::str::from_utf8(text) else { return Judgement::Violated("it is not UTF-8".into()) };
-    let (before, after) = around(code.language, code.granularity);
-    let whole = format!("{before}{text}{after}");
-    match first_error(&whole, code.language, "") {
-        None => Judgement::Unknown("tree-sitter could not read it with bounded effort".into()),
-        Some(None) => Judgement::Holds,
-        Some(Some(at)) => {
-            let at = at.saturating_sub(before.len()).min(text.len());
-            Judgement::Fails(format!("tree-sitter finds a syntax error at byte {at}"))
-        }
+    match clew::syntax_of_file(text, language, file) {
+        Syntax::WellFormed => Some(true),
+        Syntax::Error { .. } => Some(false),
+        Syntax::Unread => None,
     }
 }
 
-/// What is known of every rule about code, by part; broken text is judged by its unbroken parts.
-pub(super) fn check_rules(text: &[u8], code: &Code) -> Vec<(&'static str, Judgement)> {
-    let rules = &code.rules;
-    let (text, facts) = match std::str::from_utf8(text) {
-        Ok(text) => (text, clew::facts_of_code(text, code.language, code.granularity)),
-        Err(_) => ("", CodeFacts { has_errors: true, ..CodeFacts::default() }),
+/// What is known of an output's syntax and of every rule about it, by part, from one parse; broken text is judged by its
+/// unbroken parts.
+pub(super) fn check(text: &[u8], code: &Code) -> Vec<(&'static str, Judgement)> {
+    let Ok(text) = std::str::from_utf8(text) else {
+        let unread = CodeFacts { has_errors: true, ..CodeFacts::default() };
+        let mut judged = vec![("code.language", Judgement::Violated("it is not UTF-8".into()))];
+        judged.extend(check_rules("", code, &unread));
+        return judged;
     };
+    let (syntax, facts) = clew::read_code(text, code.language, code.granularity);
+    let language = match syntax {
+        Syntax::WellFormed => Judgement::Holds,
+        Syntax::Error { at } => Judgement::Fails(format!("tree-sitter finds a syntax error at byte {at}")),
+        Syntax::Unread => Judgement::Unknown("tree-sitter could not read it with bounded effort".into()),
+    };
+    let mut judged = vec![("code.language", language)];
+    judged.extend(check_rules(text, code, &facts));
+    judged
+}
+
+fn check_rules(text: &str, code: &Code, facts: &CodeFacts) -> Vec<(&'static str, Judgement)> {
+    let rules = &code.rules;
     let mut judged = Vec::new();
     if let Some(rule) = &rules.imports {
-        judged.push(("code.imports", imports(&facts, code.language, rule)));
+        judged.push(("code.imports", imports(facts, code.language, rule)));
     }
     if !rules.names.is_empty() {
-        judged.push(("code.names", names(&facts, &rules.names)));
+        judged.push(("code.names", names(facts, &rules.names)));
     }
     if let Some(signature) = &rules.signature {
         let found = text.contains(signature.as_str()) && !facts.signatures.is_empty();
@@ -56,7 +53,7 @@ pub(super) fn check_rules(text: &[u8], code: &Code) -> Vec<(&'static str, Judgem
         judged.push(("code.signature", if found { Judgement::Holds } else { missing() }));
     }
     if !rules.denied_calls.is_empty() {
-        judged.push(("code.denied_calls", calls(&facts, &rules.denied_calls)));
+        judged.push(("code.denied_calls", calls(facts, &rules.denied_calls)));
     }
     if !rules.refused_literals.is_empty() {
         // The patterns speak of literals with their quotes.
@@ -102,29 +99,10 @@ fn imports(facts: &CodeFacts, language: Language, rule: &ImportRule) -> Judgemen
     Judgement::Holds
 }
 
-/// Names by the letter: underscores at either end do not count.
-fn follows(name: &str, convention: NamingConvention) -> bool {
-    let word = name.trim_start_matches(['_', '$']).trim_end_matches('_');
-    let all = |fits: fn(char) -> bool| word.chars().all(fits);
-    let first = word.chars().next();
-    let is_upper_first = first.is_none_or(|c| c.is_ascii_uppercase());
-    let is_lower_first = first.is_none_or(|c| c.is_ascii_lowercase());
-    match convention {
-        NamingConvention::SnakeCase => {
-            is_lower_first && all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        }
-        NamingConvention::ScreamingSnakeCase => {
-            is_upper_first && all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-        }
-        NamingConvention::CamelCase => is_lower_first && all(|c| c.is_ascii_alphanumeric()),
-        NamingConvention::PascalCase => is_upper_first && all(|c| c.is_ascii_alphanumeric()),
-    }
-}
-
 fn names(facts: &CodeFacts, rules: &[NameRule]) -> Judgement {
     for declared in facts.declared.iter().filter(|declared| !declared.is_exempt) {
         for rule in rules.iter().filter(|rule| rule.declaration == declared.kind) {
-            let fits = rule.convention.is_none_or(|convention| follows(&declared.name, convention));
+            let fits = rule.convention.is_none_or(|convention| convention.fits(&declared.name));
             let is_allowed = rule.allow.as_ref().is_none_or(|allow| allow.contains(&declared.name));
             if !(fits && is_allowed) {
                 return broken(&format!("`{}` is declared", declared.name), declared.place);
@@ -159,63 +137,10 @@ fn first_match(
     Judgement::Holds
 }
 
-/// What makes a file of a smaller piece of code.
-fn around(language: Language, granularity: Granularity) -> (&'static str, &'static str) {
-    match (granularity, language) {
-        (Granularity::File, _) | (Granularity::Statements, Language::Typescript | Language::Python) => ("", ""),
-        (Granularity::Statements | Granularity::FunctionBody, Language::Rust) => ("fn f() {\n", "\n}\n"),
-        (Granularity::Statements | Granularity::FunctionBody, Language::Go) => ("package p\nfunc f() {\n", "\n}\n"),
-        (Granularity::Statements | Granularity::FunctionBody, Language::Zig) => ("fn f() void {\n", "\n}\n"),
-        (Granularity::FunctionBody, Language::Typescript) => ("async function* f() {\n", "\n}\n"),
-        (Granularity::FunctionBody, Language::Python) => ("async def f():\n", "\n"),
-        (Granularity::Expression, Language::Typescript) => ("x = (\n", "\n);\n"),
-        (Granularity::Expression, Language::Python) => ("x = (\n", "\n)\n"),
-        (Granularity::Expression, Language::Rust) => ("fn f() { x = \n", "\n; }\n"),
-        (Granularity::Expression, Language::Go) => ("package p\nvar x = (", ")\n"),
-        (Granularity::Expression, Language::Zig) => ("const x =\n", "\n;\n"),
-    }
-}
-
-/// The first byte of the first error; the outer `None` where the effort is spent.
-fn first_error(text: &str, language: Language, file: &str) -> Option<Option<usize>> {
-    let grammar = match language {
-        Language::Typescript if file.ends_with(".tsx") => tree_sitter_typescript::LANGUAGE_TSX,
-        Language::Typescript => tree_sitter_typescript::LANGUAGE_TYPESCRIPT,
-        Language::Python => tree_sitter_python::LANGUAGE,
-        Language::Rust => tree_sitter_rust::LANGUAGE,
-        Language::Zig => tree_sitter_zig::LANGUAGE,
-        Language::Go => tree_sitter_go::LANGUAGE,
-    };
-    let mut parser = Parser::new();
-    parser.set_language(&grammar.into()).expect("the pinned grammar has an ABI this tree-sitter reads");
-    let mut effort = PARSE_EFFORT_BASE + text.len() / BYTES_PER_PARSE_EFFORT;
-    let mut spend = |_: &_| {
-        effort = effort.saturating_sub(1);
-        if effort == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let options = ParseOptions::new().progress_callback(&mut spend);
-    let mut read = |offset: usize, _| &text.as_bytes()[offset.min(text.len())..];
-    let tree = parser.parse_with_options(&mut read, None, Some(options))?;
-    Some(error_in(tree.root_node()))
-}
-
-/// Goes down where the errors are, without recursion.
-fn error_in(root: Node<'_>) -> Option<usize> {
-    let mut node = root;
-    while node.has_error() {
-        if node.is_error() || node.is_missing() {
-            return Some(node.start_byte());
-        }
-        let mut cursor = node.walk();
-        let Some(child) = node.children(&mut cursor).find(Node::has_error) else { return Some(node.start_byte()) };
-        node = child;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::constraint::{CodeRules, Granularity};
 
     #[test]
     fn an_error_is_told_from_good_code_in_every_language() {
@@ -234,8 +159,9 @@ mod tests {
     #[test]
     fn pieces_of_code_are_read_in_their_place() {
         let judge = |language, granularity, text: &str| {
-            let rules = crate::constraint::CodeRules::default();
-            check(text.as_bytes(), &Code { language, granularity, rules, grammar: String::new(), layout: None })
+            let rules = CodeRules::default();
+            let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
+            check(text.as_bytes(), &code).remove(0).1
         };
         for (language, granularity, text) in [
             (Language::Rust, Granularity::Expression, "a + b"),
@@ -258,9 +184,9 @@ mod tests {
         let part = |language, rules, text: &str| {
             let granularity = Granularity::File;
             let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
-            let mut judged = check_rules(text.as_bytes(), &code);
-            assert_eq!(judged.len(), 1, "{text}");
-            judged.remove(0).1
+            let mut judged = check(text.as_bytes(), &code);
+            assert_eq!(judged.len(), 2, "{text}");
+            judged.remove(1).1
         };
         for (language, stated, right, wrong) in [
             (Language::Python, serde_json::json!({"imports": {"allow": ["json"]}}), "import json\n", "import os\n"),
@@ -287,6 +213,12 @@ mod tests {
                 serde_json::json!({"names": [{"declaration": "function", "convention": "snake_case"}]}),
                 "fn a_b() {}",
                 "fn aB() {}",
+            ),
+            (
+                Language::Rust,
+                serde_json::json!({"imports": {"allow": ["anyhow", "std"]}}),
+                "use ::/* c */anyhow::x;\nuse ::{std::fmt, anyhow::y};",
+                "use ::/* c */libc::x;",
             ),
             (Language::Python, serde_json::json!({"denied_calls": ["eval"]}), "evaluate(1)\n", "eval(1)\n"),
             (
@@ -327,8 +259,8 @@ mod tests {
         let (language, granularity) = (Language::Python, Granularity::File);
         let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
         for text in [&b"x = \xff\n"[..], b"def f(x:\n    return (\n"] {
-            let judged = check_rules(text, &code);
-            assert!(judged.iter().all(|(_, judgement)| matches!(judgement, Judgement::Unknown(_))), "{judged:?}");
+            let judged = check(text, &code);
+            assert!(judged[1..].iter().all(|(_, judgement)| matches!(judgement, Judgement::Unknown(_))), "{judged:?}");
         }
     }
 }

@@ -151,8 +151,7 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
         add("grammar".into(), judgement);
     }
     if let Some(code) = &ir.code {
-        add("code.language".into(), code::check(output.text, code));
-        for (part, judgement) in code::check_rules(output.text, code) {
+        for (part, judgement) in code::check(output.text, code) {
             add(part.into(), judgement);
         }
     }

@@ -14,6 +14,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
+use super::language;
 use crate::constraint::{MatchMode, RegexPattern, Rule};
 use automaton::Effort;
 use refusals::Spelled;
@@ -267,8 +268,8 @@ fn too_long(chars: u32, max: u32) -> String {
     format!("the shortest output has {chars} characters, and {max} are allowed")
 }
 
-/// The pieces of a path of names that are written without a break.
+/// The pieces of a path of names that are written without a break; `node:fs` has two.
 fn segments(path: &str) -> Vec<Spelled> {
-    let pieces = path.split(['.', ':']).filter(|piece| !piece.is_empty());
+    let pieces = language::segments(path).flat_map(|segment| segment.split(':')).filter(|piece| !piece.is_empty());
     pieces.map(|piece| Spelled::Word(piece.to_owned())).collect()
 }

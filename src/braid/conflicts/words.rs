@@ -6,8 +6,6 @@ use super::vocabulary::Vocabulary;
 use super::{Clash, Note};
 use crate::constraint::{DeclarationKind, Granularity, Language, NamingConvention, Rule};
 
-const LANGUAGES: [Language; 5] = [Language::Typescript, Language::Python, Language::Rust, Language::Zig, Language::Go];
-
 /// The rules about code that were admitted so far.
 ///
 /// A rule that speaks of no language in particular speaks of all of them.
@@ -130,7 +128,7 @@ impl Names {
         }
         let follows = |names: &[String]| {
             let Some((_, convention)) = effective else { return true };
-            names.is_empty() || names.iter().any(|name| is_written_in(name, convention))
+            names.is_empty() || names.iter().any(|name| convention.fits(name))
         };
         let why = "no name that is allowed follows the convention";
         match allow {
@@ -158,35 +156,13 @@ impl Names {
 
 /// The languages that a rule speaks of.
 fn spoken(language: Option<Language>) -> impl Iterator<Item = Language> {
-    LANGUAGES.into_iter().filter(move |known| language.is_none_or(|language| language == *known))
+    Language::ALL.into_iter().filter(move |known| language.is_none_or(|language| language == *known))
 }
 
 /// How deny-lists name a call: in full, and as a method of whatever it is.
 fn ways_to_deny(callee: &str) -> impl Iterator<Item = String> {
     let last = callee.rsplit(['.', ':']).next().filter(|last| *last != callee).map(|last| format!(".{last}"));
     std::iter::once(callee.to_owned()).chain(last)
-}
-
-/// Whether a name is written in a convention; underscores may stand before and after.
-fn is_written_in(name: &str, convention: NamingConvention) -> bool {
-    let words = name.trim_matches('_');
-    let first = words.chars().next();
-    let all = |allowed: fn(char) -> bool| words.chars().all(allowed);
-    let starts = |allowed: fn(&char) -> bool| first.as_ref().is_none_or(allowed);
-    match convention {
-        NamingConvention::SnakeCase => starts(char::is_ascii_lowercase) && all(is_lower_word),
-        NamingConvention::CamelCase => starts(char::is_ascii_lowercase) && all(|c| c.is_ascii_alphanumeric()),
-        NamingConvention::PascalCase => starts(char::is_ascii_uppercase) && all(|c| c.is_ascii_alphanumeric()),
-        NamingConvention::ScreamingSnakeCase => starts(char::is_ascii_uppercase) && all(is_upper_word),
-    }
-}
-
-fn is_lower_word(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
-}
-
-fn is_upper_word(c: char) -> bool {
-    c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
 }
 
 /// The name of the function that a signature declares, in any of the languages; `None` where it cannot be told.
@@ -239,23 +215,6 @@ mod tests {
             ("type Total = number", None),
         ] {
             assert_eq!(function_name(signature), name, "{signature}");
-        }
-    }
-
-    #[test]
-    fn names_are_told_by_their_convention() {
-        use NamingConvention::{CamelCase, PascalCase, ScreamingSnakeCase, SnakeCase};
-        for (name, convention, holds) in [
-            ("read_lines", SnakeCase, true),
-            ("readLines", SnakeCase, false),
-            ("_readLines", CamelCase, true),
-            ("read_lines", CamelCase, false),
-            ("ReadLines", PascalCase, true),
-            ("READ_LINES", ScreamingSnakeCase, true),
-            ("Read_Lines", ScreamingSnakeCase, false),
-            ("_", PascalCase, true),
-        ] {
-            assert_eq!(is_written_in(name, convention), holds, "{name}");
         }
     }
 }

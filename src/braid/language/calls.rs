@@ -55,7 +55,7 @@ impl Denied {
 }
 
 /// `os.system` and `std::process::exit` by their names.
-pub(super) fn segments(call: &str) -> impl Iterator<Item = &str> {
+pub(in crate::braid) fn segments(call: &str) -> impl Iterator<Item = &str> {
     call.split("::").flat_map(|part| part.split('.'))
 }
 

@@ -14,6 +14,7 @@ mod template;
 use crate::constraint::{Code, CodeRules, Granularity, ImportRule, Language, Layout, NameRule, Rule};
 use template::{Feature, Template};
 
+pub(super) use calls::segments;
 pub use names::pattern_of;
 
 /// The code part of an IR: the language's grammar with the rules filled in. Takes about 0.2 ms.

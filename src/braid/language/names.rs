@@ -1,6 +1,7 @@
 //! Naming rules as terminals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use super::lark::{any_of, regex};
 use super::template::Template;
@@ -31,7 +32,18 @@ fn terminals_of(declaration: DeclarationKind) -> &'static [&'static str] {
 
 /// Whether the grammar has declarations of this kind: Python does not tell constants from variables.
 pub(super) fn is_declared(language: Language, declaration: DeclarationKind) -> bool {
-    Template::new(language).is_used(terminals_of(declaration)[0])
+    // The grammars are constants, and reading one takes as long as lowering some hundred rules.
+    static DECLARED: LazyLock<HashSet<(Language, DeclarationKind)>> = LazyLock::new(|| {
+        let declared_in = |language| {
+            let template = Template::new(language);
+            DeclarationKind::ALL
+                .map(|kind| (language, kind))
+                .into_iter()
+                .filter(move |(_, kind)| template.is_used(terminals_of(*kind)[0]))
+        };
+        Language::ALL.into_iter().flat_map(declared_in).collect()
+    });
+    DECLARED.contains(&(language, declaration))
 }
 
 /// Narrows the terminals of declared names; several rules for one kind all hold. A kind that the language does not

@@ -213,5 +213,52 @@ fn what_the_guide_proves_empty_is_settled_among_its_parts() {
 
     // A judge that never stops, or names parts that nobody carries, is not followed for ever.
     let stubborn = |_: &ConstraintIr| Joint::Empty { parts: vec!["regions".to_owned()] };
-    assert!(compile_judged(&all, &CompileOptions::default(), &stubborn).is_ok());
+    let compiled = compile_judged(&all, &CompileOptions::default(), &stubborn).expect("nothing to settle");
+    assert_eq!(compiled.joint, Joint::Empty { parts: vec!["regions".to_owned()] });
+}
+
+/// Whether `needle` is forbidden, as one of many.
+fn forbids(ir: &ConstraintIr, needle: &str) -> bool {
+    ir.forbidden_text.iter().any(|forbidden| forbidden.text.as_deref() == Some(needle))
+}
+
+/// Judges as the guide would: a grammar of `x`, `y` or `z` has nothing left where all three are forbidden. It names parts,
+/// and forbidden text is one part whatever is in it.
+fn judge_of_three(ir: &ConstraintIr) -> Joint {
+    match ir.grammar.is_some() && ["x", "y", "z"].iter().all(|needle| forbids(ir, needle)) {
+        true => Joint::Empty { parts: vec!["grammar".to_owned(), "forbidden_text".to_owned()] },
+        false => Joint::Unknown,
+    }
+}
+
+#[test]
+fn a_joint_conflict_names_only_those_it_takes() {
+    let forbidden = |text: &str| rule(json!({"type": "forbidden_text", "any_of": [{"text": text}]}));
+    let grammar = |constraint: Constraint| Constraint { name: "grammar".to_owned(), ..constraint };
+    let source = json!({"type": "grammar", "grammar": {"syntax": "lark", "source": "start: /[xyz]/"}});
+    let grammar = grammar(stated("grammar", rule(source)));
+    let weak = |text: &str| Constraint {
+        source: Source::AstPattern,
+        severity: Severity::Warning,
+        priority: Priority::Low,
+        ..stated(text, forbidden(text))
+    };
+    let strong = |text: &str| Constraint { priority: Priority::High, ..weak(text) };
+    // Twenty that have nothing to do with it, some weaker than those that have.
+    let others = (0..20).map(|number| Constraint { confidence: 0.5, ..weak(&format!("other {number}")) });
+    let mined = [strong("x"), strong("y"), weak("z")];
+    let all = set(others.chain(mined.clone()).chain([grammar.clone()]).collect());
+    let compiled = compile_judged(&all, &CompileOptions::default(), &judge_of_three).expect("z yields");
+    let lost: Vec<_> = compiled.ir.lost.iter().map(|lost| &lost.id).collect();
+    assert_eq!(lost, [&mined[2].id]);
+    assert_eq!(compiled.conflicts[0].between.len(), 4, "{:?}", compiled.conflicts);
+    assert_eq!(compiled.joint, Joint::Unknown);
+
+    let refuse = CompileOptions { strategy: Strategy::Refuse, ..CompileOptions::default() };
+    let Err(BraidError::Conflicts { conflicts }) = compile_judged(&all, &refuse, &judge_of_three) else {
+        panic!("the strategy lets nothing yield")
+    };
+    let mut names: Vec<_> = conflicts[0].between.iter().map(|party| party.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["grammar", "x", "y", "z"]);
 }

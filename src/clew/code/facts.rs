@@ -26,6 +26,20 @@ pub struct CodeFacts {
     pub has_errors: bool,
 }
 
+/// Whether a piece of code is well-formed, as far as its parser knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// It is.
+    WellFormed,
+    /// It is not.
+    Error {
+        /// Byte offset of the first error.
+        at: usize,
+    },
+    /// It could not be parsed with bounded effort.
+    Unread,
+}
+
 /// A place in a piece of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {

@@ -22,6 +22,8 @@ pub(super) struct Idiom {
     /// What a fragment stands between, so that it is a file: a function's body, an expression.
     pub(super) body: (&'static str, &'static str),
     pub(super) expression: (&'static str, &'static str),
+    /// Whether the grammar wants something between `{` and `}` and makes it up where nothing stands there.
+    pub(super) makes_up_members: bool,
     /// Whether statements may stand in a file as they are.
     pub(super) has_free_statements: bool,
     /// Whether a text may stand in single or double quotes alike.
@@ -43,7 +45,6 @@ macro_rules! queries {
             include_str!(concat!("../queries/", $language, "/calls.scm")),
             include_str!(concat!("../queries/", $language, "/literals.scm")),
             include_str!(concat!("../queries/", $language, "/tests.scm")),
-            include_str!("../queries/errors.scm"),
         )
     };
 }
@@ -56,7 +57,8 @@ const fn typescript(grammar: fn() -> tree_sitter::Language) -> Idiom {
         text_kinds: &["string", "template_string"],
         computed_kinds: &["template_substitution"],
         body: ("async function* _() {\n", "\n}"),
-        expression: ("(\n", "\n)"),
+        expression: ("x = (\n", "\n);\n"),
+        makes_up_members: false,
         has_free_statements: true,
         has_two_quotes: true,
         builtin_roots: &[],
@@ -78,8 +80,9 @@ static PYTHON: Idiom = Idiom {
     modules: Modules::Dotted,
     text_kinds: &["string", "concatenated_string"],
     computed_kinds: &["interpolation"],
-    body: ("def _():\n", "\n"),
-    expression: ("(\n", "\n)"),
+    body: ("async def _():\n", "\n"),
+    expression: ("x = (\n", "\n)\n"),
+    makes_up_members: false,
     has_free_statements: true,
     has_two_quotes: true,
     builtin_roots: &[],
@@ -92,7 +95,8 @@ static RUST: Idiom = Idiom {
     text_kinds: &["string_literal", "raw_string_literal"],
     computed_kinds: &[],
     body: ("fn _f() {\n", "\n}"),
-    expression: ("const _: () = {\n", "\n};"),
+    expression: ("fn _f() { x =\n", "\n; }\n"),
+    makes_up_members: false,
     has_free_statements: false,
     has_two_quotes: false,
     builtin_roots: &PRIMITIVES,
@@ -105,7 +109,8 @@ static GO: Idiom = Idiom {
     text_kinds: &["interpreted_string_literal", "raw_string_literal"],
     computed_kinds: &[],
     body: ("package p\nfunc _() {\n", "\n}"),
-    expression: ("package p\nvar _ = (\n", ")"),
+    expression: ("package p\nvar _ = (\n", ")\n"),
+    makes_up_members: false,
     has_free_statements: false,
     has_two_quotes: false,
     builtin_roots: &[],
@@ -118,7 +123,8 @@ static ZIG: Idiom = Idiom {
     text_kinds: &["string", "multiline_string"],
     computed_kinds: &[],
     body: ("fn _f() void {\n", "\n}"),
-    expression: ("const _ = (\n", "\n);"),
+    expression: ("const _ =\n", "\n;\n"),
+    makes_up_members: true,
     has_free_statements: false,
     has_two_quotes: false,
     builtin_roots: &[],

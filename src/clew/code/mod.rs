@@ -21,7 +21,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-pub use facts::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature};
+pub use facts::{Call, CodeFacts, Declared, Import, Literal, LiteralValue, Place, Signature, Syntax};
 use finding::Finding;
 use idiom::Idiom;
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ use tokens::Said;
 use tree_sitter::{Node, Tree};
 
 use super::SOURCE_BYTES_MAX;
-use super::syntax::{SourceFile, children, is_deeper_than_queries};
+use super::syntax::{SourceFile, children, has_long_token_run, is_deeper_than_queries};
 use crate::constraint::{DeclarationKind, Granularity, Language};
 
 /// Leaves of an expected value that are looked at, to see whether it is spelled out; larger ones are not quoted.
@@ -124,20 +124,70 @@ pub(super) fn parse(source: &str, language: Language, file: &str) -> Option<Tree
 /// that nests deeper than is looked at.
 #[must_use]
 pub fn facts_of_code(text: &str, language: Language, granularity: Granularity) -> CodeFacts {
+    read_code(text, language, granularity).1
+}
+
+/// [`facts_of_code`], with where the first syntax error stands, from the same parse.
+#[must_use]
+pub fn read_code(text: &str, language: Language, granularity: Granularity) -> (Syntax, CodeFacts) {
     let idiom = idiom::idiom(language, "");
     let (before, after) = idiom.around(granularity);
     let unread = || CodeFacts { has_errors: true, ..CodeFacts::default() };
     if text.len() > SOURCE_BYTES_MAX {
-        return unread();
+        return (Syntax::Unread, unread());
     }
     let whole = [before, text, after].concat();
-    let Some(tree) = idiom.dialect.parse(&whole) else { return unread() };
+    let Some(tree) = idiom.dialect.parse_only(&whole) else { return (Syntax::Unread, unread()) };
+    let syntax = match first_error(&tree, &whole, idiom) {
+        Some(at) => Syntax::Error { at: at.saturating_sub(before.len()).min(text.len()) },
+        None => Syntax::WellFormed,
+    };
+    if has_long_token_run(&tree) {
+        return (syntax, unread());
+    }
     let mut facts = Collector::new(idiom, SourceFile { text: &whole, name: "", first_line: 1 }).read(&tree).facts;
     // What no query sees is not known to be harmless.
     facts.has_errors |= is_deeper_than_queries(&tree);
     let num_lines_before = u32::try_from(before.lines().count()).unwrap_or(u32::MAX);
     facts.shift(num_lines_before);
-    facts
+    (syntax, facts)
+}
+
+/// Whether a whole file is well-formed; its name tells dialects apart. Linear, about 50 ms per MB.
+#[must_use]
+pub fn syntax_of_file(text: &str, language: Language, file: &str) -> Syntax {
+    let idiom = idiom::idiom(language, file);
+    if text.len() > SOURCE_BYTES_MAX {
+        return Syntax::Unread;
+    }
+    let Some(tree) = idiom.dialect.parse_only(text) else { return Syntax::Unread };
+    first_error(&tree, text, idiom).map_or(Syntax::WellFormed, |at| Syntax::Error { at })
+}
+
+/// The first byte of the first error, without recursion.
+fn first_error(tree: &Tree, text: &str, idiom: &Idiom) -> Option<usize> {
+    let mut cursor = tree.walk();
+    loop {
+        let node = cursor.node();
+        let is_made_up = node.is_missing() && idiom.makes_up_members && is_in_empty_braces(node, text);
+        if (node.is_error() || node.is_missing()) && !is_made_up {
+            return Some(node.start_byte());
+        }
+        if node.has_error() && cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Zig's grammar wants a member in `struct {}`, and makes one up.
+fn is_in_empty_braces(node: Node<'_>, text: &str) -> bool {
+    let (before, after) = text.split_at(node.start_byte());
+    before.trim_end().ends_with('{') && after.trim_start().starts_with('}')
 }
 
 impl CodeFacts {
@@ -193,9 +243,6 @@ struct Collector<'s, 't> {
     values: BTreeMap<usize, LiteralValue>,
     calls: BTreeMap<usize, Call>,
     literals: BTreeMap<usize, Literal>,
-    num_errors: usize,
-    /// What the grammar misses where nothing is missing.
-    num_excused: usize,
 }
 
 impl<'s, 't> Collector<'s, 't> {
@@ -218,8 +265,6 @@ impl<'s, 't> Collector<'s, 't> {
             values: BTreeMap::new(),
             calls: BTreeMap::new(),
             literals: BTreeMap::new(),
-            num_errors: 0,
-            num_excused: 0,
         }
     }
 
@@ -233,8 +278,7 @@ impl<'s, 't> Collector<'s, 't> {
         facts.calls = self.calls.into_values().collect();
         facts.literals = self.literals.into_values().collect();
         facts.literal_values = self.values.into_values().collect();
-        // Errors may also stand deeper than queries look.
-        facts.has_errors = tree.root_node().has_error() && (self.num_errors > 0 || self.num_excused == 0);
+        facts.has_errors = first_error(tree, source, self.idiom).is_some();
         self.code
     }
 
@@ -243,18 +287,14 @@ impl<'s, 't> Collector<'s, 't> {
         for &(capture, node) in captures {
             // What the parser made up has no text.
             if node.is_missing() || node.start_byte() == node.end_byte() {
-                match self.is_in_empty_braces(node) {
-                    true => self.num_excused += 1,
-                    false => self.num_errors += usize::from(capture == "missing"),
-                }
                 continue;
             }
             match capture.split_once('.').unwrap_or((capture, "")) {
                 (first, _) if first.starts_with('_') => {}
-                ("error", "") => self.num_errors += 1,
                 ("import", form) => self.import(node, form),
                 ("argument", form) => self.argument(node, form),
-                ("path", "") => self.path(node),
+                ("path", "") => self.path(node, ""),
+                ("path", "absolute") => self.path(node, "::"),
                 ("statement", "") => self.statements.push((node.start_byte(), node.end_byte())),
                 ("bound", "") => self.bound.push((self.file.text_of(node), node.start_byte())),
                 ("module", "") => {
@@ -287,12 +327,6 @@ impl<'s, 't> Collector<'s, 't> {
         }
     }
 
-    /// Zig's grammar wants a member in `struct {}`, and makes one up.
-    fn is_in_empty_braces(&self, node: Node<'_>) -> bool {
-        let (before, after) = self.file.text.split_at(node.start_byte());
-        before.trim_end().ends_with('{') && after.trim_start().starts_with('}')
-    }
-
     fn pattern(&mut self, node: Node<'_>, name: &str) {
         match self.code.patterns.get_mut(name) {
             Some((count, _)) => *count += 1,
@@ -320,9 +354,27 @@ impl<'s, 't> Collector<'s, 't> {
 
     /// A module that is named by a literal or a path.
     fn import(&mut self, node: Node<'_>, form: &str) {
-        let module = self.plain_text(node).unwrap_or_else(|| finding::one_line(self.file.text_of(node)));
+        let module = self.plain_text(node).unwrap_or_else(|| finding::one_line(&self.text_without_comments(node)));
         let import = self.import_of(Some(module), form, node);
         self.imports.insert(node.start_byte(), import);
+    }
+
+    /// The text of a node, with a blank for each comment in it.
+    fn text_without_comments(&self, node: Node<'_>) -> String {
+        let (mut text, mut from) = (String::new(), node.start_byte());
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            if node.is_extra() && node.kind().contains("comment") {
+                text.push_str(self.file.text.get(from..node.start_byte()).unwrap_or_default());
+                text.push(' ');
+                from = node.end_byte();
+                continue;
+            }
+            let mut cursor = node.walk();
+            let inner: Vec<Node<'_>> = node.children(&mut cursor).collect();
+            open.extend(inner.into_iter().rev());
+        }
+        text + self.file.text.get(from..node.end_byte()).unwrap_or_default()
     }
 
     /// The argument of something that imports: a literal, or what nobody can tell.
@@ -344,11 +396,12 @@ impl<'s, 't> Collector<'s, 't> {
         Import { root: Some(root.to_owned()), form: form.to_owned(), is_local, place, module }
     }
 
-    fn path(&mut self, node: Node<'_>) {
-        if self.idiom.builtin_roots.contains(&self.file.text_of(node)) {
+    /// The first segment of a path, and what stands before it.
+    fn path(&mut self, node: Node<'_>, before: &str) {
+        if before.is_empty() && self.idiom.builtin_roots.contains(&self.file.text_of(node)) {
             return;
         }
-        let import = self.import_of(Some(self.file.text_of(node).to_owned()), "path", node);
+        let import = self.import_of(Some([before, self.file.text_of(node)].concat()), "path", node);
         self.paths.push((node.start_byte(), import));
     }
 
@@ -365,19 +418,22 @@ impl<'s, 't> Collector<'s, 't> {
             self.imports.range(start..).next().and_then(|(_, import)| import.root.clone())
         };
         // `use anyhow::anyhow` binds a name that is its own root.
-        let mut local: BTreeSet<String> = self.modules.iter().map(|module| (*module).to_owned()).collect();
+        let modules = self.idiom.modules;
+        let mut local: BTreeSet<String> = self.modules.iter().map(|module| modules.name(module).to_owned()).collect();
         for (name, at) in &self.bound {
-            if root_of(*at).is_none_or(|root| root != *name) {
-                local.insert((*name).to_owned());
+            let name = modules.name(name);
+            if root_of(*at).is_none_or(|root| root != name) {
+                local.insert(name.to_owned());
             }
         }
+        let is_local = |import: &Import, root: &String| !modules.is_absolute(&import.module) && local.contains(root);
         for import in self.imports.values_mut() {
             import.is_local |=
-                import.form != "extern_crate" && import.root.as_ref().is_some_and(|root| local.contains(root));
+                import.form != "extern_crate" && import.root.as_ref().is_some_and(|root| is_local(import, root));
         }
         let mut seen = HashSet::new();
         for (at, import) in std::mem::take(&mut self.paths) {
-            let is_known = import.root.as_ref().is_none_or(|root| local.contains(root) || seen.contains(root));
+            let is_known = import.root.as_ref().is_none_or(|root| is_local(&import, root) || seen.contains(root));
             if !is_known && statement_at(at).is_none() {
                 seen.extend(import.root.clone());
                 self.imports.insert(at, import);

@@ -34,13 +34,25 @@ impl Modules {
             Self::Packages => (first(&['/']), false),
             Self::Dotted => (first(&['.']), module.starts_with('.')),
             Self::Crates => {
-                let module = module.trim_start_matches("::").trim_start_matches("r#");
-                let root = module.split("::").next().unwrap_or(module).trim();
+                let module = module.trim_start_matches("::").trim_start();
+                // The name ends where `::` begins, or ` as `.
+                let first = module.split("::").next().unwrap_or(module);
+                let root = self.name(first.split_whitespace().next().unwrap_or_default());
                 (root, matches!(root, "crate" | "self" | "super" | "Self" | "$crate"))
             }
             Self::Paths => (module, module.starts_with('.')),
             Self::Files => (module, module.contains(['.', '/'])),
         }
+    }
+
+    /// A name without what only keeps it from being a keyword: `r#type` is `type`.
+    pub(super) fn name(self, name: &str) -> &str {
+        if self == Self::Crates { name.trim_start_matches("r#") } else { name }
+    }
+
+    /// Whether a module is named from outside of the program, so that nothing in it goes by that name: `::serde`.
+    pub(super) fn is_absolute(self, module: &str) -> bool {
+        self == Self::Crates && module.starts_with("::")
     }
 
     /// The name that code imports a declared package by.
@@ -110,6 +122,8 @@ mod tests {
             (Modules::Dotted, "..a.b", ("", true)),
             (Modules::Crates, "serde::de::Error", ("serde", false)),
             (Modules::Crates, "::serde", ("serde", false)),
+            (Modules::Crates, ":: r#type :: A", ("type", false)),
+            (Modules::Crates, "serde as s", ("serde", false)),
             (Modules::Crates, "crate::a", ("crate", true)),
             (Modules::Paths, "net/http", ("net/http", false)),
             (Modules::Paths, "./here", ("./here", true)),

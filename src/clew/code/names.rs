@@ -24,29 +24,6 @@ pub(super) const KINDS: [(DeclarationKind, &str, &str); 5] = [
     (DeclarationKind::Field, "field", "fields"),
 ];
 
-/// Whether a name follows a convention. Underscores (and `$`) at either end do not count.
-pub(super) fn fits(name: &str, convention: NamingConvention) -> bool {
-    let name = name.trim_start_matches(['_', '$', '#']).trim_end_matches('_');
-    let all = |allowed: fn(char) -> bool| name.chars().all(allowed);
-    let first = name.chars().next();
-    match convention {
-        NamingConvention::SnakeCase => {
-            first.is_none_or(|first| first.is_ascii_lowercase())
-                && all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        }
-        NamingConvention::CamelCase => {
-            first.is_none_or(|first| first.is_ascii_lowercase()) && all(|c| c.is_ascii_alphanumeric())
-        }
-        NamingConvention::PascalCase => {
-            first.is_none_or(|first| first.is_ascii_uppercase()) && all(|c| c.is_ascii_alphanumeric())
-        }
-        NamingConvention::ScreamingSnakeCase => {
-            first.is_none_or(|first| first.is_ascii_uppercase())
-                && all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-        }
-    }
-}
-
 /// Names that follow no habit because the language fixes them: `_`, `__init__`.
 pub(super) fn is_fixed(name: &str) -> bool {
     name.chars().all(|c| matches!(c, '_' | '$'))
@@ -74,7 +51,7 @@ pub(super) struct Habit {
 impl Tally {
     pub(super) fn count(&mut self, name: &str) {
         self.num_names += 1;
-        let fitting: Vec<usize> = (0..CONVENTIONS.len()).filter(|at| fits(name, CONVENTIONS[*at].0)).collect();
+        let fitting: Vec<usize> = (0..CONVENTIONS.len()).filter(|at| CONVENTIONS[*at].0.fits(name)).collect();
         for &at in &fitting {
             self.num_fitting[at].0 += 1;
             self.num_fitting[at].1 += usize::from(fitting.len() == 1);
@@ -119,9 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn underscores_at_the_ends_do_not_count() {
-        assert!(fits("_private_", NamingConvention::SnakeCase));
-        assert!(fits("#count", NamingConvention::CamelCase));
+    fn names_that_the_language_fixes_follow_no_habit() {
         assert!(is_fixed("__init__") && is_fixed("_") && !is_fixed("__x"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::facts::{Import, Place, Signature};
 use super::idiom::{Idiom, idiom};
-use super::names::{KINDS, Tally, confidence, fits};
+use super::names::{KINDS, Tally, confidence};
 use super::style::Indent;
 use super::{FileCode, finding};
 use crate::clew::DESCRIPTION_BYTES_MAX;
@@ -186,7 +186,7 @@ impl Group<'_> {
                 }
                 let habit = tally.habit()?;
                 let exceptions: BTreeSet<&str> =
-                    names.into_iter().filter(|name| !fits(name, habit.convention)).collect();
+                    names.into_iter().filter(|name| !habit.convention.fits(name)).collect();
                 let named: Vec<&str> = exceptions.iter().copied().take(EXCEPTIONS_NAMED_MAX).collect();
                 let mut description = format!(
                     "{} of {} {} {many} are {}",

@@ -62,9 +62,7 @@ impl CheckedSchema {
     pub(crate) fn explain(&self, rejection: Rejection) -> GuideError {
         let message = match rejection {
             Rejection::Unsatisfiable => return GuideError::Unsatisfiable { parts: vec![self.part.clone()] },
-            Rejection::TooLarge(what) => {
-                return GuideError::TooLarge { part: self.part.clone(), what, size: 1, limit: 0 };
-            }
+            Rejection::OverLimit(excess) => return excess.of(&self.part),
             Rejection::Panic(message) => return GuideError::internal(&self.part, message),
             Rejection::Source { message, .. } => message,
         };

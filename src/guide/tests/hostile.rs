@@ -70,7 +70,10 @@ fn what_is_over_a_bound_is_named_and_quick() {
         let (result, took) = compile(case);
         let is_named = matches!(
             result,
-            Err(GuideError::TooLarge { .. } | GuideError::InvalidGrammar { .. } | GuideError::UnsupportedSchema { .. })
+            Err(GuideError::TooLarge { .. }
+                | GuideError::OverLimit { .. }
+                | GuideError::InvalidGrammar { .. }
+                | GuideError::UnsupportedSchema { .. })
         );
         assert!(is_named, "{what}: {result:?}");
         assert!(took < Duration::from_secs(2), "{what} took {took:?}");
