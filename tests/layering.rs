@@ -78,6 +78,7 @@ const CRATES: &[(&str, &str)] = &[
     ("cpu_time", "cli"),
     ("toml", "clew config bin cli"),
     ("anyhow", "config bin cli"),
+    ("mimalloc", "bin"),
     ("tracing_subscriber", "bin cli"),
 ];
 

@@ -31,10 +31,16 @@ const NUM_HONEST: usize = 8;
 const GRACE: Duration = Duration::from_secs(1);
 /// After so long without a byte a reply counts as never come.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Input after which the resident memory is taken as the measure of what follows.
+/// Inputs after which the resident memory is taken as the measure of what follows.
 const WARM_AT: u64 = 10_000;
+/// Inputs between two looks at the resident memory.
+const MEASURE_EVERY: u64 = 5_000;
+/// No input is under way for so long before memory is looked at: what counts is what the server keeps, not what
+/// happens to be in use.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Full before memory is first measured, so that what grows after it is no cache.
 const SMALL_CACHE: &str = "cached_constraint_bytes = \"64MiB\"";
+/// By how much the resident memory at the end may exceed that after [`WARM_AT`] inputs.
 const GROWTH_KB_MAX: u64 = 64 << 10;
 
 #[derive(Parser)]
@@ -112,17 +118,21 @@ fn run(args: &Args) -> io::Result<bool> {
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let pid = server.child.id();
     std::thread::scope(|scope| {
-        let attackers: Vec<_> = (0..args.concurrency.max(1))
-            .map(|_| scope.spawn(|| attack(args, server.address, pid, &next, &tally, &log)))
-            .collect();
         for (body, expected) in honest.iter().zip(&alone) {
             let (tally, is_over, address) = (&tally, &is_over, server.address);
             scope.spawn(move || be_honest(address, body, expected, is_over, tally));
         }
-        for attacker in attackers {
-            if attacker.join().is_err() {
-                lock(&tally).faults.push("an attacker of the harness panicked".into());
+        let (address, next, tally, log) = (server.address, &next, &tally, &log);
+        for until in stages(args.count) {
+            let attacker = move || attack(args, address, next, until, tally, log);
+            let attackers: Vec<_> = (0..args.concurrency.max(1)).map(|_| scope.spawn(attacker)).collect();
+            for attacker in attackers {
+                if attacker.join().is_err() {
+                    lock(tally).faults.push("an attacker of the harness panicked".into());
+                }
             }
+            std::thread::sleep(SETTLE);
+            lock(tally).measure(resident_kb(pid));
         }
         is_over.store(true, Relaxed);
     });
@@ -142,7 +152,7 @@ fn run(args: &Args) -> io::Result<bool> {
     if health["restarts"] != 0 {
         tally.faults.push(format!("the engine was restarted {} times", health["restarts"]));
     }
-    tally.print(args, begun.elapsed(), resident_kb(pid), &health);
+    tally.print(args, begun.elapsed(), &health);
     Ok(tally.all_held(args))
 }
 
@@ -150,21 +160,25 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Sends inputs until there are no more.
+/// How many inputs have been sent each time that memory is looked at; the last is all of them.
+fn stages(count: u64) -> impl Iterator<Item = u64> {
+    (1..count.div_ceil(MEASURE_EVERY)).map(|stage| stage * MEASURE_EVERY).chain([count])
+}
+
+/// Sends inputs up to number `until`.
 fn attack(
     args: &Args,
     address: SocketAddr,
-    pid: u32,
     next: &AtomicU64,
+    until: u64,
     tally: &Mutex<Tally>,
     log: &Mutex<BufWriter<File>>,
 ) {
     let mut client = Client::new(address);
     loop {
-        let index = next.fetch_add(1, Relaxed);
-        if index >= args.count {
+        let Ok(index) = next.fetch_update(Relaxed, Relaxed, |index| (index < until).then_some(index + 1)) else {
             return;
-        }
+        };
         let (kind, body) = input(args.seed, index);
         let begun = Instant::now();
         let reply = client.post(&body);
@@ -188,11 +202,6 @@ fn attack(
         }
         if status == 0 && tally.faults.len() > 100 {
             return;
-        }
-        if tally.num_sent.is_multiple_of(WARM_AT) {
-            let (num_sent, resident) = (tally.num_sent, resident_kb(pid));
-            tally.resident.push((num_sent, resident));
-            println!("{num_sent} inputs, {resident} KB resident, {} faults", tally.faults.len());
         }
     }
 }
@@ -345,9 +354,16 @@ impl Tally {
         self.slowest.truncate(8);
     }
 
-    /// Growth since the measure was taken, where it was.
-    fn growth_kb(&self, resident_kb: u64) -> Option<u64> {
-        self.resident.first().map(|(_, warm)| resident_kb.saturating_sub(*warm))
+    /// Takes down the resident memory after the inputs so far.
+    fn measure(&mut self, resident_kb: u64) {
+        println!("{} inputs, {resident_kb} KB resident, {} faults", self.num_sent, self.faults.len());
+        self.resident.push((self.num_sent, resident_kb));
+    }
+
+    /// By how much the last measure exceeds the one after [`WARM_AT`] inputs, where there is one.
+    fn growth_kb(&self) -> Option<u64> {
+        let warm = self.resident.iter().find(|(num_sent, _)| *num_sent == WARM_AT)?.1;
+        self.resident.last().map(|(_, last)| last.saturating_sub(warm))
     }
 
     fn num_hung(&self, args: &Args) -> usize {
@@ -356,15 +372,14 @@ impl Tally {
     }
 
     fn all_held(&self, args: &Args) -> bool {
-        let last = self.resident.last().map_or(0, |(_, resident)| *resident);
         self.faults.is_empty()
             && self.num_changed == 0
             && self.num_hung(args) == 0
             && self.num_sent == args.count
-            && self.growth_kb(last).is_none_or(|growth| growth <= GROWTH_KB_MAX)
+            && self.growth_kb().is_none_or(|growth| growth <= GROWTH_KB_MAX)
     }
 
-    fn print(&self, args: &Args, took: Duration, resident_kb: u64, health: &Value) {
+    fn print(&self, args: &Args, took: Duration, health: &Value) {
         println!(
             "inputs            {} (seed {}, {} at once) in {} s",
             self.num_sent,
@@ -393,7 +408,10 @@ impl Tally {
             self.num_changed,
             self.honest_slowest.as_millis()
         );
-        println!("resident memory   {resident_kb} KB at the end");
+        match self.growth_kb() {
+            Some(growth) => println!("resident memory   {growth} KB more than after {WARM_AT} (limit {GROWTH_KB_MAX})"),
+            None => println!("resident memory   not judged under {WARM_AT} inputs"),
+        }
         for (num_sent, resident) in &self.resident {
             println!("  after {num_sent:<9} {resident} KB");
         }

@@ -25,6 +25,9 @@ use tracing_subscriber::EnvFilter;
 #[path = "embedded.rs"]
 mod embedded;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = ServeArgs::parse();
     if args.probe_child {

@@ -9,6 +9,9 @@ use clap::Parser;
 #[path = "embedded.rs"]
 mod embedded;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

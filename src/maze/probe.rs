@@ -21,6 +21,10 @@ use crate::constraint::ConstraintIr;
 use crate::guide::{CompiledConstraint, Guide, GuideConfig, GuideError, allowed_tokens, num_words};
 use crate::text::{Token, Vocabulary};
 
+/// How much address space the child's allocator reserves at a time: mimalloc's own 1 GiB would not fit under a small
+/// limit. Other allocators do not read it.
+const ALLOCATOR_RESERVE: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "64MiB");
+
 /// What a child says first.
 const READY: &str = "ready";
 
@@ -175,6 +179,7 @@ impl Running {
     fn start(config: &ProbeConfig, guide: &Guide) -> Result<Self, Refusal> {
         let mut child = Command::new(&config.program)
             .args(&config.args)
+            .env(ALLOCATOR_RESERVE.0, ALLOCATOR_RESERVE.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What a crash prints may quote the constraint.
