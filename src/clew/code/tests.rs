@@ -218,6 +218,15 @@ fn constants_that_make_a_type_are_types() {
 }
 
 #[test]
+fn paths_of_lints_and_tools_import_nothing() {
+    let text = "#![allow(a::b)]\n#[expect(clippy::c)]\nfn f() {}\n#[rustfmt::skip]\n#[derive(d::E)]\nstruct G;\n\
+        #[h::test]\nfn i() { clippy::j() }\n";
+    let facts = facts_of_code(text, Language::Rust, Granularity::File);
+    let roots: Vec<_> = facts.imports.iter().map(|import| import.root.as_deref().unwrap_or("?")).collect();
+    assert_eq!(roots, ["d", "h", "clippy"]);
+}
+
+#[test]
 fn callees_are_paths_of_names() {
     for (language, text, path) in [
         (Language::Typescript, "a?.b!.c<string>(1);", "a.b.c"),
