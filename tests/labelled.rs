@@ -337,7 +337,7 @@ fn after_name<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 /// What stands between the bracket that text begins with and its partner, and what follows.
 fn inside_brackets(text: &str, language: Language) -> Option<(&str, &str)> {
     let mut depth = 0_usize;
-    scan(text, language, |_, c, change| {
+    scan(text, language, |c, change| {
         depth = depth.saturating_add_signed(change);
         depth == 0 && matches!(c, ')' | ']' | '}' | '>')
     })
@@ -349,7 +349,7 @@ fn split_list(text: &str, language: Language) -> Vec<&str> {
     let (mut items, mut rest) = (Vec::new(), text);
     loop {
         let mut depth = 0_usize;
-        let comma = scan(rest, language, |_, c, change| {
+        let comma = scan(rest, language, |c, change| {
             depth = depth.saturating_add_signed(change);
             depth == 0 && c == ','
         });
@@ -364,7 +364,7 @@ fn split_list(text: &str, language: Language) -> Vec<&str> {
 }
 
 /// Where a character is found that `is_found` takes, outside of texts; it is told how brackets nest.
-fn scan(text: &str, language: Language, mut is_found: impl FnMut(usize, char, isize) -> bool) -> Option<usize> {
+fn scan(text: &str, language: Language, mut is_found: impl FnMut(char, isize) -> bool) -> Option<usize> {
     let has_angles = matches!(language, Language::Rust | Language::Typescript);
     let quotes: &[char] = match language {
         Language::Python | Language::Typescript => &['"', '\''],
@@ -385,7 +385,7 @@ fn scan(text: &str, language: Language, mut is_found: impl FnMut(usize, char, is
                 '>' if has_angles && !matches!(before, '-' | '=') => -1,
                 _ => 0,
             };
-            if is_found(at, c, change) {
+            if is_found(c, change) {
                 return Some(at);
             }
         }
