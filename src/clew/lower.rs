@@ -495,7 +495,14 @@ impl<'a> Lowering<'a> {
             Shape::Extends { bases, own } => {
                 let mut object = Object::default();
                 for base in bases {
-                    extend(&mut object, self.flat(base, depth + 1)?);
+                    match base {
+                        // What a base nobody knows adds is further keys; what the type itself says still holds.
+                        Shape::Unknown(why) => {
+                            self.problem(&why.origin, &why.message);
+                            object.index = Some((Box::new(Shape::Text), Box::new(Shape::Any)));
+                        }
+                        base => extend(&mut object, self.flat(base, depth + 1)?),
+                    }
                 }
                 extend(&mut object, self.copied(own)?);
                 Ok(vec![object])

@@ -70,6 +70,27 @@ fn stubs_tests_and_documentation_are_told() {
 }
 
 #[test]
+fn a_type_with_an_unknown_base_keeps_its_own_fields_and_is_advisory() {
+    for (language, file, text) in [
+        (Language::Typescript, "a.ts", "import { B } from 'b';\ninterface A extends B { c: string; d?: number }\n"),
+        (
+            Language::Python,
+            "a.py",
+            "from b import B\nfrom dataclasses import dataclass\n@dataclass\nclass A(B):\n    c: str\n    d: float = 1.0\n",
+        ),
+    ] {
+        let set = extract(text, language, file).expect("a small file");
+        let constraint = set.find("A").expect("its fields are known");
+        assert_eq!(constraint.strength, Strength::Advisory, "{file}");
+        let Rule::JsonSchema { schema } = &constraint.rule else { panic!("{file}: a schema") };
+        assert_eq!(schema["properties"]["c"]["type"], "string", "{file}: {schema}");
+        assert_eq!(schema["required"], serde_json::json!(["c"]), "{file}: {schema}");
+        assert_eq!(schema["additionalProperties"], serde_json::json!({}), "{file}: {schema}");
+        assert!(set.diagnostics.iter().any(|one| one.message.contains("only advisory")), "{file}");
+    }
+}
+
+#[test]
 fn style_and_suggestions_follow_from_what_is_there() {
     let many: String = (0..30).map(|n| format!("function f{n}() {{\n\treturn g{n}('a', 'b');\n}}\n")).collect();
     let set = combine(&facts(&[("a.ts", &many)]), &[]);

@@ -195,6 +195,38 @@ fn fragments_are_read_where_they_stand() {
 }
 
 #[test]
+fn constants_that_make_a_type_are_types() {
+    for (language, text, name, kind) in [
+        (Language::Python, "Handler = typing.Callable[[A], B]\n", "Handler", DeclarationKind::Type),
+        (Language::Python, "Value = A | None\n", "Value", DeclarationKind::Type),
+        (Language::Python, "value: TypeAlias = 'A'\n", "value", DeclarationKind::Type),
+        (Language::Python, "value = table['a']\n", "value", DeclarationKind::Variable),
+        (Language::Python, "VALUE = table['a']\n", "VALUE", DeclarationKind::Constant),
+        (Language::Python, "def f():\n    Value = table['a']\n", "Value", DeclarationKind::Variable),
+        (Language::Zig, "const Map = std.StringHashMap(u8);", "Map", DeclarationKind::Type),
+        (Language::Zig, "const map = std.StringHashMap(u8);", "map", DeclarationKind::Constant),
+        (Language::Zig, "const Map = std.makeMap(u8);", "Map", DeclarationKind::Constant),
+        (Language::Zig, "pub const size: u8 = 4;", "size", DeclarationKind::Constant),
+        (Language::Zig, "const S = struct { const size = 4; };", "size", DeclarationKind::Constant),
+        (Language::Zig, "fn f() void { const size = 4; }", "size", DeclarationKind::Variable),
+        (Language::Zig, "var size: u8 = 4;", "size", DeclarationKind::Variable),
+    ] {
+        let facts = facts_of_code(text, language, Granularity::File);
+        let declared = facts.declared.iter().find(|declared| declared.name == name).expect("it is declared");
+        assert_eq!(declared.kind, kind, "{text}");
+    }
+}
+
+#[test]
+fn paths_of_lints_and_tools_import_nothing() {
+    let text = "#![allow(a::b)]\n#[expect(clippy::c)]\nfn f() {}\n#[rustfmt::skip]\n#[derive(d::E)]\nstruct G;\n\
+        #[h::test]\nfn i() { clippy::j() }\n";
+    let facts = facts_of_code(text, Language::Rust, Granularity::File);
+    let roots: Vec<_> = facts.imports.iter().map(|import| import.root.as_deref().unwrap_or("?")).collect();
+    assert_eq!(roots, ["d", "h", "clippy"]);
+}
+
+#[test]
 fn callees_are_paths_of_names() {
     for (language, text, path) in [
         (Language::Typescript, "a?.b!.c<string>(1);", "a.b.c"),

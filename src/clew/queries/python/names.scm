@@ -4,6 +4,11 @@
 (type_alias_statement left: (type (identifier) @name.type))
 (assignment left: (identifier) @name.type right: (call function: [(identifier) (attribute)] @_maker)
   (#match? @_maker "(^|\\.)(TypeVar|ParamSpec|TypeVarTuple|NewType|TypedDict|NamedTuple|namedtuple|Enum|IntEnum)$"))
+; An alias of a type: `Handler = Callable[[A], B]`, `Value = A | None`, `Value: TypeAlias = ...`.
+(module (expression_statement (assignment left: (identifier) @name.type right: [(subscript) (binary_operator "|")]))
+  (#match? @name.type "^_*[A-Z][A-Za-z0-9]*[a-z]"))
+(assignment left: (identifier) @name.type type: (type [(identifier) (attribute)] @_alias)
+  (#match? @_alias "(^|[.])TypeAlias$"))
 (function_definition type_parameters: (type_parameter (type (identifier) @name.type)))
 (class_definition type_parameters: (type_parameter (type (identifier) @name.type)))
 

@@ -12,6 +12,11 @@
 (scoped_identifier . "::" name: (identifier) @path.absolute)
 (scoped_type_identifier . "::" name: (type_identifier) @path.absolute)
 (visibility_modifier) @statement
+; Lints and the attributes of tools have paths of their own, whose first segment is no crate.
+(attribute_item (attribute . (identifier) @_lint) (#any-of? @_lint "allow" "expect" "warn" "deny" "forbid")) @statement
+(inner_attribute_item (attribute . (identifier) @_lint) (#any-of? @_lint "allow" "expect" "warn" "deny" "forbid")) @statement
+(attribute . (scoped_identifier path: (identifier) @_tool)
+  (#any-of? @_tool "clippy" "rustfmt" "rustdoc" "miri" "diagnostic")) @statement
 (mod_item name: (identifier) @module)
 
 (use_declaration argument: (scoped_identifier name: (identifier) @bound))
