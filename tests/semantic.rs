@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ananke::constraint::{ConstraintSet, Kind, Source, Strength};
+use ananke::constraint::{Constraint, ConstraintSet, Kind, Source, Strength};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -461,6 +461,74 @@ fn a_question_is_bounded_and_says_what_it_left_out() {
     assert!(last.contains("0 of 1 source files as a whole"), "{last}");
     let requests = stub.requests();
     assert!((64_000..80_000).contains(&requests[0].body.len()), "{}", requests[0].body.len());
+}
+
+/// Two mined rules that contradict each other, and the ids of both.
+fn conflict() -> (Value, Vec<String>) {
+    let rules =
+        ["[a-z]+", "[0-9]+"].map(|pattern| json!({"type": "regex", "any_of": [{"pattern": pattern}], "match": "full"}));
+    let mined = |rule: &Value| json!({"name": "mined", "kind": "syntactic", "source": "ast_pattern", "severity": "warning", "rule": rule});
+    let id = |rule: &Value| Constraint::id_of(&serde_json::from_value(rule.clone()).expect("a rule"));
+    (json!({"constraints": rules.each_ref().map(mined)}), rules.iter().map(id).collect())
+}
+
+#[test]
+fn a_model_settles_a_conflict_and_its_failure_leaves_it_to_priority() {
+    let tree = Tree::new();
+    let (set, ids) = conflict();
+    tree.write("set.json", &set.to_string());
+    let compile = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ananke"));
+        command.args(["compile", "set.json", "--explain", "--format", "json"]).args(arguments);
+        command.current_dir(tree.0.path()).env_remove("ANANKE_OFFLINE").output().expect("the program starts")
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let plain = compile(&[]);
+    assert!(plain.status.success(), "{}", text(&plain.stderr));
+    let assisted = |stub: &Stub| {
+        let asks = ["--strategy", "assisted", "--semantic-model", "helper", "--semantic-url", &stub.address];
+        let output = compile(&asks);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output
+    };
+    let answer = |rule: &str| {
+        let rule = json!({"type": "regex", "any_of": [{"pattern": rule}], "match": "full"});
+        let suggestion = json!({"conflict": 1, "action": "merge", "id": ids[0], "rule": rule});
+        let reply = Dialect::Openai.reply(&json!({"suggestions": [suggestion, {"conflict": 9}]}).to_string());
+        Stub::with_reply("200 OK", reply)
+    };
+    let output = assisted(&answer("[a-z0-9]+"));
+    let explained = text(&output.stdout);
+    assert!(explained.contains("the model helper") && explained.contains("merged into"), "{explained}");
+    let errors = text(&output.stderr);
+    assert!(errors.contains("suggestion 2 of the model helper is left out") && errors.lines().count() == 1, "{errors}");
+
+    // A suggestion that settles nothing, and one that cannot be compiled.
+    let unsettled = assisted(&answer("[a-z]["));
+    assert_eq!(losers(&unsettled), losers(&plain), "{}", text(&unsettled.stdout));
+    for stub in [
+        Stub::with_reply("500 Oops", ""),
+        Stub::with_reply("200 OK", Dialect::Openai.reply("Keep both!")),
+        Stub::with_reply("200 OK", Dialect::Openai.reply("{}")),
+    ] {
+        let output = assisted(&stub);
+        assert_eq!(output.stdout, plain.stdout);
+        assert!(text(&output.stderr).starts_with("warning: no suggestion was taken: "), "{}", text(&output.stderr));
+    }
+    for (arguments, why) in [
+        (&["--strategy", "assisted"][..], "--semantic-url or --semantic-local"),
+        (&["--semantic-local"][..], "only with --strategy assisted"),
+    ] {
+        let output = compile(arguments);
+        assert!(output.status.code() == Some(1) && text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
+}
+
+/// The ids of the constraints that lost, of `ananke compile --explain --format json`.
+fn losers(output: &Output) -> Vec<String> {
+    let explained: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let fates = explained["constraints"].as_array().expect("constraints").iter();
+    fates.filter(|one| one["fate"].to_string().contains("lost")).map(|one| one["id"].to_string()).collect()
 }
 
 /// The small model knows nothing of code: what counts is that its answer keeps to the schema and its claims are checked.

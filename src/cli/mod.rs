@@ -32,7 +32,7 @@ enum Command {
     /// Mine constraints from source files.
     Extract(Box<extract::ExtractArgs>),
     /// Compile a constraint set to a constraint IR.
-    Compile(compile::CompileArgs),
+    Compile(Box<compile::CompileArgs>),
     /// Generate text under constraints.
     Generate(Box<generate::GenerateArgs>),
     /// Say what masks and independent engines find of finished text; no weights are loaded.
@@ -51,7 +51,7 @@ impl Cli {
     pub fn run(self, embedded: Option<EmbeddedModel>, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Extract(args) => extract::run(&args, embedded, out),
-            Command::Compile(args) => compile::run(&args, out),
+            Command::Compile(args) => compile::run(&args, embedded, out),
             Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Validate(args) => validate::run(&args, embedded, out),
             Command::Bench(args) => bench::run(&args, embedded, out),
