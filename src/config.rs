@@ -189,6 +189,15 @@ pub enum ConfigError {
     /// No model was named and none is compiled in.
     #[error("no --model was given, and this build has no model in it")]
     NoModel,
+    /// No model in this process was named and none is compiled in.
+    #[error("--semantic-local names no model, and this build has none in it")]
+    NoLocalModel,
+    /// `--offline` with an address that is not on this machine.
+    #[error("--offline was given, and --semantic-url names {host}, which is not this machine")]
+    OfflineAddress {
+        /// The host that was named.
+        host: String,
+    },
     /// The model's name means nothing.
     #[error(transparent)]
     Model(Box<maze::Error>),
@@ -209,6 +218,11 @@ impl ConfigError {
             }
             Self::NoProgram(_) => "leave --probe-compile out",
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
+            Self::NoLocalModel => "give --semantic-local=MODEL, or build with `--features embedded-model`",
+            Self::OfflineAddress { .. } => {
+                "a server on this machine is named in digits (127.0.0.1), so that nothing is looked up; --semantic-local \
+                 asks a model in this process"
+            }
             Self::Model(_) => "`scripts/fetch_model.sh smollm2` brings a small model into models/",
         }
     }

@@ -25,6 +25,7 @@ pub mod hub;
 pub mod kernels;
 pub mod maze;
 pub mod model;
+pub mod remote;
 pub mod server;
 pub mod text;
 pub mod verify;

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("engine", "guide model kernels"), // of kernels, the sampler's parameters and results
     ("verify", "constraint clew"),     // Clew reads finished code again
     ("hub", ""),
+    ("remote", ""),
     ("maze", "constraint clew braid text guide kernels model engine verify hub"),
     ("server", "maze"),
     ("config", "*"),
@@ -68,7 +69,7 @@ const CRATES: &[(&str, &str)] = &[
     ("jsonschema", "verify"),
     ("regex", "clew verify"),
     ("hf_hub", "hub"),
-    ("ureq", "hub"),
+    ("ureq", "hub remote"),
     ("indicatif", "hub cli"),
     ("ignore", "cli"),
     ("rayon", "cli guide"),
@@ -144,6 +145,9 @@ fn planted_violations_are_found() {
         ("server/mod.rs", "use crate::engine::Engine;", "server may not import engine"),
         ("text/mod.rs", "use candle_core::Tensor;", "text may not use the crate candle_core"),
         ("text/mod.rs", "fn f(x: &::candle_core::Tensor) {}", "text may not use the crate candle_core"),
+        ("clew/semantic.rs", "use crate::remote::Endpoint;", "clew may not import remote"),
+        ("clew/semantic.rs", "fn f() { ureq::get(\"http://a\"); }", "clew may not use the crate ureq"),
+        ("remote/mod.rs", "use crate::maze::Maze;", "remote may not import maze"),
         ("text/mod.rs", "extern crate regex;", "text may not use the crate regex"),
         ("text/mod.rs", "#[derive(schemars::JsonSchema)] struct A;", "text may not use the crate schemars"),
         ("guide/mod.rs", "fn f() { regex::Regex::new(); }", "guide may not use the crate regex"),

@@ -18,6 +18,7 @@ mod root;
 mod schema;
 pub mod security;
 mod soft;
+pub mod suggest;
 
 pub use error::BraidError;
 pub use explain::{Explained, Explanation, Fate, explain};

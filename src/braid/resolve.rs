@@ -399,8 +399,12 @@ impl<'g> Docket<'g> {
             check(rule)?;
             let rules: Vec<&Rule> =
                 kept.iter().map(|&place| &self.entries[place].constraint.rule).chain([rule]).collect();
-            if let Some((_, clash)) = conflicts::find(&rules).clashes.into_iter().next() {
+            let findings = conflicts::find(&rules);
+            if let Some((_, clash)) = findings.clashes.into_iter().next() {
                 return Err(format!("the conflict remains: {}", clash.why));
+            }
+            if findings.unjudged.contains(&(rules.len() - 1)) {
+                return Err("its rule cannot be read, or is too large to be compared with the others".to_owned());
             }
         }
         let what = match &resolution.action {

@@ -10,6 +10,7 @@
 //! habits such as naming conventions are counted over all files, and what tests and comments say is told.
 //!
 //! Broken source is data: a syntax error costs the declaration it stands in, and is reported with line and column.
+//! What a model says of the sources (`semantic`) is taken as claims that inform and lean, and never bind.
 //! Imports are followed over the files that are given, and no further. What Clew is not: a type checker.
 //!
 //! How a type becomes a rule: a reader per language turns declarations into shapes (`shape`) and keeps the names it
@@ -27,6 +28,7 @@ mod manifest;
 mod modules;
 mod python;
 mod rust;
+pub mod semantic;
 mod serde_attributes;
 mod shape;
 mod standard;

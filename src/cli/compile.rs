@@ -9,8 +9,10 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::analyst::{Analyst, AnalystArgs, message};
 use super::compile_masks::{self, MaskReport};
 use super::{read_text, validate, write_json};
+use crate::braid::suggest::{self, SuggestionQuestion, Suggestions};
 use crate::braid::{self, CompileOptions, Compiled, Explanation, Joint, Resolution, Strategy};
 use crate::constraint::{ConstraintIr, ConstraintSet};
 use crate::maze::{EmbeddedModel, Judge, JudgeConfig};
@@ -44,12 +46,17 @@ pub(super) struct CompileArgs {
     /// How to print what --explain says.
     #[arg(long, value_enum, default_value_t = Format::Table, requires = "explain")]
     format: Format,
+    #[command(flatten)]
+    analyst: AnalystArgs,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StrategyArg {
     /// The weaker one yields: by severity, priority, confidence, then order in the sources.
     Priority,
+    /// A model suggests what becomes of them (--semantic-url, --semantic-local). What it suggests is checked and
+    /// recorded; where nothing can be taken, the weaker one yields.
+    Assisted,
     /// The set is refused.
     Refuse,
 }
@@ -76,6 +83,16 @@ pub(super) fn run(
     embedded: Option<EmbeddedModel>,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
+    let analyst = args.analyst.analyst(embedded)?;
+    match (args.strategy, &analyst) {
+        (StrategyArg::Assisted, None) => {
+            bail!("--strategy assisted asks a model; name one with --semantic-url or --semantic-local")
+        }
+        (StrategyArg::Priority | StrategyArg::Refuse, Some(_)) => {
+            bail!("a model is asked only with --strategy assisted")
+        }
+        _ => {}
+    }
     let text = read_text(&args.set)?;
     let mut set: ConstraintSet =
         serde_json::from_str(&text).with_context(|| format!("{} is no constraint set", args.set))?;
@@ -83,7 +100,11 @@ pub(super) fn run(
         braid::security::profile(patterns)?.into_iter().for_each(|constraint| set.push(constraint));
     }
     let judge = judge(args.tokenizer.as_deref(), embedded.as_ref())?;
-    let compiled = compile(&set, &args.options()?, judge.as_ref())?;
+    let options = args.options()?;
+    let mut compiled = compile(&set, &options, judge.as_ref())?;
+    if let Some(analyst) = analyst {
+        compiled = assist(&set, compiled, options, analyst, judge.as_ref());
+    }
     if let Joint::Empty { parts } = &compiled.joint {
         bail!("no output satisfies {}", parts.join(" and "));
     }
@@ -130,10 +151,41 @@ fn compile(set: &ConstraintSet, options: &CompileOptions, judge: Option<&Judge>)
     Ok(compiled)
 }
 
+/// Asks about the conflicts in which a constraint yielded and compiles again with what is suggested. A failure is a line
+/// on standard error, and what was compiled without a model stays.
+fn assist(
+    set: &ConstraintSet,
+    compiled: Compiled,
+    mut options: CompileOptions,
+    analyst: Analyst,
+    judge: Option<&Judge>,
+) -> Compiled {
+    let Some(question) = suggest::question(set, &compiled) else { return compiled };
+    let assisted = suggestions(&question, analyst).and_then(|suggestions| {
+        suggestions.left_out.iter().for_each(|why| eprintln!("warning: {why}"));
+        options.resolutions.extend(suggestions.resolutions);
+        compile(set, &options, judge)
+    });
+    assisted.unwrap_or_else(|error| {
+        eprintln!("warning: no suggestion was taken: {}; the weaker constraints yield", message(&error));
+        compiled
+    })
+}
+
+fn suggestions(question: &SuggestionQuestion, analyst: Analyst) -> anyhow::Result<Suggestions> {
+    let analyst = analyst.open()?;
+    let asked = analyst.question((&question.system, &question.user), suggest::ANSWER_NAME, &question.schema);
+    if !analyst.fits(&asked)? {
+        bail!("the context of {} does not hold the question and its answer", analyst.name());
+    }
+    let answer = analyst.ask(&asked)?;
+    question.read_answer(&answer, &format!("the model {}", analyst.name())).map_err(anyhow::Error::msg)
+}
+
 impl CompileArgs {
     fn options(&self) -> anyhow::Result<CompileOptions> {
         let strategy = match self.strategy {
-            StrategyArg::Priority => Strategy::Priority,
+            StrategyArg::Priority | StrategyArg::Assisted => Strategy::Priority,
             StrategyArg::Refuse => Strategy::Refuse,
         };
         let resolutions: Vec<Resolution> = match &self.resolutions {

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error, so that every command can stand in a pipe.
 //! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied.
 
+mod analyst;
 mod bench;
 mod compile;
 mod compile_masks;
@@ -30,9 +31,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Mine constraints from source files.
-    Extract(extract::ExtractArgs),
+    Extract(Box<extract::ExtractArgs>),
     /// Compile a constraint set to a constraint IR.
-    Compile(compile::CompileArgs),
+    Compile(Box<compile::CompileArgs>),
     /// Generate text under constraints.
     Generate(Box<generate::GenerateArgs>),
     /// Say what masks and independent engines find of finished text; no weights are loaded.
@@ -50,7 +51,7 @@ impl Cli {
     /// Whatever the command could not do; the message is for people.
     pub fn run(self, embedded: Option<EmbeddedModel>, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Extract(args) => extract::run(&args, out),
+            Command::Extract(args) => extract::run(&args, embedded, out),
             Command::Compile(args) => compile::run(&args, embedded, out),
             Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Validate(args) => validate::run(&args, embedded, out),

@@ -147,6 +147,7 @@ fn wrong_suggestions_are_reported_and_priority_decides() {
         (suggest(&[&law, &weak], Action::Modify { id: law.id.clone(), rule: regex("[a-z0-9]+") }), "stated as hard"),
         (suggest(&[&law, &weak], Action::Modify { id: weak.id.clone(), rule: regex("[.]+") }), "the conflict remains"),
         (suggest(&[&law, &weak], Action::Merge { into: regex("[0-9]*[0-9]") }), "the conflict remains"),
+        (suggest(&[&law, &weak], Action::Merge { into: regex("[a-z][") }), "cannot be read"),
         (suggest(&[&law, &weak], Action::Disable(free.id.clone())), "not in the conflict"),
         (suggest(&[&law, &free], Action::Disable(free.id.clone())), "in no conflict"),
         (

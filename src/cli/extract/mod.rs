@@ -5,6 +5,7 @@
 
 mod cache;
 mod read;
+mod semantic;
 mod table;
 mod walk;
 
@@ -21,9 +22,11 @@ use rayon::prelude::*;
 use self::cache::Cache;
 use self::read::{Facts, FileError, Reader};
 use self::walk::{Input, find};
+use super::analyst::{Analyst, AnalystArgs};
 use super::write_json;
 use crate::clew::{self, FileFacts, Manifest};
 use crate::constraint::{ConstraintSet, Diagnostic, Origin};
+use crate::maze::EmbeddedModel;
 
 #[derive(Debug, Args)]
 pub(super) struct ExtractArgs {
@@ -48,6 +51,9 @@ pub(super) struct ExtractArgs {
     /// Budgets of latency and errors, as advisory rules; the file is described in src/clew/telemetry.rs.
     #[arg(long, value_name = "FILE.json")]
     telemetry: Vec<String>,
+    /// Who says what the code relies on beyond its types; what is said informs or leans, and never binds.
+    #[command(flatten)]
+    analyst: AnalystArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,8 +64,12 @@ enum Format {
     Table,
 }
 
-pub(super) fn run(args: &ExtractArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let set = mine(args)?;
+pub(super) fn run(
+    args: &ExtractArgs,
+    embedded: Option<EmbeddedModel>,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    let set = mine(args, args.analyst.analyst(embedded)?)?;
     match args.format {
         Format::Json => write_json(&set, out),
         Format::Table => {
@@ -70,8 +80,8 @@ pub(super) fn run(args: &ExtractArgs, out: &mut impl Write) -> anyhow::Result<Ex
     }
 }
 
-/// The constraints of all files together.
-fn mine(args: &ExtractArgs) -> anyhow::Result<ConstraintSet> {
+/// The constraints of all files together, and what a model says of them if one is to be asked.
+fn mine(args: &ExtractArgs, analyst: Option<Analyst>) -> anyhow::Result<ConstraintSet> {
     let found = find(&args.paths)?;
     if found.inputs.is_empty() {
         bail!("no source file below {}; .ts .tsx .js .py .rs .go .zig and manifests are read", args.paths.join(", "));
@@ -95,6 +105,9 @@ fn mine(args: &ExtractArgs) -> anyhow::Result<ConstraintSet> {
     for file in &args.telemetry {
         let telemetry = clew::read_telemetry(&super::read_text(file)?, file)?;
         telemetry.constraints.into_iter().for_each(|constraint| set.push(constraint));
+    }
+    if let Some(analyst) = analyst {
+        semantic::add(&mut set, &found.inputs, analyst);
     }
     Ok(set)
 }

@@ -58,6 +58,7 @@ fn category(constraint: &Constraint) -> String {
         (_, Source::TestMining) => "tests",
         (_, Source::Documentation) => "documentation",
         (_, Source::Telemetry) => "telemetry",
+        (_, Source::LlmAnalysis) => "said by a model",
         (rule, _) => rule.type_name(),
     };
     known.replace('_', " ")

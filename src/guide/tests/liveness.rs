@@ -496,7 +496,8 @@ fn min_tokens_of_a_finite_language_is_close_to_the_true_shortest() {
 
 #[test]
 fn what_is_not_known_to_be_satisfiable_is_refused_where_the_ir_says_so() {
-    let config = GuideConfig { max_proof_states: 10, max_closing_states: 10, witness_masks: 1, ..GuideConfig::default() };
+    let config =
+        GuideConfig { max_proof_states: 10, max_closing_states: 10, witness_masks: 1, ..GuideConfig::default() };
     let guide = Guide::new(Arc::clone(NANO.vocabulary()), config).expect("the vocabulary can be sliced");
     let set = |on_unknown: &str| json!({"json_schema": wide_schema(4), "on_unknown": on_unknown});
     let admitted = guide.compile(&[ir(set("admit"))]).expect("admitted");
