@@ -238,6 +238,18 @@ async fn bodies_and_paths_that_make_no_request_are_answered_in_json() {
 }
 
 #[tokio::test]
+async fn a_source_that_extraction_does_not_read_is_too_large() {
+    let config = ServerConfig { max_body_bytes: 16 << 20, ..ServerConfig::default() };
+    let server = router(maze(Duration::ZERO), config);
+    let source = "x".repeat(ananke::clew::SOURCE_BYTES_MAX + 1);
+    let body = json!({"prompt": "x", "context": {"source": source, "language": "python"}});
+    let (status, reply) = post(&server, "/v1/completions", &body).await;
+    assert_eq!((status.as_u16(), &reply["error"]["code"]), (413, &json!("source_too_large")), "{reply}");
+    assert_eq!(reply["error"]["param"], "context");
+    complete(&server, json!({"prompt": "x"})).await;
+}
+
+#[tokio::test]
 async fn a_stream_has_the_text_of_the_whole_reply() {
     let server = server();
     let mut body = json!({"prompt": ["one", "two"], "n": 2, "seed": 11, "max_tokens": 20, "echo": true});

@@ -173,6 +173,8 @@ pub enum ErrorClass {
     Invalid,
     /// The request is larger than this server or model takes.
     TooLarge,
+    /// A source in the request is larger than extraction reads.
+    SourceTooLarge,
     /// The request is well-formed, and a constraint in it cannot be read or enforced.
     Unprocessable,
     /// The request is well-formed, and nothing can satisfy it.
@@ -196,6 +198,7 @@ impl Error {
             Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
                 ErrorClass::TooLarge
             }
+            Self::Clew(ClewError::TooLarge { .. }) => ErrorClass::SourceTooLarge,
             Self::Ir { .. }
             | Self::Clew(_)
             | Self::Braid(_)
@@ -224,6 +227,7 @@ impl Error {
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::PromptToken { .. } => "invalid_prompt_token",
             Self::Ir { .. } => "invalid_constraint_ir",
+            Self::Clew(ClewError::TooLarge { .. }) => "source_too_large",
             Self::Clew(_) => "extraction_failed",
             Self::Braid(_) => "compilation_failed",
             Self::NothingMined { .. } => "nothing_mined",

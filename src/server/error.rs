@@ -81,6 +81,7 @@ impl HttpError {
             Self::Maze { source, .. } => match source.class() {
                 ErrorClass::Invalid => (StatusCode::BAD_REQUEST, INVALID, source.code()),
                 ErrorClass::TooLarge => (StatusCode::BAD_REQUEST, INVALID, source.code()),
+                ErrorClass::SourceTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, source.code()),
                 ErrorClass::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
                 ErrorClass::Unsatisfiable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
                 ErrorClass::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", source.code()),
