@@ -96,7 +96,9 @@ def outputs(server, prompts, ir, count, max_tokens, temperature):
         if ir:
             body["constraint_ir"] = ir
         choice = server.complete(body)["choices"][0]
-        return {"text": choice["text"], "finished": choice["finish_reason"] == "stop"}
+        # What is complete under its rules is finished, also where it took the whole budget.
+        is_complete = (choice.get("validation") or {}).get("all_satisfied", False)
+        return {"text": choice["text"], "finished": is_complete or choice["finish_reason"] == "stop"}
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         return list(pool.map(one, range(count)))
