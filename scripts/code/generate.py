@@ -96,8 +96,8 @@ def outputs(server, prompts, ir, count, max_tokens, temperature):
         if ir:
             body["constraint_ir"] = ir
         choice = server.complete(body)["choices"][0]
-        # What is complete under its rules is finished, also where it took the whole budget.
-        is_complete = (choice.get("validation") or {}).get("all_satisfied", False)
+        # What its rules let end there is finished, also where it took the whole budget.
+        is_complete = bool(ir) and all(verdict["status"] != "truncated" for verdict in choice["validation"]["verdicts"])
         return {"text": choice["text"], "finished": is_complete or choice["finish_reason"] == "stop"}
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -144,6 +144,7 @@ def row(server, language, spec, args):
             "outputs": len(made),
             "violating": sum(bool(one) for one in broken),
             "by_part": parts,
+            "violations": [{"text": made[i]["text"], "parts": one} for i, one in enumerate(broken) if one and bound],
             "finished": len(finished),
             "parse": sum(well_formed),
             "failures": [

@@ -475,6 +475,7 @@ impl ConstraintIr {
     pub fn is_empty(&self) -> bool {
         self.json_schema.is_none()
             && self.grammar.is_none()
+            && self.code.is_none()
             && self.regions.is_none()
             && self.regex_patterns.is_empty()
             && self.token_masks.is_none()
@@ -514,6 +515,13 @@ mod tests {
         ] {
             assert!(parse(bad.clone()).is_err(), "{bad} must be refused");
         }
+    }
+
+    #[test]
+    fn an_ir_that_binds_code_alone_is_not_empty() {
+        let code = json!({"language": "python", "granularity": "file", "grammar": "start: \"a\""});
+        assert!(!parse(json!({"code": code})).expect("a well-formed IR").is_empty());
+        assert!(ConstraintIr::default().is_empty());
     }
 
     #[test]

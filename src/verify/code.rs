@@ -253,6 +253,22 @@ mod tests {
     }
 
     #[test]
+    fn a_path_to_a_file_of_ones_own_is_no_text() {
+        let rules = serde_json::json!({"refused_literals": ["\\.\\./"]});
+        for (language, import, text) in [
+            (Language::Zig, "const a = @import(\"../a.zig\");", "const a = \"../a.zig\";"),
+            (Language::Typescript, "import a from \"../a\";", "const a = \"../a\";"),
+        ] {
+            let rules = serde_json::from_value(rules.clone()).expect("rules");
+            let code = Code { language, granularity: Granularity::File, rules, grammar: String::new(), layout: None };
+            let judged = |text: &str| check(text.as_bytes(), &code);
+            let fails = |text: &str| judged(text).iter().any(|(_, judged)| matches!(judged, Judgement::Fails(_)));
+            assert!(!fails(import), "{import}");
+            assert!(fails(text), "{text}");
+        }
+    }
+
+    #[test]
     fn code_that_cannot_be_read_is_not_said_to_hold() {
         let rules = serde_json::json!({"imports": {"allow": ["json"]}, "denied_calls": ["eval"]});
         let rules = serde_json::from_value(rules).expect("rules");

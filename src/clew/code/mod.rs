@@ -271,9 +271,14 @@ impl<'s, 't> Collector<'s, 't> {
     fn read(mut self, tree: &'t Tree) -> FileCode {
         let source = self.file.text;
         self.idiom.dialect.for_each_match(tree, source, |captures| self.take(captures));
-        self.settle_imports();
         self.settle_names();
         self.settle_signatures();
+        // A file of one's own that is imported is no text.
+        let own_files = self.imports.iter().filter(|(_, import)| import.is_local).map(|(at, _)| *at);
+        for at in own_files.collect::<Vec<_>>() {
+            self.literals.remove(&at);
+        }
+        self.settle_imports();
         let facts = &mut self.code.facts;
         facts.calls = self.calls.into_values().collect();
         facts.literals = self.literals.into_values().collect();
