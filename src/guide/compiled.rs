@@ -48,6 +48,9 @@ pub struct CompiledConstraint {
 /// Memory of one structural part at its start, lexer included; measured at 1.7-2.6 MB.
 const STRUCTURAL_BYTES: usize = 2 << 20;
 
+/// Memory of one structural part as it is followed to its end: its lexer, and what it has learned when it is kept.
+const PARSER_BYTES: usize = 2 * STRUCTURAL_BYTES;
+
 /// One `token_masks` part as a row.
 pub(crate) struct IdList {
     pub(crate) part: String,
@@ -97,7 +100,7 @@ impl CompiledConstraint {
 
     /// Keeps what a sequence's course has learned for the next one, as far as there is room.
     pub(crate) fn keep_course(&self, course: Course) {
-        if !course.is_sound(self.config.max_course_states) {
+        if !course.is_sound(self.config.max_spare_course_states) {
             return;
         }
         let mut spares = self.spare_parsers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +159,9 @@ impl CompiledConstraint {
         let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
         let soft = self.soft.as_ref().map_or(0, SoftBiases::memory_bytes);
         let structural = num_structural * (1 + self.config.max_spare_matchers) * STRUCTURAL_BYTES;
-        size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + structural
+        let num_parsers = self.parsers.as_ref().map_or(0, Vec::len);
+        let parsers = num_parsers * (1 + self.config.max_spare_matchers) * PARSER_BYTES;
+        size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + structural + parsers
     }
 
     /// Row of the text tokens that the id lists leave: a bit per row of the logits, as in a mask.

@@ -127,6 +127,8 @@ pub struct GuideConfig {
     /// States that following one sequence's structural parts may take, at about 100 bytes each; past it a witness is
     /// looked for without following them. Default 200,000.
     pub max_course_states: usize,
+    /// States above which what a sequence's course has learned is not kept for the next sequence. Default 20,000, 2 MB.
+    pub max_spare_course_states: usize,
     /// Searches in a row that may find nothing before a sequence stops looking for a while. Default 4.
     pub max_witness_failures: usize,
     /// Tokens refused at one place before the witness itself is followed. Default 4; each costs a forward pass.
@@ -220,6 +222,7 @@ impl Default for GuideConfig {
             max_closing_states: 20_000,
             max_closing_texts: 8,
             max_course_states: 200_000,
+            max_spare_course_states: 20_000,
             max_witness_failures: 4,
             max_refusals: 4,
             max_backtracks: 64,
