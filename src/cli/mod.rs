@@ -11,7 +11,7 @@ mod extract;
 mod generate;
 mod validate;
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -88,8 +88,11 @@ impl From<LanguageArg> for Language {
 }
 
 fn write_json<T: serde::Serialize>(value: &T, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
+    // Standard output is written line by line, and a large set has a hundred thousand of them.
+    let mut out = BufWriter::new(out);
+    serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)?;
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

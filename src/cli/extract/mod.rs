@@ -9,6 +9,7 @@ mod semantic;
 mod table;
 mod walk;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -123,9 +124,14 @@ fn read_all(reader: &Reader<'_>, inputs: &[Input], jobs: Option<u16>) -> anyhow:
         bar.inc(1);
         outcome
     };
-    let outcomes = pool.install(|| inputs.par_iter().map(read).collect());
+    // The largest first: begun last, one of them would keep a single core busy while the others wait.
+    let mut order: Vec<(usize, &Input)> = inputs.iter().enumerate().collect();
+    order.sort_by_cached_key(|(_, input)| Reverse(input.path.metadata().map_or(0, |file| file.len())));
+    let read = |(index, input)| (index, read(input));
+    let mut outcomes: Vec<_> = pool.install(|| order.into_iter().par_bridge().map(read).collect());
     bar.finish_and_clear();
-    Ok(outcomes)
+    outcomes.sort_unstable_by_key(|(index, _)| *index);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// A bar on standard error, where somebody sees it.
