@@ -68,10 +68,23 @@ pub struct TokenInfo {
     pub id: u32,
     /// Its bytes as text; a broken character reads U+FFFD.
     pub text: String,
+    /// The bytes themselves; none for a control token.
+    pub bytes: Vec<u8>,
     /// Its log-probability under the raw logits.
     pub logprob: f32,
     /// The best alternatives, best first.
-    pub top: Vec<(String, f32)>,
+    pub top: Vec<Alternative>,
+}
+
+/// A token that could have come instead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alternative {
+    /// Its bytes as text; a broken character reads U+FFFD.
+    pub text: String,
+    /// The bytes themselves; none for a control token.
+    pub bytes: Vec<u8>,
+    /// Its log-probability under the raw logits.
+    pub logprob: f32,
 }
 
 /// Why a choice ended.
@@ -299,12 +312,13 @@ impl Generation {
             Some(name) => name.to_owned(),
             None => String::from_utf8_lossy(vocabulary.bytes(id)).into_owned(),
         };
-        TokenInfo {
-            id,
-            text: text_of(id),
-            logprob: logprobs.logprob,
-            top: logprobs.top.into_iter().map(|(id, logprob)| (text_of(id), logprob)).collect(),
-        }
+        let bytes_of = |id: u32| match vocabulary.control_name(id) {
+            Some(_) => Vec::new(),
+            None => vocabulary.bytes(id).to_vec(),
+        };
+        let alternative = |(id, logprob)| Alternative { text: text_of(id), bytes: bytes_of(id), logprob };
+        let top = logprobs.top.into_iter().map(alternative).collect();
+        TokenInfo { id, text: text_of(id), bytes: bytes_of(id), logprob: logprobs.logprob, top }
     }
 }
 

@@ -23,7 +23,7 @@ use serde::Serialize;
 pub use compile_pool::ConstraintStats;
 pub use config::MazeConfig;
 pub use error::{Error, ErrorClass};
-pub use generation::{Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
+pub use generation::{Alternative, Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
 pub use judge::{Judge, JudgeConfig, Judged, Refusal, Walk};
 pub use open::{EmbeddedModel, ModelSource, OpenOptions, open, open_embedded_tokenizer, open_tokenizer};
 pub use probe::{ProbeConfig, serve_probe};

@@ -26,9 +26,10 @@ use super::{
         Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions,
         Usage,
     },
+    sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{self, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, SamplingParams, TokenInfo};
+use crate::maze::{self, Alternative, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, TokenInfo};
 
 /// What OpenAI's completions give when `max_tokens` is absent.
 const OPENAI_MAX_TOKENS: u32 = 16;
@@ -62,7 +63,7 @@ struct Plan {
 
 /// How the answer is sent.
 #[derive(Clone, Copy)]
-enum Delivery {
+pub(crate) enum Delivery {
     Whole,
     Stream { usage: bool },
 }
@@ -71,7 +72,17 @@ impl Plan {
     fn new(mut request: CompletionRequest, maze: &Maze) -> Result<Self, HttpError> {
         refuse_unsupported(&request)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
-        let sampling = sampling_params(&mut request, maze.model().vocab_len)?;
+        let fields = SamplingFields {
+            temperature: request.temperature,
+            top_p: request.top_p,
+            top_k: request.top_k,
+            min_p: request.min_p,
+            repetition_penalty: request.repetition_penalty,
+            frequency_penalty: request.frequency_penalty,
+            presence_penalty: request.presence_penalty,
+            logit_bias: request.logit_bias.take(),
+        };
+        let sampling = fields.params(maze.model().vocab_len)?;
         let num_choices = request.n.unwrap_or(1);
         let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
         let echoes = match request.echo {
@@ -125,7 +136,11 @@ fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
     Ok(())
 }
 
-fn delivery(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<Delivery, HttpError> {
+/// How a request asks for its answer.
+///
+/// # Errors
+/// `stream_options` without a stream.
+pub(crate) fn delivery(stream: Option<bool>, options: Option<&StreamOptions>) -> Result<Delivery, HttpError> {
     match (stream, options) {
         (Some(true), options) => {
             Ok(Delivery::Stream { usage: options.and_then(|options| options.include_usage) == Some(true) })
@@ -158,38 +173,6 @@ fn text_of(prompt: &Prompt, maze: &Maze) -> String {
         Prompt::Text(text) => text.clone(),
         Prompt::Chat(_) => String::new(),
     }
-}
-
-/// The numbers as they stand: the maze holds each to its range, and names the one that is outside.
-fn sampling_params(request: &mut CompletionRequest, vocab_len: usize) -> Result<SamplingParams, HttpError> {
-    let default = SamplingParams::default();
-    Ok(SamplingParams {
-        temperature: number(request.temperature, default.temperature),
-        top_k: request.top_k.unwrap_or(default.top_k),
-        top_p: number(request.top_p, default.top_p),
-        min_p: number(request.min_p, default.min_p),
-        repetition_penalty: number(request.repetition_penalty, default.repetition_penalty),
-        frequency_penalty: number(request.frequency_penalty, default.frequency_penalty),
-        presence_penalty: number(request.presence_penalty, default.presence_penalty),
-        logit_bias: logit_bias(request.logit_bias.take(), vocab_len)?,
-    })
-}
-
-/// A number as the sampler takes it; what `f32` cannot hold becomes infinite, which no range allows.
-pub(crate) fn number(value: Option<f64>, default: f32) -> f32 {
-    value.map_or(default, |value| value as f32)
-}
-
-/// OpenAI's map of token ids, as strings, to biases.
-fn logit_bias(map: Option<BTreeMap<String, f64>>, vocab_len: usize) -> Result<Vec<(u32, f32)>, HttpError> {
-    let entries = map.unwrap_or_default().into_iter().map(|(id, bias)| {
-        let token = id.parse::<u32>().ok().filter(|&token| (token as usize) < vocab_len).ok_or_else(|| {
-            let reason = format!("not a token id of this model, which has {vocab_len}");
-            HttpError::invalid_value(format!("logit_bias.{id}"), reason)
-        })?;
-        Ok((token, bias as f32))
-    });
-    entries.collect()
 }
 
 /// What all chunks of an answer share, and how far each choice has got.
@@ -346,14 +329,21 @@ impl OffsetCounter {
         for token in tokens {
             all.text_offset.push(self.0);
             self.0 += token.text.chars().count();
-            let mut top = BTreeMap::from([(token.text.clone(), token.logprob)]);
-            for (text, logprob) in token.top {
+            let mut top = BTreeMap::from([(token.text.clone(), finite(token.logprob))]);
+            for Alternative { text, logprob, .. } in token.top {
+                let logprob = finite(logprob);
                 top.entry(text).and_modify(|best| *best = best.max(logprob)).or_insert(logprob);
             }
             all.top_logprobs.push(top);
-            all.token_logprobs.push(token.logprob);
+            all.token_logprobs.push(finite(token.logprob));
             all.tokens.push(token.text);
         }
         all
     }
+}
+
+/// A log-probability as JSON can hold it: what is impossible reads as OpenAI writes it.
+pub(crate) fn finite(logprob: f32) -> f32 {
+    const IMPOSSIBLE: f32 = -9999.0;
+    if logprob.is_finite() { logprob } else { IMPOSSIBLE }
 }

@@ -34,6 +34,8 @@ enum Origin {
     Part(String),
     /// A structural tag, and where its structures stand below it.
     StructuralTag { path: String, list: String },
+    /// Tools, and the place in `tools` of each structure's function.
+    Tools { places: Vec<usize> },
 }
 
 impl Constraints {
@@ -163,8 +165,14 @@ impl Constraints {
         Ok(())
     }
 
+    /// What binds calls of tools: one structure for each function that may be called, whose place in `tools` is given.
+    pub(crate) fn add_tools(&mut self, ir: ConstraintIr, places: Vec<usize>) {
+        self.irs.push(ir);
+        self.origins.0.push(Origin::Tools { places });
+    }
+
     /// The maze mines the context and adds its IR behind those that are here.
-    fn add_context(&mut self, field: Option<ContextField>) {
+    pub(crate) fn add_context(&mut self, field: Option<ContextField>) {
         let Some(ContextField { source, language, file, type_name }) = field else { return };
         let file = file.unwrap_or_else(|| "context".into());
         self.context = Some(SourceContext { source, language, file, type_name });
@@ -214,6 +222,12 @@ impl Origins {
                 let idx = rest.strip_prefix("regions.structures").filter(|_| !list.is_empty());
                 let idx = idx.and_then(|rest| Some(&rest[..=rest.find(']')?]));
                 Some(idx.map_or_else(|| path.clone(), |idx| format!("{path}.{list}{idx}")))
+            }
+            Origin::Tools { places } => {
+                let idx =
+                    rest.strip_prefix("regions.structures[").and_then(|rest| rest.split(']').next()?.parse().ok());
+                let place = idx.and_then(|idx: usize| places.get(idx));
+                Some(place.map_or_else(|| "tools".into(), |at| format!("tools[{at}].function.parameters")))
             }
         }
     }

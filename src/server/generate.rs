@@ -5,23 +5,19 @@ use axum::{Json, extract::State};
 use super::{
     App,
     body::Body,
-    completions::number,
     constraints::Constraints,
     error::HttpError,
     openai::{GenerateBody, GenerateReply, StopField},
+    sampling::SamplingFields,
 };
-use crate::maze::{GenerateRequest, Prompt, SamplingParams};
+use crate::maze::{GenerateRequest, Prompt};
 
 pub(crate) async fn create(
     State(app): State<App>,
     Body(body): Body<GenerateBody>,
 ) -> Result<Json<GenerateReply>, HttpError> {
-    let default = SamplingParams::default();
-    let sampling = SamplingParams {
-        temperature: number(body.temperature, default.temperature),
-        top_p: number(body.top_p, default.top_p),
-        ..default
-    };
+    let fields = SamplingFields { temperature: body.temperature, top_p: body.top_p, ..SamplingFields::default() };
+    let sampling = fields.params(app.maze.model().vocab_len)?;
     let constraints = Constraints::from_generate(body.constraints, body.context)?;
     let request = GenerateRequest {
         prompt: Prompt::Text(body.prompt),

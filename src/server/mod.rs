@@ -5,6 +5,7 @@
 //! There are no keys and no TLS here: bind it to loopback, or put it behind something that has both.
 
 mod body;
+mod chat;
 mod completions;
 mod constraints;
 mod error;
@@ -12,6 +13,7 @@ mod generate;
 mod health;
 mod models;
 mod openai;
+mod sampling;
 mod sse;
 mod structural_tag;
 
@@ -87,13 +89,14 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 9] = [
     "GET /",
     "GET /health",
     "GET /models",
     "GET /v1/models",
     "GET /v1/models/{id}",
     "GET /v1/constraint-ir/schema",
+    "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /generate",
 ];
@@ -108,6 +111,7 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
         .route("/v1/constraint-ir/schema", get(health::constraint_ir_schema))
+        .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
         .route("/generate", post(generate::create))
         .fallback(unknown_path)
