@@ -15,8 +15,15 @@ use super::EngineConfig;
 use super::sequence::{MaskRow, SequenceId};
 use crate::guide::{AbortHandle, Advice, GuideError, Pilot};
 
-/// A mask to compute.
-struct Job {
+/// What a worker is given.
+enum Job {
+    /// A mask to compute.
+    Fill(Fill),
+    /// A pilot whose sequence has ended: what it has learned is kept for the next ones, or given back to the system.
+    Retire(Pilot),
+}
+
+struct Fill {
     id: SequenceId,
     pilot: Pilot,
     row: MaskRow,
@@ -43,8 +50,8 @@ pub(super) struct Mask {
 pub(super) struct Lent {
     pub(super) id: SequenceId,
     pub(super) pilot: Pilot,
-    /// How long its last mask took.
-    pub(super) last_mask_time: Duration,
+    /// How long the mask is expected to take.
+    pub(super) expected_mask_time: Duration,
 }
 
 /// A pilot that is with a worker, or waits for one.
@@ -69,6 +76,7 @@ pub(super) struct MaskWorkers {
     /// To the fast lane and to the slow one.
     jobs: Option<[Sender<Job>; 2]>,
     masks: Receiver<Mask>,
+    num_seqs_max: usize,
     num_words: usize,
     spare_rows: Vec<MaskRow>,
     away: Vec<Away>,
@@ -88,7 +96,7 @@ impl MaskWorkers {
         let (mask_sender, masks) = bounded::<Mask>(config.num_seqs_max);
         let mut threads = Vec::new();
         let mut lane = |name: &str, num_workers: usize| -> std::io::Result<Sender<Job>> {
-            let (sender, receiver) = bounded::<Job>(config.num_seqs_max);
+            let (sender, receiver) = bounded::<Job>(2 * config.num_seqs_max);
             for index in 0..num_workers.max(1) {
                 threads.push(worker(format!("{name}-{index}"), receiver.clone(), mask_sender.clone())?);
             }
@@ -98,6 +106,7 @@ impl MaskWorkers {
         Ok(Self {
             jobs: Some(jobs),
             masks,
+            num_seqs_max: config.num_seqs_max,
             num_words,
             spare_rows: Vec::new(),
             away: Vec::new(),
@@ -114,17 +123,17 @@ impl MaskWorkers {
     pub(super) fn compute(&mut self, lent: Vec<Lent>, num_ready: usize) {
         self.away.iter_mut().for_each(|away| away.is_fresh = false);
         self.has_ready_rows = num_ready > 0;
-        for Lent { id, pilot, last_mask_time } in lent {
+        for Lent { id, pilot, expected_mask_time } in lent {
             let row = self.spare_rows.pop().unwrap_or_else(|| vec![0; self.num_words]);
             if pilot.is_free() {
                 self.has_ready_rows = true;
-                self.done.push(Job { id, pilot, row }.run());
+                self.done.push(Fill { id, pilot, row }.run());
                 continue;
             }
-            let lane = if last_mask_time > self.late_after { Lane::Slow } else { Lane::Fast };
+            let lane = self.lane(expected_mask_time);
             self.away.push(Away { id, since: Instant::now(), abort: pilot.abort_handle(), lane, is_fresh: true });
             let jobs = self.jobs.as_ref().expect("the workers live as long as the engine");
-            jobs[lane as usize].send(Job { id, pilot, row }).expect("workers outlive their channel");
+            jobs[lane as usize].send(Job::Fill(Fill { id, pilot, row })).expect("workers outlive their channel");
         }
     }
 
@@ -149,6 +158,28 @@ impl MaskWorkers {
         }
         self.abort_overdue();
         collected
+    }
+
+    /// Has pilots dropped by a worker; on the spot where that costs nothing, or all workers have their hands full.
+    pub(super) fn retire(&self, pilots: Vec<(Pilot, Duration)>) {
+        let jobs = self.jobs.as_ref().expect("the workers live as long as the engine");
+        for (pilot, expected_mask_time) in pilots {
+            let lane = &jobs[self.lane(expected_mask_time) as usize];
+            // Room for a mask of every sequence is left, so that handing those out never waits.
+            if !pilot.is_free() && lane.len() < self.num_seqs_max {
+                lane.send(Job::Retire(pilot)).expect("workers outlive their channel");
+            }
+        }
+    }
+
+    /// Stops slow masks that nobody waits for any more, so that they do not hold up those that somebody does.
+    pub(super) fn abort_unwanted(&self, is_wanted: impl Fn(SequenceId) -> bool) {
+        let slow = self.away.iter().filter(|away| away.since.elapsed() > self.late_after);
+        slow.filter(|away| !is_wanted(away.id)).for_each(|away| away.abort.abort());
+    }
+
+    fn lane(&self, expected_mask_time: Duration) -> Lane {
+        if expected_mask_time > self.late_after { Lane::Slow } else { Lane::Fast }
     }
 
     /// Stops the masks that take too long; each comes home with an error.
@@ -178,8 +209,13 @@ impl MaskWorkers {
 fn worker(name: String, jobs: Receiver<Job>, masks: Sender<Mask>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).stack_size(MASK_STACK_BYTES).spawn(move || {
         for job in jobs {
-            if masks.send(job.run()).is_err() {
-                return;
+            match job {
+                Job::Fill(fill) => {
+                    if masks.send(fill.run()).is_err() {
+                        return;
+                    }
+                }
+                Job::Retire(pilot) => drop_isolated(pilot),
             }
         }
     })
@@ -188,7 +224,14 @@ fn worker(name: String, jobs: Receiver<Job>, masks: Sender<Mask>) -> std::io::Re
 /// Stack of a mask worker: derivatives of deep regexes recurse. Default 64 MiB of address space each.
 const MASK_STACK_BYTES: usize = 64 << 20;
 
-impl Job {
+/// Drops a pilot; a panic in it costs what it had learned and nothing else.
+fn drop_isolated(pilot: Pilot) {
+    if catch_unwind(AssertUnwindSafe(|| drop(pilot))).is_err() {
+        tracing::error!("a matcher panicked when its sequence had ended");
+    }
+}
+
+impl Fill {
     fn run(mut self) -> Mask {
         let start = Instant::now();
         let steered = catch_unwind(AssertUnwindSafe(|| {

@@ -15,6 +15,7 @@ use super::runner::SampledRow;
 use super::sequence::{MaskRow, Sequence, SequenceId};
 use super::stats::{add, set};
 use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
+use crate::guide::Pilot;
 use crate::kernels::sampling::{SampledToken, SamplingError, SamplingRow};
 use crate::model::Batch;
 
@@ -29,6 +30,8 @@ pub(super) struct Scheduler {
     waiting: VecDeque<SequenceId>,
     /// Cancelled sequences whose matcher is still with a mask worker: each keeps its place among the running.
     num_orphans: usize,
+    /// Pilots of sequences that have ended, and how long their next masks were expected to take.
+    retired: Vec<(Pilot, Duration)>,
     last_id: u64,
     stats: Arc<EngineStats>,
 }
@@ -69,6 +72,7 @@ impl Scheduler {
             running: Vec::new(),
             waiting: VecDeque::new(),
             num_orphans: 0,
+            retired: Vec::new(),
             last_id: 0,
             stats,
         };
@@ -125,8 +129,8 @@ impl Scheduler {
             .iter()
             .filter_map(|entry| {
                 let sequence = self.sequences.get_mut(&entry.id)?;
-                let last_mask_time = sequence.last_mask_time();
-                sequence.lend_pilot().map(|pilot| Lent { id: entry.id, pilot, last_mask_time })
+                let expected_mask_time = sequence.expected_mask_time();
+                sequence.lend_pilot().map(|pilot| Lent { id: entry.id, pilot, expected_mask_time })
             })
             .collect();
         let num_ready = sampled.len() - lent.len();
@@ -140,7 +144,10 @@ impl Scheduler {
             add(&self.stats.num_masks, 1);
             let Some(sequence) = self.sequences.get_mut(&mask.id) else {
                 self.num_orphans -= 1;
-                spare.extend(mask.outcome.ok().map(|steered| steered.row));
+                if let Ok(steered) = mask.outcome {
+                    spare.push(steered.row);
+                    self.retired.push((steered.pilot, mask.time));
+                }
                 continue;
             };
             match mask.outcome {
@@ -152,6 +159,16 @@ impl Scheduler {
             }
         }
         spare
+    }
+
+    /// The pilots of sequences that have ended since the last call, to be dropped where nobody waits.
+    pub(super) fn take_retired(&mut self) -> Vec<(Pilot, Duration)> {
+        std::mem::take(&mut self.retired)
+    }
+
+    /// Whether anybody waits for this sequence.
+    pub(super) fn is_wanted(&self, id: SequenceId) -> bool {
+        self.sequences.contains_key(&id)
     }
 
     /// Does what a pilot advises: takes tokens back, appends forced ones, and ends what they have filled up.
@@ -330,7 +347,8 @@ impl Scheduler {
             }
         };
         add(&self.stats.num_generated_tokens, 1);
-        let (outcome, row) = sequence.accept(token, &self.end_tokens);
+        let defers = sequence.expected_mask_time() > self.config.mask_late_after;
+        let (outcome, row) = sequence.accept(token, &self.end_tokens, defers);
         match outcome {
             Ok(None) => {}
             Ok(Some(finished)) => self.end(id, TokenEvent::Finished(finished)),
@@ -352,6 +370,8 @@ impl Scheduler {
         self.running.retain(|&other| other != id);
         self.waiting.retain(|&other| other != id);
         self.num_orphans += usize::from(sequence.is_away());
+        let expected_mask_time = sequence.expected_mask_time();
+        self.retired.extend(sequence.into_pilot().map(|pilot| (pilot, expected_mask_time)));
     }
 
     fn release_blocks(&mut self, id: SequenceId) {

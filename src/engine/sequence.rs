@@ -30,6 +30,9 @@ pub(super) enum PilotPlace {
     Gone,
 }
 
+/// How much of a slow mask's time is still expected of the next: places that are slow come in runs.
+const EXPECTED_MASK_TIME_KEPT: f32 = 0.9;
+
 /// One mask row: `[num_words]` u32.
 pub(super) type MaskRow = Vec<u32>;
 
@@ -48,7 +51,7 @@ pub(super) struct Sequence {
     pilot: PilotPlace,
     num_masks: u32,
     mask_time: Duration,
-    last_mask_time: Duration,
+    expected_mask_time: Duration,
     steering: PilotStats,
     /// The newest tokens, which may still be taken back.
     unsent: VecDeque<(u32, Option<TokenLogprobs>)>,
@@ -70,6 +73,7 @@ impl Sequence {
         let prompt_ids =
             if request.sampling.repetition_penalty == 1.0 { Vec::new() } else { distinct(&request.prompt) };
         let steering = Steering { max_tokens: request.max_tokens, forced_tokens: request.forced_tokens };
+        let pilot = Pilot::new(request.matcher, steering);
         Self {
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
@@ -77,10 +81,10 @@ impl Sequence {
             block_table: Vec::new(),
             prefixes: Vec::new(),
             edition: 0,
-            pilot: PilotPlace::Resident(Pilot::new(request.matcher, steering)),
             num_masks: 0,
             mask_time: Duration::ZERO,
-            last_mask_time: Duration::ZERO,
+            expected_mask_time: pilot.usual_mask_time(),
+            pilot: PilotPlace::Resident(pilot),
             steering: PilotStats::default(),
             unsent: VecDeque::new(),
             max_tokens: request.max_tokens,
@@ -126,9 +130,10 @@ impl Sequence {
         matches!(self.pilot, PilotPlace::Away)
     }
 
-    /// How long its last mask took.
-    pub(super) fn last_mask_time(&self) -> Duration {
-        self.last_mask_time
+    /// How long its next mask may take: as long as the last one, or a slow one not long ago. Before it has one, as long
+    /// as the last one under its constraint.
+    pub(super) fn expected_mask_time(&self) -> Duration {
+        self.expected_mask_time
     }
 
     /// Which edition of its tokens this is: taking some back makes a new one.
@@ -209,15 +214,19 @@ impl Sequence {
         let Steered { mut pilot, row, bias, advice } = steered;
         self.num_masks += 1;
         self.mask_time += mask_time;
-        self.last_mask_time = mask_time;
+        self.expected_mask_time = mask_time.max(self.expected_mask_time.mul_f32(EXPECTED_MASK_TIME_KEPT));
+        pilot.record_mask_time(self.expected_mask_time);
         self.steering = pilot.stats();
         for token in advice.forced {
             self.push(token, None);
         }
         self.send_settled(&pilot);
         if self.num_generated() >= self.max_tokens as usize {
-            let is_complete = pilot.is_complete()?;
-            self.pilot = PilotPlace::Gone;
+            let is_complete = match advice.is_complete {
+                Some(is_complete) => is_complete,
+                None => pilot.is_complete()?,
+            };
+            self.pilot = PilotPlace::Resident(pilot);
             return Ok(Some((self.finished(FinishReason::Length, is_complete), row)));
         }
         self.pilot = PilotPlace::Ready(pilot, row, bias);
@@ -242,7 +251,8 @@ impl Sequence {
 
     /// Accepts a sampled token: the matcher first, then the output. Returns the end of the sequence, if this is it.
     ///
-    /// The used mask row comes back too.
+    /// Where masks are slow, reading a token may be so too: with `defers` the mask worker reads it, and it is sent after
+    /// that. The used mask row comes back too.
     ///
     /// # Errors
     /// When the matcher refuses a token that its mask allowed; such a token is never sent.
@@ -250,33 +260,49 @@ impl Sequence {
         &mut self,
         sampled: SampledToken,
         end_tokens: &[u32],
+        defers: bool,
     ) -> (Result<Option<Finished>, EngineError>, MaskRow) {
-        let PilotPlace::Ready(pilot, row, _) = std::mem::replace(&mut self.pilot, PilotPlace::Gone) else {
+        let PilotPlace::Ready(mut pilot, row, _) = std::mem::replace(&mut self.pilot, PilotPlace::Gone) else {
             unreachable!("only rows with a mask are sampled");
         };
-        (self.accept_with(pilot, sampled, end_tokens), row)
+        let outcome = self.accept_with(&mut pilot, sampled, end_tokens, defers);
+        self.pilot = PilotPlace::Resident(pilot);
+        (outcome, row)
     }
 
     fn accept_with(
         &mut self,
-        mut pilot: Pilot,
+        pilot: &mut Pilot,
         sampled: SampledToken,
         end_tokens: &[u32],
+        defers: bool,
     ) -> Result<Option<Finished>, EngineError> {
         if end_tokens.contains(&sampled.id) {
             return Ok(Some(self.finished(FinishReason::EndToken, true)));
         }
+        if defers {
+            pilot.defer(sampled.id);
+            self.push(sampled.id, sampled.logprobs);
+            return Ok(None);
+        }
         pilot.accept(sampled.id)?;
         self.push(sampled.id, sampled.logprobs);
-        self.send_settled(&pilot);
+        self.send_settled(pilot);
         if self.num_generated() >= self.max_tokens as usize {
             let is_complete = pilot.is_complete()?;
             if is_complete || !pilot.can_close_otherwise() {
                 return Ok(Some(self.finished(FinishReason::Length, is_complete)));
             }
         }
-        self.pilot = PilotPlace::Resident(pilot);
         Ok(None)
+    }
+
+    /// The pilot, where it is here: dropping it may take long.
+    pub(super) fn into_pilot(self) -> Option<Pilot> {
+        match self.pilot {
+            PilotPlace::Resident(pilot) | PilotPlace::Ready(pilot, ..) => Some(pilot),
+            PilotPlace::Away | PilotPlace::Gone => None,
+        }
     }
 
     /// How a sequence ends whose mask could not be computed; its pilot did not come home.

@@ -100,6 +100,8 @@ impl Engine {
             }
         }
         self.scheduler.drop_cancelled();
+        self.masks.abort_unwanted(|id| self.scheduler.is_wanted(id));
+        self.masks.retire(self.scheduler.take_retired());
         if self.scheduler.is_idle() {
             match self.submissions.recv() {
                 Ok(submissions) => self.add(submissions),

@@ -1,12 +1,15 @@
 //! IRs against one vocabulary: immutable, shared by every sequence that asks for the same.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
 use super::liveness::{Alphabet, Course, LeftCorner, UnknownWhy, Verdict};
 use super::matcher::Matcher;
 use super::soft::SoftBiases;
+use super::spares::Spares;
 use super::structural::Structural;
 use super::vocabulary::SortedTokens;
 use super::{GuideConfig, GuideError};
@@ -34,22 +37,21 @@ pub struct CompiledConstraint {
     /// Matchers at the start, with warm lexers, to be cloned.
     pub(crate) structural: Mutex<Vec<Structural>>,
     /// Matchers that finished sequences have warmed, at their start again.
-    pub(crate) spares: Mutex<Vec<Vec<Structural>>>,
+    pub(crate) spares: Spares<Vec<Structural>>,
     /// The structural parts as they are followed to their end, to be copied; `None` where one is too big for it.
     pub(crate) parsers: Option<Vec<LeftCorner>>,
     /// Such copies with what finished sequences have learned.
-    pub(crate) spare_parsers: Mutex<Vec<Vec<LeftCorner>>>,
+    pub(crate) spare_parsers: Spares<Vec<LeftCorner>>,
     pub(crate) config: GuideConfig,
     pub(crate) digest: Digest,
     pub(crate) num_parts: usize,
     pub(crate) max_tokens: Option<u32>,
+    /// What a mask was last expected to take, in nanoseconds.
+    pub(crate) usual_mask_ns: AtomicU64,
 }
 
 /// Memory of one structural part at its start, lexer included; measured at 1.7-2.6 MB.
 const STRUCTURAL_BYTES: usize = 2 << 20;
-
-/// Memory of one structural part as it is followed to its end: its lexer, and what it has learned when it is kept.
-const PARSER_BYTES: usize = 2 * STRUCTURAL_BYTES;
 
 /// One `token_masks` part as a row.
 pub(crate) struct IdList {
@@ -66,8 +68,7 @@ impl CompiledConstraint {
     /// # Errors
     /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound while it reads the prompt.
     pub fn matcher(self: &Arc<Self>, prompt: &[u8]) -> Result<Matcher, GuideError> {
-        let warm = self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let structural = warm.unwrap_or_else(|| {
+        let structural = self.spares.take().unwrap_or_else(|| {
             let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
             structural.iter().map(Structural::deep_clone).collect()
         });
@@ -85,17 +86,13 @@ impl CompiledConstraint {
         let reset: Option<Vec<_>> =
             structural.into_iter().map(|part| part.reset(self.config.max_matcher_uses)).collect();
         let Some(reset) = reset else { return };
-        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < self.config.max_spare_matchers {
-            spares.push(reset);
-        }
+        self.spares.keep(reset);
     }
 
     /// The structural parts to follow a sequence with, from its start; `None` where there are none that can be followed.
     pub(crate) fn course(&self) -> Option<Course> {
         let parsers = self.parsers.as_ref().filter(|parsers| !parsers.is_empty())?;
-        let warm = self.spare_parsers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Some(Course::new(warm.unwrap_or_else(|| parsers.clone())))
+        Some(Course::new(self.spare_parsers.take().unwrap_or_else(|| parsers.clone())))
     }
 
     /// Keeps what a sequence's course has learned for the next one, as far as there is room.
@@ -103,10 +100,17 @@ impl CompiledConstraint {
         if !course.is_sound(self.config.max_spare_course_states) {
             return;
         }
-        let mut spares = self.spare_parsers.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < self.config.max_spare_matchers {
-            spares.push(course.into_parsers());
-        }
+        self.spare_parsers.keep(course.into_parsers());
+    }
+
+    /// What a mask was last expected to take; zero before there was one.
+    pub(crate) fn usual_mask_time(&self) -> Duration {
+        Duration::from_nanos(self.usual_mask_ns.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn record_mask_time(&self, expected: Duration) {
+        let nanos = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
+        self.usual_mask_ns.store(nanos, Ordering::Relaxed);
     }
 
     /// Whether nothing binds the output but which tokens are text.
@@ -150,17 +154,16 @@ impl CompiledConstraint {
     }
 
     /// Memory that this constraint may come to hold, in bytes: its tables, its mask caches when full, and an estimate
-    /// for structural parts, those of the warm matchers among them. Matchers in use are not counted; each holds about as
-    /// much again as the structural parts.
+    /// for structural parts. Matchers are not counted, neither those in use nor the warm ones, of which a guide keeps
+    /// [`max_spares`](GuideConfig::max_spares); each holds about as much again as the structural parts.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let row = size_of_val(&*self.text);
         let automata: usize = self.automata.iter().map(AutomatonPart::memory_bytes).sum();
         let num_structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner).len();
         let soft = self.soft.as_ref().map_or(0, SoftBiases::memory_bytes);
-        let structural = num_structural * (1 + self.config.max_spare_matchers) * STRUCTURAL_BYTES;
-        let num_parsers = self.parsers.as_ref().map_or(0, Vec::len);
-        let parsers = num_parsers * (1 + self.config.max_spare_matchers) * PARSER_BYTES;
+        let structural = num_structural * STRUCTURAL_BYTES;
+        let parsers: usize = self.parsers.iter().flatten().map(LeftCorner::memory_bytes).sum();
         size_of::<Self>() + row * (1 + self.lists.len()) + automata + soft + structural + parsers
     }
 

@@ -144,9 +144,11 @@ pub struct GuideConfig {
     pub max_forced_tokens: usize,
     /// Bytes of forced text that are looked ahead. Default 1,024.
     pub max_forced_bytes: usize,
-    /// Matchers of finished sequences kept warm for the next ones, for each compiled constraint. Default 4, at about
-    /// 2 MB per structural part.
+    /// Matchers of finished sequences kept warm for the next ones, for each compiled constraint; and as many of what
+    /// follows its grammars to their end. Default 4.
     pub max_spare_matchers: usize,
+    /// Both, of all constraints together. Default 64, at about 2 MB per structural part, more after hard masks.
+    pub max_spares: usize,
     /// Sequences that one matcher serves before its lexer is thrown away. Default 64.
     pub max_matcher_uses: u32,
     /// Stack of the thread that compiles. Default 256 MiB of address space; only what is touched is memory.
@@ -231,6 +233,7 @@ impl Default for GuideConfig {
             max_forced_tokens: 64,
             max_forced_bytes: 1_024,
             max_spare_matchers: 4,
+            max_spares: 64,
             max_matcher_uses: 64,
             compile_stack_bytes: 256 << 20,
             initial_lexer_fuel: 8_000_000,

@@ -31,11 +31,13 @@ mod regex;
 mod regions;
 mod schema;
 mod soft;
+mod spares;
 mod structural;
 mod tokens;
 mod vocabulary;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 pub use compiled::CompiledConstraint;
@@ -59,6 +61,7 @@ use liveness::{Evidence, Outline};
 use regex::CompiledGroup;
 use schema::{CheckedSchema, JsonStyle};
 use soft::SoftBiases;
+use spares::{Room, Spares};
 use structural::{Structural, StructuralFactory};
 use vocabulary::SortedTokens;
 
@@ -69,6 +72,7 @@ pub struct Guide {
     text: Arc<[u32]>,
     char_counts: OnceLock<Arc<CharCounts>>,
     factory: StructuralFactory,
+    spare_room: Room,
     config: GuideConfig,
 }
 
@@ -81,7 +85,8 @@ impl Guide {
         let tokens = Arc::new(SortedTokens::new(&vocabulary));
         let text = tokens::text_row(&vocabulary).into();
         let factory = StructuralFactory::new(&vocabulary, &config)?;
-        Ok(Self { vocabulary, tokens, text, char_counts: OnceLock::new(), factory, config })
+        let spare_room = Room::new(config.max_spares);
+        Ok(Self { vocabulary, tokens, text, char_counts: OnceLock::new(), factory, spare_room, config })
     }
 
     /// Makes the conjunction of all parts of all `irs`; with none, every text token may follow and the output may end
@@ -181,13 +186,14 @@ impl Guide {
             verdict: OnceLock::new(),
             may_dead_end: OnceLock::new(),
             structural: Mutex::new(structural),
-            spares: Mutex::default(),
+            spares: Spares::new(self.config.max_spare_matchers, &self.spare_room),
             parsers,
-            spare_parsers: Mutex::default(),
+            spare_parsers: Spares::new(self.config.max_spare_matchers, &self.spare_room),
             config: self.config.clone(),
             digest: self.digest(irs),
             num_parts,
             max_tokens: irs.iter().filter_map(|ir| ir.limits.max_tokens).min(),
+            usual_mask_ns: AtomicU64::new(0),
         };
         Ok((compiled, outlines))
     }

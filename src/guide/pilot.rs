@@ -11,6 +11,7 @@
 //! load.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::matcher::Matcher;
 use super::structural::AbortHandle;
@@ -32,6 +33,8 @@ pub struct Advice {
     pub retract: usize,
     /// Tokens to append without sampling.
     pub forced: Vec<u32>,
+    /// Whether the output may end here; known where the budget is used up.
+    pub is_complete: Option<bool>,
 }
 
 /// What steering has done so far.
@@ -58,6 +61,8 @@ pub struct Pilot {
     witness_at: usize,
     /// Tokens refused at their places, for the sequence as it is up to there; ascending by place.
     bans: Vec<(usize, u32)>,
+    /// A sampled token that is to be accepted before the next mask.
+    deferred: Option<u32>,
     /// Accepted tokens that can not be taken back any more.
     floor: usize,
     num_backtracks: usize,
@@ -108,6 +113,7 @@ impl Pilot {
             witness,
             witness_at: 0,
             bans: Vec::new(),
+            deferred: None,
             floor: 0,
             num_backtracks: 0,
             num_surrenders: 0,
@@ -131,6 +137,15 @@ impl Pilot {
     /// # Errors
     /// As [`Matcher::fill`]; [`GuideError::DeadEnd`] only after everything that may be taken back was tried.
     pub fn next(&mut self, row: &mut [u32]) -> Result<Advice, GuideError> {
+        if let Some(token) = self.deferred.take() {
+            self.accept(token)?;
+            if self.num_left() == 0 {
+                let is_complete = self.is_complete()?;
+                if is_complete || !self.can_close_otherwise() {
+                    return Ok(Advice { is_complete: Some(is_complete), ..Advice::default() });
+                }
+            }
+        }
         let before = self.matcher.num_accepted();
         self.watch()?;
         while let Err(error) = self.fill(row) {
@@ -140,7 +155,8 @@ impl Pilot {
         self.stats.num_retracted += retract as u32;
         let forced = if retract == 0 && self.steering.forced_tokens { self.force(row)? } else { Vec::new() };
         self.stats.num_forced += forced.len() as u32;
-        Ok(Advice { retract, forced })
+        let is_complete = if self.num_left() == 0 { Some(self.is_complete()?) } else { None };
+        Ok(Advice { retract, forced, is_complete })
     }
 
     /// Moves on by a sampled token that the last row allowed.
@@ -151,6 +167,24 @@ impl Pilot {
         self.matcher.accept(token)?;
         self.raise_floor();
         Ok(())
+    }
+
+    /// Leaves a sampled token that the last row allowed to [`next`](Self::next), where accepting it may take long.
+    /// Until then it is not settled.
+    pub fn defer(&mut self, token: u32) {
+        debug_assert!(self.deferred.is_none(), "each token has its mask");
+        self.deferred = Some(token);
+    }
+
+    /// What a mask under this constraint was last expected to take; zero before there was one.
+    #[must_use]
+    pub fn usual_mask_time(&self) -> Duration {
+        self.matcher.compiled().usual_mask_time()
+    }
+
+    /// Records what this sequence's next mask is expected to take, for the sequences that begin after it.
+    pub fn record_mask_time(&self, expected: Duration) {
+        self.matcher.compiled().record_mask_time(expected);
     }
 
     /// Accepted tokens that will not be taken back any more and may be sent.

@@ -13,7 +13,7 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{CancellationHandle, Logger, ParserFactory};
 
-use super::liveness::Outline;
+use super::liveness::{Crowded, Outline};
 use super::{GuideConfig, GuideError, mask};
 use crate::text::Vocabulary;
 
@@ -43,7 +43,10 @@ impl StructuralFactory {
         );
         match parser {
             Ok(parser) => {
-                let outline = Outline::new(parser.parser.grammar(), self.limits.initial_lexer_fuel).map(Box::new);
+                let limits = &self.limits;
+                let outline = Outline::new(parser.parser.grammar(), limits.initial_lexer_fuel, limits.max_items_in_row)
+                    .map_err(|crowded| Rejection::OverLimit(Excess::of_crowd(crowded, limits)))?
+                    .map(Box::new);
                 let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
                 Ok(Structural { part: part.to_owned(), matcher, num_uses: 1, outline })
             }
@@ -113,6 +116,18 @@ impl Excess {
         let is_limit = limits.iter().any(|limit| lower.contains(limit));
         let what = || format!("compiling it ({})", first_line(message));
         is_limit.then(|| Self { what: what(), limit: "the library's own bound".to_owned(), setting: None })
+    }
+
+    fn of_crowd(crowded: Crowded, limits: &ParserLimits) -> Self {
+        let what = "telling apart the ways of going on that begin with the same terminal".to_owned();
+        match crowded {
+            Crowded::Lexeme(_) => Self {
+                what,
+                limit: format!("{} of them in one place", limits.max_items_in_row),
+                setting: Some("row_items"),
+            },
+            Crowded::Work(steps) => Self { what, limit: format!("{steps} steps of counting them"), setting: None },
+        }
     }
 
     /// The error of a part.

@@ -101,6 +101,11 @@ impl LeftCorner {
         }
     }
 
+    /// Memory at the start in bytes: the lexer, and the rules, which its copies share.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lexer.num_bytes() + self.rules.memory_bytes()
+    }
+
     /// The state before the first byte.
     pub(crate) fn start(&mut self) -> u32 {
         let (whole, item) = self.rules.whole;

@@ -24,6 +24,6 @@ pub(crate) use alphabet::Alphabet;
 pub(crate) use conflict::{Evidence, conflict, without};
 pub(crate) use course::Course;
 pub(crate) use left_corner::LeftCorner;
-pub(crate) use outline::Outline;
+pub(crate) use outline::{Crowded, Outline};
 pub(crate) use search::Search;
 pub(crate) use verdict::{judge, walk};

@@ -85,13 +85,22 @@ enum State {
 impl Outline {
     /// Reads a compiled grammar: about as long as it takes to copy it, and one shortest text for each lexeme.
     ///
-    /// `None` when its lexemes need more than `fuel` units of llguidance's lexer (about 10 per us).
-    pub(crate) fn new(grammar: &CGrammar, fuel: u64) -> Option<Self> {
+    /// `None` inside when its lexemes need more than `fuel` units of llguidance's lexer (about 10 per us).
+    ///
+    /// # Errors
+    /// Where more than `row_items` ways of going on share a lexeme. The parser would refuse the place after that
+    /// lexeme, but only once it has compared its items with each other, which for 50,000 of them takes 20 s.
+    pub(crate) fn new(grammar: &CGrammar, fuel: u64, row_items: usize) -> Result<Option<Self>, Crowded> {
+        let rules = Rules::read(grammar);
+        rules.check_crowds(row_items)?;
+        Ok(Self::of(rules, grammar, fuel))
+    }
+
+    fn of(mut rules: Rules, grammar: &CGrammar, fuel: u64) -> Option<Self> {
         let spec = grammar.lexer_spec();
         let mut limits = ParserLimits { initial_lexer_fuel: fuel, ..ParserLimits::default() };
         let mut lexer = spec.to_regex_vec(&mut limits).ok()?;
         lexer.set_fuel(fuel);
-        let mut rules = Rules::read(grammar);
         let mut between = spec.alloc_lexeme_set();
         spec.skip_by_class.iter().for_each(|&skip| between.add(skip));
         let between = lexer.initial_state(&between);
@@ -374,7 +383,62 @@ pub(super) fn representatives<C: std::hash::Hash + Eq>(class: impl Fn(u8) -> C) 
     letters.chain(0..=u8::MAX).filter(|&byte| seen.insert(class(byte))).collect()
 }
 
+/// Why a grammar has a place at which too much may go on in too many ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crowded {
+    /// So many ways begin with the same lexeme, or more.
+    Lexeme(usize),
+    /// Counting them took this many steps, and was not done.
+    Work(usize),
+}
+
+/// Items looked at for [`Rules::check_crowds`], at about 5 ns each; a language's grammar with every rule takes 3 % of it.
+const MAX_CROWD_WORK: usize = 100_000_000;
+
 impl Rules {
+    /// Counts, for each symbol that may be expected, the items before each lexeme that it may begin with.
+    fn check_crowds(&self, limit: usize) -> Result<(), Crowded> {
+        let num_symbols = self.rules.len();
+        let is_kernel = |item: usize| item > 0 && self.symbols[item - 1] != END;
+        let mut is_expected = vec![false; num_symbols];
+        is_expected[self.start as usize] = true;
+        for (item, &symbol) in self.symbols.iter().enumerate().filter(|&(_, &symbol)| symbol != END) {
+            is_expected[symbol as usize] |= is_kernel(item);
+        }
+        // By lexeme; whose count it is, and the count.
+        let mut counts = vec![(u32::MAX, 0); self.class.len()];
+        let mut seen = vec![u32::MAX; num_symbols];
+        let mut work = 0;
+        for expected in (0..num_symbols as u32).filter(|&symbol| is_expected[symbol as usize]) {
+            let mut open = vec![expected];
+            seen[expected as usize] = expected;
+            while let Some(symbol) = open.pop() {
+                for &first in &self.rules[symbol as usize] {
+                    for &begun in self.symbols[first as usize..].iter().take_while(|&&symbol| symbol != END) {
+                        work += 1;
+                        if let Some(lexeme) = self.lexeme[begun as usize] {
+                            let count = &mut counts[lexeme.as_usize()];
+                            *count = if count.0 == expected { (expected, count.1 + 1) } else { (expected, 1) };
+                            if count.1 > limit {
+                                return Err(Crowded::Lexeme(count.1));
+                            }
+                        } else if seen[begun as usize] != expected {
+                            seen[begun as usize] = expected;
+                            open.push(begun);
+                        }
+                        if !self.is_nullable[begun as usize] {
+                            break;
+                        }
+                    }
+                }
+                if work > MAX_CROWD_WORK {
+                    return Err(Crowded::Work(work));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn read(grammar: &CGrammar) -> Self {
         let spec = grammar.lexer_spec();
         let mut rules = Self {
@@ -437,6 +501,13 @@ impl Rules {
         self.is_cyclic.push(false);
         self.uses.push(Vec::new());
         self.whole = (symbol, item);
+    }
+
+    /// Memory in bytes, about: what is kept for each item and each symbol.
+    pub(super) fn memory_bytes(&self) -> usize {
+        const ITEM_BYTES: usize = 16;
+        const SYMBOL_BYTES: usize = 96;
+        self.symbols.len() * ITEM_BYTES + self.rules.len() * SYMBOL_BYTES
     }
 
     /// Whether a lexeme is what may stand between others.

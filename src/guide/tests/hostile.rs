@@ -230,6 +230,28 @@ fn what_can_only_loop_is_unsatisfiable() {
 }
 
 #[test]
+fn a_crowd_of_ways_that_begin_alike_is_refused_before_it_is_compared() {
+    let nested: String = (0..100).map(|rule| format!("\nr{rule}: {}", vec!["x"; 100].join(" | "))).collect();
+    let calls: Vec<String> = (0..100).map(|rule| format!("r{rule}")).collect();
+    for source in [
+        format!("start: {}", vec![r#""a""#; 40_000].join(" | ")),
+        format!("start: \"b\" ({})", vec![r#""a" "c""#; 20_000].join(" | ")),
+        format!("start: {}{nested}\nx: \"a\" \"b\"", calls.join(" | ")),
+    ] {
+        let (result, took) = compile(json!({"grammar": {"syntax": "lark", "source": source}}));
+        assert!(
+            matches!(&result, Err(GuideError::OverLimit { setting, .. }) if setting.as_deref() == Some("row_items")),
+            "{result:?}"
+        );
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    let words: Vec<String> = (0..3_000).map(|word| format!("\"w{word}\"")).collect();
+    let (result, _) =
+        compile(json!({"grammar": {"syntax": "lark", "source": format!("start: {}", words.join(" | "))}}));
+    assert!(result.is_ok(), "{result:?}");
+}
+
+#[test]
 fn an_expensive_mask_ends_in_a_typed_error() {
     let config = GuideConfig { step_lexer_fuel: 20, step_items: 20, ..GuideConfig::default() };
     let guide = Guide::new(Arc::clone(BYTES.vocabulary()), config).expect("the vocabulary can be sliced");
