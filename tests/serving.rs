@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use ananke::engine::EngineConfig;
-use ananke::maze::Maze;
+use ananke::maze::{GenerateRequest, Maze, Prompt};
 use ananke::server::{ApiKeys, NewKey, Scope, ServerConfig, router_with_keys, serve};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -294,6 +295,26 @@ async fn a_client_that_hangs_up_pays_for_what_was_generated() {
     })
     .await;
     assert!((200..=580).contains(&left), "{left} of 600 are left");
+}
+
+#[tokio::test]
+async fn tokens_that_nobody_takes_are_counted() {
+    let maze = scripted::maze(Duration::ZERO, EngineConfig::default());
+    let long = json!({"regex_patterns": [{"any_of": [{"pattern": "[a-z]{4000,}"}], "match": "full"}]});
+    let request = GenerateRequest {
+        prompt: Prompt::Text("x".into()),
+        constraints: vec![serde_json::from_value(long).expect("a constraint")],
+        max_tokens: Some(20),
+        num_choices: 2,
+        ..GenerateRequest::default()
+    };
+    let num_tokens = Arc::new(AtomicU64::new(0));
+    let generation = maze.generate(request).await.expect("it is admitted").counted(Some(num_tokens.clone()));
+    wait_until("all is generated", async || maze.health().engine.generated_tokens == 40).await;
+    wait_until("nothing runs", async || maze.health().engine.running == 0).await;
+    assert_eq!(num_tokens.load(Relaxed), 0);
+    drop(generation);
+    assert_eq!(num_tokens.load(Relaxed), 40);
 }
 
 #[tokio::test]
