@@ -568,6 +568,8 @@ async fn metrics_are_in_the_text_format_and_count_what_happened() {
         server.get(path, "").await;
     }
     server.ask("BREW", "/no/such/path", "", "").await;
+    // The engine says how many run at the end of a step, which is after the last token has gone out.
+    wait_until("nothing runs", async || server.maze.health().engine.running == 0).await;
     let reply = server.get("/metrics", "").await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "text/plain; version=0.0.4"));
     let (types, samples) = parse_metrics(&reply.body);
