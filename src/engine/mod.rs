@@ -21,5 +21,5 @@ mod thread;
 pub use config::EngineConfig;
 pub use error::EngineError;
 pub use request::{EngineHandle, FinishReason, Finished, SequenceRequest, TokenEvent, TokenStream};
-pub use stats::{EngineStats, StatsSnapshot};
+pub use stats::{Distribution, EngineStats, StatsSnapshot};
 pub use thread::Engine;

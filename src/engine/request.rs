@@ -98,6 +98,12 @@ impl TokenStream {
         self.events.poll_recv(context)
     }
 
+    /// Takes all that has come and was not taken, and says how many tokens it was.
+    pub fn drain(&mut self) -> usize {
+        let events = std::iter::from_fn(|| self.events.try_recv().ok());
+        events.filter(|event| matches!(event, TokenEvent::Token { .. })).count()
+    }
+
     /// The next event, for callers outside an async runtime.
     pub fn blocking_next(&mut self) -> Option<TokenEvent> {
         self.events.blocking_recv()
@@ -155,6 +161,12 @@ impl EngineHandle {
     #[must_use]
     pub fn stats(&self) -> &EngineStats {
         &self.stats
+    }
+
+    /// Sequences that were submitted and not scheduled yet; at most `queue_len_max`.
+    #[must_use]
+    pub fn num_queued(&self) -> usize {
+        self.num_queued.load(Ordering::Acquire)
     }
 
     /// The engine's bounds.

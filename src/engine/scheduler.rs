@@ -119,7 +119,11 @@ impl Scheduler {
             }
         }
         self.publish_gauges();
-        (!step.entries.is_empty()).then_some(step)
+        if step.entries.is_empty() {
+            return None;
+        }
+        self.stats.record_step(step.entries.len());
+        Some(step)
     }
 
     /// Gives away the pilots of the rows that will be sampled, as far as their masks are not known yet; and how many are.
@@ -142,6 +146,7 @@ impl Scheduler {
         let mut spare = Vec::new();
         for mask in masks {
             add(&self.stats.num_masks, 1);
+            self.stats.record_mask(mask.time);
             let Some(sequence) = self.sequences.get_mut(&mask.id) else {
                 self.num_orphans -= 1;
                 if let Ok(steered) = mask.outcome {

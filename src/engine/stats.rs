@@ -1,6 +1,7 @@
 //! Counters that other threads may read while the engine runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -22,6 +23,71 @@ pub struct EngineStats {
     pub(super) num_preemptions: AtomicU64,
     pub(super) num_restarts: AtomicU64,
     pub(super) has_stopped: AtomicBool,
+    pub(super) mask_time: MaskTime,
+    pub(super) step_len: StepLen,
+}
+
+/// How long masks took, in nanoseconds.
+pub(super) type MaskTime = Buckets<{ MASK_NS_BOUNDS.len() }>;
+/// How many sequences steps had.
+pub(super) type StepLen = Buckets<{ STEP_LEN_BOUNDS.len() }>;
+
+const MASK_NS_BOUNDS: [u64; 12] = [
+    10_000,
+    30_000,
+    100_000,
+    300_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    100_000_000,
+    1_000_000_000,
+    10_000_000_000,
+];
+const STEP_LEN_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 1024];
+
+/// How many values were at most so large, and their sum; written by one thread.
+#[derive(Debug)]
+pub(super) struct Buckets<const N: usize> {
+    counts: [AtomicU64; N],
+    num_larger: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl<const N: usize> Default for Buckets<N> {
+    fn default() -> Self {
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            num_larger: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+        }
+    }
+}
+
+impl<const N: usize> Buckets<N> {
+    fn record(&self, value: u64, bounds: &[u64; N]) {
+        let place = bounds.iter().position(|&bound| value <= bound);
+        add(place.map_or(&self.num_larger, |index| &self.counts[index]), 1);
+        self.sum.fetch_add(value, Relaxed);
+    }
+
+    fn read(&self, bounds: &[u64; N]) -> Distribution {
+        let counts = bounds.iter().zip(&self.counts).map(|(&bound, count)| (bound, count.load(Relaxed))).collect();
+        Distribution { counts, num_larger: self.num_larger.load(Relaxed), sum: self.sum.load(Relaxed) }
+    }
+}
+
+/// Values by size at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    /// Upper bounds, and how many values are at most so large and larger than the bound before.
+    pub counts: Vec<(u64, u64)>,
+    /// Values over the last bound.
+    pub num_larger: u64,
+    /// All values together.
+    pub sum: u64,
 }
 
 /// The counters at one moment.
@@ -64,6 +130,26 @@ impl EngineStats {
         self.has_stopped.load(Relaxed)
     }
 
+    /// How long masks took, in nanoseconds.
+    #[must_use]
+    pub fn mask_time(&self) -> Distribution {
+        self.mask_time.read(&MASK_NS_BOUNDS)
+    }
+
+    /// How many sequences steps had.
+    #[must_use]
+    pub fn step_len(&self) -> Distribution {
+        self.step_len.read(&STEP_LEN_BOUNDS)
+    }
+
+    pub(super) fn record_mask(&self, time: Duration) {
+        self.mask_time.record(time.as_nanos() as u64, &MASK_NS_BOUNDS);
+    }
+
+    pub(super) fn record_step(&self, num_seqs: usize) {
+        self.step_len.record(num_seqs as u64, &STEP_LEN_BOUNDS);
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
@@ -94,4 +180,21 @@ pub(super) fn add(counter: &AtomicU64, amount: usize) {
 /// Sets a gauge.
 pub(super) fn set(gauge: &AtomicU64, value: usize) {
     gauge.store(value as u64, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_counted_once_under_the_first_bound_that_holds_it() {
+        let stats = EngineStats::default();
+        for num_seqs in [1, 1, 2, 3, 4, 1024, 1025] {
+            stats.record_step(num_seqs);
+        }
+        let steps = stats.step_len();
+        let counted: Vec<_> = steps.counts.iter().copied().filter(|entry| entry.1 > 0).collect();
+        assert_eq!(counted, [(1, 2), (2, 1), (4, 2), (1024, 1)]);
+        assert_eq!((steps.num_larger, steps.sum), (1, 2060));
+    }
 }

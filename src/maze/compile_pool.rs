@@ -11,10 +11,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use prometheus::Histogram;
 use serde::Serialize;
 
 use super::constraint_cache::{ConstraintCache, Flight, FlightEnd, Found, Outcome, Refusal};
 use super::judge::joint;
+use super::metrics;
 use super::probe::Prober;
 use super::{Error, ErrorClass, MazeConfig};
 use crate::braid::{self, CompileOptions, Compiled, Joint};
@@ -36,6 +38,7 @@ struct Shared {
     cache: ConstraintCache,
     accounts: Accounts,
     counters: Counters,
+    compile_seconds: Histogram,
     config: MazeConfig,
 }
 
@@ -114,6 +117,7 @@ impl CompilePool {
             cache: ConstraintCache::new(config),
             accounts: Accounts { ms_per_minute: config.compile_ms_per_minute, open: Mutex::default() },
             counters: Counters::default(),
+            compile_seconds: metrics::compile_seconds(),
             config: config.clone(),
             guide,
         });
@@ -225,6 +229,11 @@ impl CompilePool {
         failure.into_inner().map_or(Ok(compiled), Err)
     }
 
+    /// How long compiles took, refused ones and probes included.
+    pub(super) fn compile_seconds(&self) -> &Histogram {
+        &self.shared.compile_seconds
+    }
+
     /// The counters now.
     pub(super) fn stats(&self) -> ConstraintStats {
         let (counters, fill) = (&self.shared.counters, self.shared.cache.fill());
@@ -294,6 +303,7 @@ impl Shared {
     fn book(&self, outcome: &Outcome, took: Duration, client: Option<&Arc<str>>) {
         let counters = &self.counters;
         count(&counters.compile_us, took.as_micros() as u64);
+        self.compile_seconds.observe(took.as_secs_f64());
         count(if outcome.is_ok() { &counters.compiled } else { &counters.refused }, 1);
         if matches!(outcome, Err(Refusal::ProbeCrashed { .. } | Refusal::ProbeTimeout { .. })) {
             count(&counters.probe_failures, 1);

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ pub struct Generation {
     choices: Vec<Choice>,
     /// Where the next round of polling begins, so that no choice starves another.
     next_choice: usize,
+    /// When the request came, before its constraints were compiled.
+    arrived: Instant,
+    /// Where whoever pays for the tokens counts them.
+    num_tokens: Option<Arc<AtomicU64>>,
 }
 
 /// What a request brings to its generation.
@@ -34,6 +39,7 @@ pub(super) struct Admitted {
     pub(super) stop: StopStrings,
     pub(super) compiled: Arc<CompiledConstraint>,
     pub(super) provenance: Provenance,
+    pub(super) arrived: Instant,
 }
 
 /// One choice: what has come, and what of it may be shown.
@@ -46,6 +52,7 @@ struct Choice {
     text: String,
     started: Instant,
     first_token: Option<Duration>,
+    last_token: Option<Instant>,
 }
 
 /// What is new in one choice.
@@ -143,7 +150,8 @@ pub struct Completed {
 
 impl Generation {
     pub(super) fn new(maze: Maze, admitted: Admitted, streams: Vec<TokenStream>) -> Self {
-        let Admitted { constraints, prompt, stop, compiled, provenance } = admitted;
+        let Admitted { constraints, prompt, stop, compiled, provenance, arrived } = admitted;
+        maze.inner.metrics.prompt_tokens.inc_by(prompt.ids.len() as u64);
         let choices = streams.into_iter().map(|stream| Choice {
             stream: Some(stream),
             detokenizer: Detokenizer::new(maze.inner.tokenizer.vocabulary().clone()),
@@ -152,9 +160,18 @@ impl Generation {
             text: String::new(),
             started: Instant::now(),
             first_token: None,
+            last_token: None,
         });
         let choices = choices.collect();
-        Self { maze, compiled, constraints, prompt, provenance, choices, next_choice: 0 }
+        Self { maze, compiled, constraints, prompt, provenance, choices, next_choice: 0, arrived, num_tokens: None }
+    }
+
+    /// Counts every token that is generated for this request, also those that nobody takes, at the latest when it is
+    /// dropped.
+    #[must_use]
+    pub fn counted(mut self, num_tokens: Option<Arc<AtomicU64>>) -> Self {
+        self.num_tokens = num_tokens;
+        self
     }
 
     /// Names the reply.
@@ -185,6 +202,7 @@ impl Generation {
                 Ok(Some(delta)) => return Some(Ok(delta)),
                 Ok(None) => {}
                 Err(error) => {
+                    self.count_unread();
                     self.choices.clear();
                     return Some(Err(error));
                 }
@@ -244,6 +262,7 @@ impl Generation {
         id: u32,
         logprobs: Option<TokenLogprobs>,
     ) -> Result<Option<Delta>, Error> {
+        self.book_token(choice_idx);
         let choice = &mut self.choices[choice_idx];
         choice.first_token.get_or_insert_with(|| choice.started.elapsed());
         choice.tokens.push(id);
@@ -260,10 +279,34 @@ impl Generation {
         Ok((!is_empty).then_some(Delta { choice: choice_idx as u32, text: step.text, tokens, finish: None }))
     }
 
+    fn book_token(&mut self, choice_idx: usize) {
+        let metrics = &self.maze.inner.metrics;
+        let now = Instant::now();
+        match self.choices[choice_idx].last_token.replace(now) {
+            None => metrics.time_to_first_token.observe(now.duration_since(self.arrived).as_secs_f64()),
+            Some(last) => metrics.inter_token_latency.observe(now.duration_since(last).as_secs_f64()),
+        }
+        self.count_tokens(1);
+    }
+
+    fn count_tokens(&self, count: u64) {
+        self.maze.inner.metrics.generation_tokens.inc_by(count);
+        if let Some(num_tokens) = &self.num_tokens {
+            num_tokens.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// Counts what was generated and nobody took.
+    fn count_unread(&mut self) {
+        let streams = self.choices.iter_mut().filter_map(|choice| choice.stream.as_mut());
+        let num_unread: usize = streams.map(TokenStream::drain).sum();
+        self.count_tokens(num_unread as u64);
+    }
+
     /// Ends a choice: what was held back comes out, and the whole is verified.
     async fn end(&mut self, choice_idx: usize, end: End) -> Result<Delta, Error> {
         let choice = &mut self.choices[choice_idx];
-        choice.stream = None;
+        let num_unread = choice.stream.take().map_or(0, |mut stream| stream.drain());
         let mut rest = String::new();
         let mut cut = String::new();
         if !choice.stop.is_stopped() {
@@ -275,7 +318,9 @@ impl Generation {
         let stats = choice.stats(end.finished());
         let num_tokens = choice.tokens.len() as u32;
         let validation = self.verify(choice_idx, &end, &cut).await?;
+        self.count_tokens(num_unread as u64);
         let (reason, detail) = end.reason();
+        self.maze.inner.metrics.finished(reason, self.arrived.elapsed());
         let finish = Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
         Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
     }
@@ -319,6 +364,12 @@ impl Generation {
         let alternative = |(id, logprob)| Alternative { text: text_of(id), bytes: bytes_of(id), logprob };
         let top = logprobs.top.into_iter().map(alternative).collect();
         TokenInfo { id, text: text_of(id), bytes: bytes_of(id), logprob: logprobs.logprob, top }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.count_unread();
     }
 }
 

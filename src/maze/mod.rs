@@ -9,6 +9,7 @@ mod constraint_cache;
 mod error;
 mod generation;
 mod judge;
+mod metrics;
 mod open;
 mod probe;
 mod provenance;
@@ -36,6 +37,7 @@ use crate::guide::{CompiledConstraint, Guide};
 use crate::text::{StopStrings, Tokenizer};
 use compile_pool::{CompilePool, Lookup};
 use generation::Admitted;
+use metrics::Metrics;
 
 /// The service: one loaded model, its tokenizer, its guide and its engine. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +51,7 @@ struct Inner {
     card: ModelCard,
     config: MazeConfig,
     constraints: CompilePool,
+    metrics: Metrics,
     started: Instant,
 }
 
@@ -93,13 +96,33 @@ pub struct Health {
     pub constraints: ConstraintStats,
 }
 
+/// Whether the next request would find a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// `ready`, `overloaded` while the queue is full, or `stopped` after the engine thread has ended.
+    pub status: &'static str,
+    /// Sequences that wait to be scheduled for the first time.
+    pub queued: usize,
+    /// How many may.
+    pub queue_len_max: usize,
+}
+
+impl Readiness {
+    /// Whether a request would be admitted now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status == "ready"
+    }
+}
+
 impl Maze {
     /// Puts the pieces together; [`open`] is the usual way to get them.
     #[must_use]
     pub fn new(engine: EngineHandle, guide: Guide, tokenizer: Tokenizer, card: ModelCard, config: MazeConfig) -> Self {
         let constraints = CompilePool::start(Arc::new(guide), &config);
         let started = Instant::now();
-        Self { inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, started }) }
+        let metrics = Metrics::default();
+        Self { inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, started }) }
     }
 
     /// Admits a request: everything about it is checked and compiled before the engine sees it.
@@ -107,13 +130,14 @@ impl Maze {
     /// # Errors
     /// Whatever is wrong with the request, or [`Error::Engine`] when there is no room for it now.
     pub async fn generate(&self, request: GenerateRequest) -> Result<Generation, Error> {
+        let arrived = Instant::now();
         self.inner.config.check(&request)?;
         let maze = self.clone();
         let read = beside(move || maze.read(request)).await?;
         let compiled = self.inner.constraints.wait(read.lookup).await?;
         let maze = self.clone();
         let prepared = beside(move || maze.prepare(read.request, read.prompt, read.stop, compiled)).await?;
-        self.submit(prepared)
+        self.submit(prepared, arrived)
     }
 
     /// The loaded model.
@@ -144,6 +168,19 @@ impl Maze {
             engine: self.inner.engine.stats().snapshot(),
             constraints: self.inner.constraints.stats(),
         }
+    }
+
+    /// Whether the next request would find a place. A model that is not loaded yet has no maze to ask.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let engine = &self.inner.engine;
+        let (queued, queue_len_max) = (engine.num_queued(), engine.config().queue_len_max);
+        let status = match engine.stats().has_stopped() {
+            true => "stopped",
+            false if queued >= queue_len_max => "overloaded",
+            false => "ready",
+        };
+        Readiness { status, queued, queue_len_max }
     }
 
     /// Everything before the compile.
@@ -193,12 +230,12 @@ impl Maze {
         if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
     }
 
-    fn submit(&self, prepared: Prepared) -> Result<Generation, Error> {
+    fn submit(&self, prepared: Prepared, arrived: Instant) -> Result<Generation, Error> {
         let Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences } = prepared;
         let provenance = Provenance::new(&self.inner.card, &request, &compiled, max_tokens, seed);
         let streams = self.inner.engine.submit(sequences)?;
         let constraints = request.constraints.into();
-        let admitted = Admitted { constraints, prompt, stop, compiled, provenance };
+        let admitted = Admitted { constraints, prompt, stop, compiled, provenance, arrived };
         Ok(Generation::new(self.clone(), admitted, streams))
     }
 

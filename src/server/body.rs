@@ -19,7 +19,9 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
         expect_json(request.headers())?;
-        let bytes = read_whole(request.into_body(), &app.config).await?;
+        let limit_s = app.config.read_timeout_s;
+        let whole = tokio::time::timeout(app.config.read_timeout(), read_whole(request.into_body(), &app.config));
+        let bytes = whole.await.map_err(|_| HttpError::BodyTimeout { limit_s })??;
         parse(&bytes).map(Self)
     }
 }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, pin::Pin};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -18,7 +18,8 @@ use futures_util::{
 use tokio_stream::StreamExt;
 
 use super::{
-    App,
+    App, Deadline,
+    access::Caller,
     body::Body,
     constraints::{Constraints, Origins},
     error::HttpError,
@@ -36,16 +37,18 @@ const OPENAI_MAX_TOKENS: u32 = 16;
 
 pub(crate) async fn create(
     State(app): State<App>,
+    Extension(deadline): Extension<Deadline>,
+    caller: Caller,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let plan = Plan::new(request, &app.maze)?;
-    let generations = plan.submit(&app.maze).await?;
+    let plan = Plan::new(request, &app.maze, &caller)?;
+    let generations = plan.submit(&app.maze, &caller).await?;
     let reply = Reply::new(&plan, &generations, &app);
     match plan.delivery {
         Delivery::Whole => Ok(Json(reply.whole(plan, generations).await?).into_response()),
         Delivery::Stream { usage } => {
-            Ok(sse::respond(reply.stream(plan, generations, usage), app.config.keep_alive_interval()))
+            Ok(sse::respond(reply.stream(plan, generations, usage), app.config.keep_alive_interval(), deadline))
         }
     }
 }
@@ -69,7 +72,7 @@ pub(crate) enum Delivery {
 }
 
 impl Plan {
-    fn new(mut request: CompletionRequest, maze: &Maze) -> Result<Self, HttpError> {
+    fn new(mut request: CompletionRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
         refuse_unsupported(&request)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
         let fields = SamplingFields {
@@ -95,7 +98,8 @@ impl Plan {
             request.constraint_ir,
             request.context,
         )?;
-        let max_tokens = match request.max_tokens {
+        let default = if constraints.is_empty() { OPENAI_MAX_TOKENS } else { maze.config().max_tokens_default };
+        let max_tokens = match caller.max_tokens(request.max_tokens, default)? {
             None if constraints.is_empty() => Some(OPENAI_MAX_TOKENS),
             asked => asked,
         };
@@ -108,7 +112,7 @@ impl Plan {
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices,
             seed: request.seed,
-            client: None,
+            client: caller.name.clone(),
             num_logprobs: request.logprobs,
             sample_forced_tokens: false,
         };
@@ -117,8 +121,11 @@ impl Plan {
     }
 
     /// Hands all prompts to the maze; when one is refused, the others are dropped.
-    async fn submit(&self, maze: &Maze) -> Result<Vec<Generation>, HttpError> {
-        let submissions = self.requests.iter().map(|request| maze.generate(request.clone()));
+    async fn submit(&self, maze: &Maze, caller: &Caller) -> Result<Vec<Generation>, HttpError> {
+        let submissions = self.requests.iter().map(|request| async move {
+            let generation = maze.generate(request.clone()).await?;
+            Ok(generation.counted(caller.num_tokens.clone()))
+        });
         future::try_join_all(submissions).await.map_err(|error| self.origins.locate(error))
     }
 }

@@ -6,11 +6,12 @@
 
 use axum::{
     Json,
-    http::{StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
+use super::account::{Reached, Refused};
 use crate::maze::{self, ErrorClass};
 
 /// Why a request gets no result.
@@ -24,6 +25,16 @@ pub(crate) enum HttpError {
     BodyUnreadable,
     #[error("the request body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
+    #[error("the request body did not come to its end within {limit_s} s")]
+    BodyTimeout { limit_s: u64 },
+    #[error("the request was not answered within {limit_s} s, which is all that this server gives one")]
+    RequestTimeout { limit_s: u64 },
+    #[error("no API key that this server knows; send it as `authorization: Bearer KEY`")]
+    InvalidApiKey,
+    #[error("this API key does not have the scope `{scope}`")]
+    InsufficientScope { scope: &'static str },
+    #[error("{}; try again in {} s", reached(&.0.reached), .0.retry_after_s())]
+    RateLimited(Refused),
     #[error("unknown parameter `{param}`: {accepted}")]
     UnknownParameter { param: String, accepted: String },
     #[error("missing required parameter `{param}`")]
@@ -53,6 +64,14 @@ fn named(param: &str) -> String {
     if param.is_empty() { "the body".into() } else { format!("`{param}`") }
 }
 
+fn reached(limit: &Reached) -> String {
+    match limit {
+        Reached::Requests { limit } => format!("this API key has sent its {limit} requests per minute"),
+        Reached::Tokens { limit } => format!("this API key has used its {limit} generated tokens per minute"),
+        Reached::Concurrent { limit } => format!("this API key has {limit} requests under way, which is all it may"),
+    }
+}
+
 impl HttpError {
     pub(crate) fn invalid_value(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::InvalidValue { param: param.into(), reason: reason.into() }
@@ -77,6 +96,17 @@ impl HttpError {
             Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, INVALID, "unsupported_endpoint"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
+            Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout"),
+            Self::RequestTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "server_error", "request_timeout"),
+            Self::InvalidApiKey => (StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+            Self::InsufficientScope { .. } => (StatusCode::FORBIDDEN, INVALID, "insufficient_scope"),
+            Self::RateLimited(refused) => {
+                let kind = match refused.reached {
+                    Reached::Tokens { .. } => "tokens",
+                    Reached::Requests { .. } | Reached::Concurrent { .. } => "requests",
+                };
+                (StatusCode::TOO_MANY_REQUESTS, kind, "rate_limit_exceeded")
+            }
             Self::NotJson { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_media_type"),
             Self::Maze { source, .. } => match source.class() {
                 ErrorClass::Invalid => (StatusCode::BAD_REQUEST, INVALID, source.code()),
@@ -100,6 +130,22 @@ impl HttpError {
             | Self::Unsupported { param, .. } => Some(param.as_str()).filter(|param| !param.is_empty()),
             Self::ModelNotFound { .. } => Some("model"),
             Self::Maze { param, .. } => param.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The header that goes with the error: when to try again, or what is missing.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let challenge = |text: &str| HeaderValue::from_str(text).ok().map(|value| (header::WWW_AUTHENTICATE, value));
+        match self {
+            Self::InvalidApiKey => challenge("Bearer"),
+            Self::InsufficientScope { scope } => {
+                challenge(&format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
+            }
+            Self::RateLimited(refused) => Some((header::RETRY_AFTER, refused.retry_after_s().into())),
+            _ if self.kind().0 == StatusCode::SERVICE_UNAVAILABLE => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+            }
             _ => None,
         }
     }
@@ -151,9 +197,7 @@ impl IntoResponse for HttpError {
             tracing::debug!(code, "request refused");
         }
         let mut response = (status, Json(self.body())).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-        }
+        response.headers_mut().extend(self.header());
         response
     }
 }

@@ -4,6 +4,7 @@ use axum::{Json, extract::State};
 
 use super::{
     App,
+    access::Caller,
     body::Body,
     constraints::Constraints,
     error::HttpError,
@@ -14,6 +15,7 @@ use crate::maze::{GenerateRequest, Prompt};
 
 pub(crate) async fn create(
     State(app): State<App>,
+    caller: Caller,
     Body(body): Body<GenerateBody>,
 ) -> Result<Json<GenerateReply>, HttpError> {
     let fields = SamplingFields { temperature: body.temperature, top_p: body.top_p, ..SamplingFields::default() };
@@ -24,16 +26,17 @@ pub(crate) async fn create(
         constraints: constraints.irs,
         context: constraints.context,
         sampling,
-        max_tokens: body.max_tokens,
+        max_tokens: caller.max_tokens(body.max_tokens, app.maze.config().max_tokens_default)?,
         stop: body.stop.map(StopField::into_vec).unwrap_or_default(),
         num_choices: 1,
         seed: body.seed,
-        client: None,
+        client: caller.name.clone(),
         num_logprobs: None,
         sample_forced_tokens: false,
     };
     let origins = constraints.origins;
     let generation = app.maze.generate(request).await.map_err(|error| origins.locate(error))?;
+    let generation = generation.counted(caller.num_tokens);
     let mut answers = generation.collect().await.map_err(|error| origins.locate(error))?;
     let answer = answers.pop().expect("one choice was asked for and collected");
     Ok(Json(GenerateReply {

@@ -2,15 +2,21 @@
 //!
 //! A handler reads the request into a form that cannot be wrong, hands it to the [`maze`](crate::maze), and writes the
 //! answer. What can be wrong with a request is one enum in `error.rs`; what goes over the wire is in `openai.rs`.
-//! There are no keys and no TLS here: bind it to loopback, or put it behind something that has both.
+//! Keys and their limits are in `access.rs`, the bounds on connections in `connection.rs`. There is no TLS here: bind it
+//! to loopback, or put it behind something that has it.
 
+mod access;
+mod account;
 mod body;
 mod chat;
 mod completions;
+mod connection;
 mod constraints;
 mod error;
 mod generate;
 mod health;
+mod keys;
+mod metrics;
 mod models;
 mod openai;
 mod sampling;
@@ -18,9 +24,7 @@ mod sse;
 mod structural_tag;
 
 use std::{
-    future::Future,
     hash::{BuildHasher, RandomState},
-    io,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -30,17 +34,19 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderValue, Method, Uri},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post},
-    serve::ListenerExt,
 };
-use tokio::net::TcpListener;
 use tracing::Instrument;
 
-use self::error::HttpError;
+pub use self::{
+    connection::serve,
+    keys::{ApiKeys, KeyFileError, NewKey, NewKeyError, Scope, UnknownScope},
+};
+use self::{error::HttpError, metrics::HttpMetrics};
 use crate::maze::Maze;
 
 /// The bounds and times of the HTTP layer.
@@ -54,17 +60,55 @@ pub struct ServerConfig {
     pub keep_alive_s: u64,
     /// On shutdown, open replies get so long to finish. Default: 30 s.
     pub drain_s: u64,
+    /// Connections at once; more wait in the system's queue. Default: 1,024.
+    pub max_connections: usize,
+    /// Header lines of a request; over it the answer is 431. Default: 100.
+    pub max_headers: usize,
+    /// Bytes of a request's head, at least 8 KiB; over it the answer is 431. So much is also buffered of each reply,
+    /// beside the system's buffer. Default: 64 KiB.
+    pub max_header_bytes: usize,
+    /// A client gets so long to send the head of a request, else its connection is closed; and so long again for the
+    /// body, else the answer is 408. An idle connection is closed after it. Default: 30 s.
+    pub read_timeout_s: u64,
+    /// A request that is not answered after so long is dropped with 504; a stream ends with an error. Default: 600 s,
+    /// which is as long as OpenAI's own clients wait.
+    pub request_timeout_s: u64,
+    /// A client that takes nothing of its reply for so long is cut, and its generation dropped. Default: 30 s.
+    pub stalled_stream_s: u64,
+    /// What the system buffers of each connection's replies, which it may double. Default: 256 KiB; less slows down
+    /// long replies over long distances.
+    pub send_buffer_bytes: usize,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { max_body_bytes: 4 << 20, max_drained_bytes: 64 << 20, keep_alive_s: 15, drain_s: 30 }
+        Self {
+            max_body_bytes: 4 << 20,
+            max_drained_bytes: 64 << 20,
+            keep_alive_s: 15,
+            drain_s: 30,
+            max_connections: 1024,
+            max_headers: 100,
+            max_header_bytes: 64 << 10,
+            read_timeout_s: 30,
+            request_timeout_s: 600,
+            stalled_stream_s: 30,
+            send_buffer_bytes: 256 << 10,
+        }
     }
 }
 
 impl ServerConfig {
     fn keep_alive_interval(&self) -> Duration {
         Duration::from_secs(self.keep_alive_s)
+    }
+
+    fn read_timeout(&self) -> Duration {
+        Duration::from_secs(self.read_timeout_s)
+    }
+
+    fn stalled_stream(&self) -> Duration {
+        Duration::from_secs(self.stalled_stream_s)
     }
 }
 
@@ -73,6 +117,9 @@ impl ServerConfig {
 struct App {
     maze: Maze,
     config: Arc<ServerConfig>,
+    /// Who may ask; everyone where there is none.
+    keys: Option<Arc<ApiKeys>>,
+    metrics: Arc<HttpMetrics>,
 }
 
 impl App {
@@ -89,9 +136,11 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 11] = [
     "GET /",
     "GET /health",
+    "GET /ready",
+    "GET /metrics",
     "GET /models",
     "GET /v1/models",
     "GET /v1/models/{id}",
@@ -101,12 +150,19 @@ const ROUTES: [&str; 9] = [
     "POST /generate",
 ];
 
-/// All routes, over one maze.
+/// All routes, over one maze, open to everyone.
 pub fn router(maze: Maze, config: ServerConfig) -> Router {
-    let app = App { maze, config: Arc::new(config) };
+    router_with_keys(maze, config, None)
+}
+
+/// All routes, over one maze, for whoever has one of these keys; for everyone where there are none.
+pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKeys>>) -> Router {
+    let app = App { maze, config: Arc::new(config), keys, metrics: Arc::default() };
     Router::new()
         .route("/", get(health::index))
         .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::scrape))
         .route("/models", get(models::list))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
@@ -117,44 +173,11 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(app.clone(), within_time))
+        .layer(middleware::from_fn_with_state(app.clone(), access::guard))
         .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
         .with_state(app)
-}
-
-/// Serves until `shutdown` is ready, then lets open replies finish for at most `drain_s`.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    config: ServerConfig,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    // Tokens are small writes, each of which a client waits for.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was refused");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        let _ = stop.send(());
-    });
-    let deadline = async move {
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(Duration::from_secs(config.drain_s)).await;
-    };
-    tokio::select! {
-        result = server => result,
-        () = deadline => {
-            tracing::warn!(drain_s = config.drain_s, "replies were still open at the end of the drain time; cut");
-            Ok(())
-        }
-    }
 }
 
 async fn unknown_path(uri: Uri) -> HttpError {
@@ -165,10 +188,29 @@ async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
     HttpError::MethodNotAllowed { method: method.to_string(), path: uri.path().into() }
 }
 
+/// When a request is given up.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: tokio::time::Instant,
+    limit_s: u64,
+}
+
+/// Drops what is not answered in time; a stream looks at the [`Deadline`] itself.
+async fn within_time(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let limit_s = app.config.request_timeout_s;
+    let at = tokio::time::Instant::now() + Duration::from_secs(limit_s);
+    request.extensions_mut().insert(Deadline { at, limit_s });
+    match tokio::time::timeout_at(at, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => HttpError::RequestTimeout { limit_s }.into_response(),
+    }
+}
+
 /// Gives each request an id, in its logs and in `x-request-id`, and logs how it went; never what was in it.
 async fn log(request: Request, next: Next) -> Response {
     let id = request_id();
-    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let (method, path, key) = (request.method(), request.uri().path(), tracing::field::Empty);
+    let span = tracing::info_span!("request", id, %method, path, key);
     let start = Instant::now();
     async move {
         let mut response = next.run(request).await;

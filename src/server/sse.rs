@@ -14,21 +14,24 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio_stream::StreamExt;
 
-use super::error::HttpError;
+use super::{Deadline, error::HttpError};
 
 /// The chunks of one reply.
 pub(crate) type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, HttpError>> + Send>>;
 
-/// Answers with the chunks as events, and with a comment whenever `keep_alive` passes without one.
-pub(crate) fn respond<T: Serialize + 'static>(chunks: Chunks<T>, keep_alive: Duration) -> Response {
-    let events = stream::unfold(Some(chunks), next_event).map(Ok::<_, Infallible>);
+/// Answers with the chunks as events, and with a comment whenever `keep_alive` passes without one. At the deadline an
+/// error ends the events, and the chunks are dropped.
+pub(crate) fn respond<T: Serialize + 'static>(chunks: Chunks<T>, keep_alive: Duration, deadline: Deadline) -> Response {
+    let events = stream::unfold(Some(chunks), move |chunks| next_event(chunks, deadline)).map(Ok::<_, Infallible>);
     Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
 }
 
 /// The next event, and the chunks after it; `None` in their place after the last event.
-async fn next_event<T: Serialize>(chunks: Option<Chunks<T>>) -> Option<(Event, Option<Chunks<T>>)> {
+async fn next_event<T: Serialize>(chunks: Option<Chunks<T>>, deadline: Deadline) -> Option<(Event, Option<Chunks<T>>)> {
     let mut chunks = chunks?;
-    let chunk = match chunks.next().await {
+    let next = tokio::time::timeout_at(deadline.at, chunks.next()).await;
+    let next = next.unwrap_or(Some(Err(HttpError::RequestTimeout { limit_s: deadline.limit_s })));
+    let chunk = match next {
         Some(Ok(chunk)) => chunk,
         Some(Err(error)) => return Some((failure(&error), None)),
         None => return Some((Event::default().data("[DONE]"), None)),
