@@ -11,6 +11,7 @@ use std::{
 };
 
 use ananke::{
+    audit::{AuditError, AuditLog},
     config::{Config, LogFormat, ServeArgs},
     maze::{self, ModelCard},
     server,
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Err(Failure::Listen { address, error }) => {
             fail(1, &format!("cannot listen on {address}: {error}"), "--port 0 picks a free port")
         }
+        Err(Failure::Audit(error)) => fail(1, &error, "docs/audit.md says how the log is set up, kept and checked"),
         Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
     }
 }
@@ -77,6 +79,8 @@ enum Failure {
         address: SocketAddr,
         error: io::Error,
     },
+    /// The audit log cannot be opened, or could not be written to its end.
+    Audit(AuditError),
     Io(io::Error),
 }
 
@@ -87,6 +91,15 @@ impl From<io::Error> for Failure {
 }
 
 fn run(config: Config) -> Result<(), Failure> {
+    // Before the model: a log that cannot be written is known at once.
+    let log = config.audit.clone().map(AuditLog::open).transpose().map_err(Failure::Audit)?;
+    let result = serve(config, log.as_ref());
+    // After the runtime, with which the last replies ended.
+    let closed = log.map_or(Ok(()), |log| log.close());
+    result.and(closed.map_err(Failure::Audit))
+}
+
+fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
     let gpu = config.open.gpu.is_some();
     let maze = maze::open(config.open).map_err(|error| Failure::Open { error: error.into(), gpu })?;
     let runtime =
@@ -100,7 +113,10 @@ fn run(config: Config) -> Result<(), Failure> {
         if !config.host.is_loopback() {
             tracing::warn!("listening beyond this machine without keys or TLS: anyone who reaches it can use it");
         }
-        let router = server::router(maze, config.server);
+        let mut router = server::router(maze, config.server);
+        if let Some(log) = log {
+            router = server::audited(router, log.clone());
+        }
         Ok(server::serve(listener, router, config.server, stop).await?)
     })
 }

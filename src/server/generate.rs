@@ -9,11 +9,13 @@ use super::{
     constraints::Constraints,
     error::HttpError,
     openai::{GenerateBody, GenerateReply, StopField},
+    recorder::Recorder,
 };
 use crate::maze::{GenerateRequest, Prompt, SamplingParams};
 
 pub(crate) async fn create(
     State(app): State<App>,
+    recorder: Recorder,
     Body(body): Body<GenerateBody>,
 ) -> Result<Json<GenerateReply>, HttpError> {
     let default = SamplingParams::default();
@@ -37,8 +39,9 @@ pub(crate) async fn create(
         sample_forced_tokens: false,
     };
     let origins = constraints.origins;
-    let generation = app.maze.generate(request).await.map_err(|error| origins.locate(error))?;
-    let mut answers = generation.collect().await.map_err(|error| origins.locate(error))?;
+    let mut generations = recorder.generate(&app.maze, &[request], &origins).await?;
+    let generation = generations.pop().expect("one request was handed in and admitted");
+    let mut answers = generation.collect().await.map_err(|error| error.locate(&origins))?;
     let answer = answers.pop().expect("one choice was asked for and collected");
     Ok(Json(GenerateReply {
         generated_text: answer.text,

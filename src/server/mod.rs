@@ -12,6 +12,7 @@ mod generate;
 mod health;
 mod models;
 mod openai;
+mod recorder;
 mod sse;
 mod structural_tag;
 
@@ -39,7 +40,7 @@ use tokio::net::TcpListener;
 use tracing::Instrument;
 
 use self::error::HttpError;
-use crate::maze::Maze;
+use crate::{audit::AuditLog, maze::Maze};
 
 /// The bounds and times of the HTTP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,11 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
         .with_state(app)
 }
 
+/// The same routes with every request for text recorded in `log`, and none answered that it cannot take.
+pub fn audited(router: Router, log: AuditLog) -> Router {
+    router.layer(axum::Extension(log))
+}
+
 /// Serves until `shutdown` is ready, then lets open replies finish for at most `drain_s`.
 ///
 /// # Errors
@@ -162,10 +168,11 @@ async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {
 }
 
 /// Gives each request an id, in its logs and in `x-request-id`, and logs how it went; never what was in it.
-async fn log(request: Request, next: Next) -> Response {
+async fn log(mut request: Request, next: Next) -> Response {
     let id = request_id();
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
     let start = Instant::now();
+    request.extensions_mut().insert(RequestId(id.clone()));
     async move {
         let mut response = next.run(request).await;
         tracing::info!(status = response.status().as_u16(), ms = start.elapsed().as_millis() as u64, "answered");
@@ -177,6 +184,10 @@ async fn log(request: Request, next: Next) -> Response {
     .instrument(span)
     .await
 }
+
+/// What a request is called in logs and in `x-request-id`.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// Unique in this process, and unlike those of another.
 fn request_id() -> String {
