@@ -143,7 +143,7 @@ impl PromptRecord {
             PromptSource::Text(text) => (text.as_bytes().into(), None, text.clone()),
             PromptSource::Tokens(ids) => {
                 let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-                let text = room.is_some().then(|| format!("{ids:?}")).unwrap_or_default();
+                let text = if room.is_some() { format!("{ids:?}") } else { String::new() };
                 (bytes.into(), Some(ids.len()), text.into())
             }
         };
