@@ -43,11 +43,12 @@ impl Scene {
         command.args(["--port", "0", "--offline", "--drain", "5"]);
         command.arg("--audit-dir").arg(self.path("log")).arg("--audit-key").arg(self.path("key")).args(flags);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("listening on http://").map(str::to_owned));
+        // All that it prints is read: it does not go on if nobody listens.
+        let printed = BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+        let mut address = None;
+        for line in printed.take_while(|line| !line.starts_with("curl ")) {
+            address = line.strip_prefix("listening on http://").map(str::to_owned).or(address);
+        }
         Server { child, address: address.expect("the server says where it listens") }
     }
 
