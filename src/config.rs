@@ -1,8 +1,8 @@
 //! What the programs are told on the command line, in the environment and in a file, as one checked value.
 //!
 //! A flag wins over its environment variable (`ANANKE_` and the flag's name), that over the file of `--config`, and
-//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]` and `[limits]`; a key it
-//! does not know is an error.
+//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]` and `[limits]`;
+//! a key it does not know is an error.
 
 use std::{
     fmt,
@@ -16,6 +16,7 @@ use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::{
+    audit::{AuditConfig, FsyncPolicy, PromptPolicy},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
     server::{ApiKeys, KeyFileError, ServerConfig},
 };
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Debug, Default, Parser)]
 #[command(name = "ananke-serve", version)]
 pub struct ServeArgs {
-    /// A TOML file with the tables `server`, `security`, `model` and `limits`.
+    /// A TOML file with the tables `server`, `security`, `model`, `audit` and `limits`.
     #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where and how to serve.
@@ -36,6 +37,9 @@ pub struct ServeArgs {
     /// What to run.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// What to record.
+    #[command(flatten)]
+    pub audit: AuditArgs,
     /// Be the process that `--probe-compile` starts: read constraints on standard input, compile them, say so.
     #[arg(long, hide = true)]
     pub probe_child: bool,
@@ -125,6 +129,40 @@ pub struct ModelArgs {
     pub kv_memory: Option<ByteSize>,
 }
 
+/// What to record of requests, and where: flags, and the keys of `[audit]`, there without `audit_`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditArgs {
+    /// A folder for the audit log; without one nothing is recorded.
+    #[arg(long, env = "ANANKE_AUDIT_DIR", value_name = "FOLDER")]
+    #[serde(rename = "dir")]
+    pub audit_dir: Option<PathBuf>,
+    /// The key of the audit log: a file of 64 hex digits that only its owner may read.
+    #[arg(long, env = "ANANKE_AUDIT_KEY", value_name = "FILE")]
+    #[serde(rename = "key")]
+    pub audit_key: Option<PathBuf>,
+    /// When audit records are forced to the disk: `always`, `interval`, `interval:MS` or `never` [default: interval:1000].
+    #[arg(long, env = "ANANKE_AUDIT_FSYNC", value_name = "POLICY")]
+    #[serde(rename = "fsync")]
+    pub audit_fsync: Option<FsyncPolicy>,
+    /// What audit records keep of prompts: `hash` or `text` [default: hash].
+    #[arg(long, env = "ANANKE_AUDIT_PROMPTS", value_name = "POLICY", value_parser = prompt_policy)]
+    #[serde(rename = "prompts")]
+    pub audit_prompts: Option<PromptPolicy>,
+    /// A segment of the audit log is ended before it grows past this [default: 64MiB].
+    #[arg(long, env = "ANANKE_AUDIT_SEGMENT_BYTES", value_name = "BYTES")]
+    #[serde(rename = "segment_bytes")]
+    pub audit_segment_bytes: Option<ByteSize>,
+}
+
+fn prompt_policy(text: &str) -> Result<PromptPolicy, String> {
+    match text {
+        "hash" => Ok(PromptPolicy::Hash),
+        "text" => Ok(PromptPolicy::Text),
+        _ => Err("expected `hash` or `text`".into()),
+    }
+}
+
 /// The keys of `[limits]`: what one request may ask for.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +191,8 @@ struct ConfigFile {
     #[serde(default)]
     model: ModelArgs,
     #[serde(default)]
+    audit: AuditArgs,
+    #[serde(default)]
     limits: LimitsTable,
 }
 
@@ -169,6 +209,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who may use it; everyone who reaches the address where there is none.
     pub keys: Option<ApiKeys>,
+    /// The audit log, if there is to be one.
+    pub audit: Option<AuditConfig>,
     /// The model, and the bounds of everything below.
     pub open: OpenOptions,
 }
@@ -232,6 +274,14 @@ pub enum ConfigError {
         /// The device asked for.
         index: usize,
     },
+    /// One of `--audit-dir` and `--audit-key` without the other.
+    #[error("{given} was given without {missing}")]
+    HalfAudit {
+        /// What was given.
+        given: &'static str,
+        /// What it needs.
+        missing: &'static str,
+    },
     /// `--probe-compile` on a system that does not say which program runs.
     #[error("--probe-compile starts this program again, which cannot be found: {0}")]
     NoProgram(#[source] std::io::Error),
@@ -259,7 +309,7 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "give the path of a TOML file to --config",
             Self::File { .. } => {
-                "the tables are [server], [security], [model] and [limits]; --help names the keys of all but the last"
+                "the tables are [server], [security], [model], [audit] and [limits]; --help names the keys of all but the last"
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
@@ -268,6 +318,9 @@ impl ConfigError {
             }
             Self::NoGpuSupport { .. } => {
                 "leave --gpu out to run on the CPU; GPU kernels come with a later version, built with `--features cuda`"
+            }
+            Self::HalfAudit { .. } => {
+                "an audit log needs --audit-dir FOLDER and --audit-key FILE; `openssl rand -hex 32` makes a key"
             }
             Self::NoProgram(_) => "leave --probe-compile out",
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
@@ -306,6 +359,7 @@ impl ServeArgs {
             log_format: server.log_format.unwrap_or_default(),
             server: server.http()?,
             keys: security.api_keys.as_deref().map(ApiKeys::open).transpose()?,
+            audit: self.audit.or(file.audit).log()?,
             open,
         })
     }
@@ -413,6 +467,37 @@ impl ModelArgs {
             options.engine.num_seqs_max = num_seqs;
         }
         Ok(options)
+    }
+}
+
+impl AuditArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self {
+            audit_dir: self.audit_dir.or(others.audit_dir),
+            audit_key: self.audit_key.or(others.audit_key),
+            audit_fsync: self.audit_fsync.or(others.audit_fsync),
+            audit_prompts: self.audit_prompts.or(others.audit_prompts),
+            audit_segment_bytes: self.audit_segment_bytes.or(others.audit_segment_bytes),
+        }
+    }
+
+    fn log(self) -> Result<Option<AuditConfig>, ConfigError> {
+        let half = |given, missing| Err(ConfigError::HalfAudit { given, missing });
+        let (dir, key) = match (&self.audit_dir, &self.audit_key) {
+            (Some(dir), Some(key)) => (dir.clone(), key.clone()),
+            (Some(_), None) => return half("--audit-dir", "--audit-key"),
+            (None, Some(_)) => return half("--audit-key", "--audit-dir"),
+            (None, None) if self == Self::default() => return Ok(None),
+            (None, None) => return half("an option of the audit log", "--audit-dir"),
+        };
+        let mut config = AuditConfig::new(dir, key);
+        config.fsync = self.audit_fsync.unwrap_or_default();
+        config.prompts = self.audit_prompts.unwrap_or_default();
+        if let Some(size) = self.audit_segment_bytes {
+            config.segment_bytes = within("--audit-segment-bytes", size.0, 64 << 10, 1 << 40)?;
+        }
+        Ok(Some(config))
     }
 }
 
@@ -615,6 +700,15 @@ mod tests {
             (&[], Some("[sever]\n"), "sever"),
             (&[], Some("[model]\nkv_memory = \"2 bananas\"\n"), "2 bananas"),
             (&[], Some("[server]\nhost = \"example.org\"\n"), "example.org"),
+            (&["--audit-dir", "log"], None, "--audit-key"),
+            (&["--audit-key", "key"], None, "--audit-dir"),
+            (&["--audit-prompts", "text"], None, "--audit-dir"),
+            (
+                &["--audit-dir", "log", "--audit-key", "key", "--audit-segment-bytes", "1"],
+                None,
+                "--audit-segment-bytes",
+            ),
+            (&[], Some("[audit]\nfsync = \"sometimes\"\n"), "sometimes"),
             (&["--config", "/no/such/file.toml"], None, "/no/such/file.toml"),
         ] {
             let error = config(flags, file).expect_err(named);
@@ -637,6 +731,20 @@ mod tests {
         std::fs::write(keys.path(), key.entry).expect("it can be written");
         let path = keys.path().to_str().expect("a path in UTF-8");
         assert!(config(&["--host", "0.0.0.0", "--api-keys", path], None).is_ok_and(|config| config.keys.is_some()));
+    }
+
+    #[test]
+    fn the_audit_log_is_off_unless_it_is_asked_for() {
+        assert_eq!(config(&[], None).expect("defaults are in range").audit, None);
+        let file = "[audit]\ndir = \"log\"\nkey = \"key\"\nfsync = \"interval:20\"\nprompts = \"text\"\n";
+        let flags = ["--audit-fsync", "always", "--audit-segment-bytes", "1MiB"];
+        let audit = config(&flags, Some(file)).expect("in range").audit.expect("it was asked for");
+        assert_eq!(
+            (audit.fsync, audit.prompts, audit.segment_bytes),
+            (FsyncPolicy::Always, PromptPolicy::Text, 1 << 20)
+        );
+        let audit = config(&[], Some(file)).expect("in range").audit.expect("it was asked for");
+        assert_eq!(audit.fsync, FsyncPolicy::Interval(Duration::from_millis(20)));
     }
 
     #[test]

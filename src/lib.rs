@@ -14,6 +14,7 @@
 //! - **prefill** and **decode** are phases of the engine; the **guide** is the constraint side.
 //! - **hard** constraints mask, **soft** ones bias inside what the hard ones allow, **advisory** ones only inform.
 
+pub mod audit;
 pub mod braid;
 pub mod clew;
 pub mod cli;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use ananke::{
+    audit::{AuditError, AuditLog},
     config::{Config, LogFormat, ServeArgs},
     maze::{self, ModelCard},
     server::{self, ApiKeys},
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Err(Failure::Listen { address, error }) => {
             fail(1, &format!("cannot listen on {address}: {error}"), "--port 0 picks a free port")
         }
+        Err(Failure::Audit(error)) => fail(1, &error, "docs/audit.md says how the log is set up, kept and checked"),
         Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
     }
 }
@@ -78,6 +80,8 @@ enum Failure {
         address: SocketAddr,
         error: io::Error,
     },
+    /// The audit log cannot be opened, or could not be written to its end.
+    Audit(AuditError),
     Io(io::Error),
 }
 
@@ -88,6 +92,15 @@ impl From<io::Error> for Failure {
 }
 
 fn run(config: Config) -> Result<(), Failure> {
+    // Before the model: a log that cannot be written is known at once.
+    let log = config.audit.clone().map(AuditLog::open).transpose().map_err(Failure::Audit)?;
+    let result = serve(config, log.as_ref());
+    // After the runtime, with which the last replies ended.
+    let closed = log.map_or(Ok(()), |log| log.close());
+    result.and(closed.map_err(Failure::Audit))
+}
+
+fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
     let gpu = config.open.gpu.is_some();
     let maze = maze::open(config.open).map_err(|error| Failure::Open { error: error.into(), gpu })?;
     let runtime =
@@ -106,7 +119,10 @@ fn run(config: Config) -> Result<(), Failure> {
             let who = if keys.is_some() { "whoever has a key" } else { "anyone who reaches it" };
             tracing::warn!("listening beyond this machine without TLS, where {who} can use it");
         }
-        let router = server::router_with_keys(maze, config.server, keys);
+        let mut router = server::router_with_keys(maze, config.server, keys);
+        if let Some(log) = log {
+            router = server::audited(router, log.clone());
+        }
         server::serve(listener, router, config.server, stop).await;
         Ok(())
     })

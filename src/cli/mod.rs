@@ -1,9 +1,11 @@
 //! The `ananke` command: its arguments, and one file per subcommand.
 //!
 //! Results go to standard output, everything else to standard error, so that every command can stand in a pipe.
-//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied.
+//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied, 4 an audit log that is whole
+//! but for a torn last line.
 
 mod analyst;
+mod audit;
 mod bench;
 mod compile;
 mod compile_masks;
@@ -44,6 +46,9 @@ enum Command {
     /// Make API keys for the server.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Check an audit log, or print its head.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print the JSON Schema of the constraint IR.
     Schema,
 }
@@ -61,6 +66,7 @@ impl Cli {
             Command::Validate(args) => validate::run(&args, embedded, out),
             Command::Bench(args) => bench::run(&args, embedded, out),
             Command::Keys(command) => keys::run(&command, out),
+            Command::Audit(command) => audit::run(&command, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),
         }
     }

@@ -119,9 +119,9 @@ impl Excess {
     }
 
     fn of_crowd(crowded: Crowded, limits: &ParserLimits) -> Self {
-        let what = "telling apart the ways of going on that begin with the same terminal".to_owned();
+        let what = "telling apart the ways of going on that begin alike".to_owned();
         match crowded {
-            Crowded::Lexeme(_) => Self {
+            Crowded::Place => Self {
                 what,
                 limit: format!("{} of them in one place", limits.max_items_in_row),
                 setting: Some("row_items"),

@@ -27,10 +27,11 @@ use super::{
         Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, PromptField, StopField, StreamOptions,
         Usage,
     },
+    recorder::{Recorded, Recorder, Stopped},
     sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{self, Alternative, Completed, Delta, GenerateRequest, Generation, Maze, Prompt, TokenInfo};
+use crate::maze::{Alternative, Completed, Delta, GenerateRequest, Maze, Prompt, TokenInfo};
 
 /// What OpenAI's completions give when `max_tokens` is absent.
 const OPENAI_MAX_TOKENS: u32 = 16;
@@ -39,11 +40,12 @@ pub(crate) async fn create(
     State(app): State<App>,
     Extension(deadline): Extension<Deadline>,
     caller: Caller,
+    recorder: Recorder,
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
     let plan = Plan::new(request, &app.maze, &caller)?;
-    let generations = plan.submit(&app.maze, &caller).await?;
+    let generations = recorder.generate(&app.maze, &caller, &plan.requests, &plan.origins).await?;
     let reply = Reply::new(&plan, &generations, &app);
     match plan.delivery {
         Delivery::Whole => Ok(Json(reply.whole(plan, generations).await?).into_response()),
@@ -119,15 +121,6 @@ impl Plan {
         let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
         Ok(Self { requests, echoes, num_choices, origins: constraints.origins, delivery })
     }
-
-    /// Hands all prompts to the maze; when one is refused, the others are dropped.
-    async fn submit(&self, maze: &Maze, caller: &Caller) -> Result<Vec<Generation>, HttpError> {
-        let submissions = self.requests.iter().map(|request| async move {
-            let generation = maze.generate(request.clone()).await?;
-            Ok(generation.counted(caller.num_tokens.clone()))
-        });
-        future::try_join_all(submissions).await.map_err(|error| self.origins.locate(error))
-    }
 }
 
 fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
@@ -192,22 +185,22 @@ struct Reply {
 }
 
 impl Reply {
-    fn new(plan: &Plan, generations: &[Generation], app: &App) -> Self {
+    fn new(plan: &Plan, generations: &[Recorded], app: &App) -> Self {
         let first = generations.first();
         let id = first.map_or_else(String::new, |generation| generation.id().replacen("gen-", "cmpl-", 1));
         Self {
             id,
-            created: first.map_or(0, Generation::created),
+            created: first.map_or(0, Recorded::created),
             model: app.maze.model().id.clone(),
             num_choices: plan.num_choices,
-            num_prompt_tokens: generations.iter().map(Generation::num_prompt_tokens).sum(),
+            num_prompt_tokens: generations.iter().map(Recorded::num_prompt_tokens).sum(),
         }
     }
 
     /// Waits for every choice.
-    async fn whole(self, plan: Plan, generations: Vec<Generation>) -> Result<Completion, HttpError> {
-        let answers = future::try_join_all(generations.into_iter().map(Generation::collect));
-        let answers = answers.await.map_err(|error| plan.origins.locate(error))?;
+    async fn whole(self, plan: Plan, generations: Vec<Recorded>) -> Result<Completion, HttpError> {
+        let answers = future::try_join_all(generations.into_iter().map(Recorded::collect));
+        let answers = answers.await.map_err(|error| error.locate(&plan.origins))?;
         let mut completion = self.chunk();
         let mut num_tokens = 0;
         for ((prompt, completed), echo) in (0..).zip(answers).zip(&plan.echoes) {
@@ -234,7 +227,7 @@ impl Reply {
     }
 
     /// The answer as chunks, in the order in which the engine makes them.
-    fn stream(self, plan: Plan, generations: Vec<Generation>, usage: bool) -> Chunks<Completion> {
+    fn stream(self, plan: Plan, generations: Vec<Recorded>, usage: bool) -> Chunks<Completion> {
         let num_choices = plan.num_choices as usize * generations.len();
         let state = Streaming {
             deltas: (0..).zip(generations).map(|(prompt, generation)| deltas(prompt, generation)).collect(),
@@ -262,10 +255,10 @@ impl Reply {
     }
 }
 
-type Deltas = Pin<Box<dyn Stream<Item = (u32, Result<Delta, maze::Error>)> + Send>>;
+type Deltas = Pin<Box<dyn Stream<Item = (u32, Result<Delta, Stopped>)> + Send>>;
 
 /// The deltas of one prompt, each with the prompt's index.
-fn deltas(prompt: u32, generation: Generation) -> Deltas {
+fn deltas(prompt: u32, generation: Recorded) -> Deltas {
     Box::pin(stream::unfold(generation, move |mut generation| async move {
         let delta = generation.next().await?;
         Some(((prompt, delta), generation))
@@ -290,7 +283,7 @@ impl Streaming {
     async fn next(mut self) -> Option<(Result<Completion, HttpError>, Self)> {
         let chunk = match self.deltas.next().await {
             Some((prompt, Ok(delta))) => Ok(self.piece(prompt, delta)),
-            Some((_, Err(error))) => Err(self.origins.locate(error)),
+            Some((_, Err(error))) => Err(error.locate(&self.origins)),
             None if std::mem::take(&mut self.usage) => Ok(self.last()),
             None => return None,
         };

@@ -12,7 +12,10 @@ use axum::{
 use serde::Serialize;
 
 use super::account::{Reached, Refused};
-use crate::maze::{self, ErrorClass};
+use crate::{
+    audit::Unavailable,
+    maze::{self, ErrorClass},
+};
 
 /// Why a request gets no result.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,8 @@ pub(crate) enum HttpError {
     UnknownPath { path: String },
     #[error("{path} does not answer {method}")]
     MethodNotAllowed { method: String, path: String },
+    #[error("{0}; requests are taken again once it can be")]
+    AuditUnavailable(#[from] Unavailable),
     #[error("{source}")]
     Maze {
         /// The path in the request that the error speaks of.
@@ -108,6 +113,7 @@ impl HttpError {
                 (StatusCode::TOO_MANY_REQUESTS, kind, "rate_limit_exceeded")
             }
             Self::NotJson { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_media_type"),
+            Self::AuditUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "server_error", "audit_unavailable"),
             Self::Maze { source, .. } => match source.class() {
                 ErrorClass::Invalid => (StatusCode::BAD_REQUEST, INVALID, source.code()),
                 ErrorClass::TooLarge => (StatusCode::BAD_REQUEST, INVALID, source.code()),
@@ -119,6 +125,11 @@ impl HttpError {
                 ErrorClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", source.code()),
             },
         }
+    }
+
+    /// Our name for it, as `code` in the reply.
+    pub(crate) fn code(&self) -> &'static str {
+        self.kind().2
     }
 
     fn param(&self) -> Option<&str> {

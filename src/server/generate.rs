@@ -9,6 +9,7 @@ use super::{
     constraints::Constraints,
     error::HttpError,
     openai::{GenerateBody, GenerateReply, StopField},
+    recorder::Recorder,
     sampling::SamplingFields,
 };
 use crate::maze::{GenerateRequest, Prompt};
@@ -16,6 +17,7 @@ use crate::maze::{GenerateRequest, Prompt};
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
+    recorder: Recorder,
     Body(body): Body<GenerateBody>,
 ) -> Result<Json<GenerateReply>, HttpError> {
     let fields = SamplingFields { temperature: body.temperature, top_p: body.top_p, ..SamplingFields::default() };
@@ -35,9 +37,9 @@ pub(crate) async fn create(
         sample_forced_tokens: false,
     };
     let origins = constraints.origins;
-    let generation = app.maze.generate(request).await.map_err(|error| origins.locate(error))?;
-    let generation = generation.counted(caller.num_tokens);
-    let mut answers = generation.collect().await.map_err(|error| origins.locate(error))?;
+    let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;
+    let generation = generations.pop().expect("one request was handed in and admitted");
+    let mut answers = generation.collect().await.map_err(|error| error.locate(&origins))?;
     let answer = answers.pop().expect("one choice was asked for and collected");
     Ok(Json(GenerateReply {
         generated_text: answer.text,

@@ -19,6 +19,7 @@ mod keys;
 mod metrics;
 mod models;
 mod openai;
+mod recorder;
 mod sampling;
 mod sse;
 mod structural_tag;
@@ -47,7 +48,7 @@ pub use self::{
     keys::{ApiKeys, KeyFileError, NewKey, NewKeyError, Scope, UnknownScope},
 };
 use self::{error::HttpError, metrics::HttpMetrics};
-use crate::maze::Maze;
+use crate::{audit::AuditLog, maze::Maze};
 
 /// The bounds and times of the HTTP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,11 @@ pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKe
         .with_state(app)
 }
 
+/// The same routes with every request for text recorded in `log`, and none answered that it cannot take.
+pub fn audited(router: Router, log: AuditLog) -> Router {
+    router.layer(axum::Extension(log))
+}
+
 async fn unknown_path(uri: Uri) -> HttpError {
     HttpError::UnknownPath { path: uri.path().into() }
 }
@@ -207,11 +213,12 @@ async fn within_time(State(app): State<App>, mut request: Request, next: Next) -
 }
 
 /// Gives each request an id, in its logs and in `x-request-id`, and logs how it went; never what was in it.
-async fn log(request: Request, next: Next) -> Response {
+async fn log(mut request: Request, next: Next) -> Response {
     let id = request_id();
     let (method, path, key) = (request.method(), request.uri().path(), tracing::field::Empty);
     let span = tracing::info_span!("request", id, %method, path, key);
     let start = Instant::now();
+    request.extensions_mut().insert(RequestId(id.clone()));
     async move {
         let mut response = next.run(request).await;
         tracing::info!(status = response.status().as_u16(), ms = start.elapsed().as_millis() as u64, "answered");
@@ -223,6 +230,10 @@ async fn log(request: Request, next: Next) -> Response {
     .instrument(span)
     .await
 }
+
+/// What a request is called in logs and in `x-request-id`.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// Unique in this process, and unlike those of another.
 fn request_id() -> String {

@@ -64,6 +64,20 @@ pub enum VerdictStatus {
     Truncated,
 }
 
+impl VerdictStatus {
+    /// The status as replies spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Violated => "violated",
+            Self::Enforced => "enforced",
+            Self::NotChecked => "not_checked",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
 /// Judges every hard part of every IR, in the order of the fields of [`ConstraintIr`].
 ///
 /// Soft biases are preferences and get no verdict. The `language` label gets [`VerdictStatus::NotChecked`].

@@ -88,8 +88,8 @@ impl Outline {
     /// `None` inside when its lexemes need more than `fuel` units of llguidance's lexer (about 10 per us).
     ///
     /// # Errors
-    /// Where more than `row_items` ways of going on share a lexeme. The parser would refuse the place after that
-    /// lexeme, but only once it has compared its items with each other, which for 50,000 of them takes 20 s.
+    /// Where more than `row_items` ways of going on begin with the same symbol. The parser would refuse the place after
+    /// that symbol, but only once it has compared its items with each other, which for 50,000 of them takes 20 s.
     pub(crate) fn new(grammar: &CGrammar, fuel: u64, row_items: usize) -> Result<Option<Self>, Crowded> {
         let rules = Rules::read(grammar);
         rules.check_crowds(row_items)?;
@@ -386,8 +386,8 @@ pub(super) fn representatives<C: std::hash::Hash + Eq>(class: impl Fn(u8) -> C) 
 /// Why a grammar has a place at which too much may go on in too many ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crowded {
-    /// So many ways begin with the same lexeme, or more.
-    Lexeme(usize),
+    /// More than the limit begin with the same symbol.
+    Place,
     /// Counting them took this many steps, and was not done.
     Work(usize),
 }
@@ -396,7 +396,8 @@ pub(crate) enum Crowded {
 const MAX_CROWD_WORK: usize = 100_000_000;
 
 impl Rules {
-    /// Counts, for each symbol that may be expected, the items before each lexeme that it may begin with.
+    /// Counts, for each symbol that may be expected, the items before each symbol that it may begin with: they all move
+    /// on at once, when that one has been read.
     fn check_crowds(&self, limit: usize) -> Result<(), Crowded> {
         let num_symbols = self.rules.len();
         let is_kernel = |item: usize| item > 0 && self.symbols[item - 1] != END;
@@ -405,8 +406,8 @@ impl Rules {
         for (item, &symbol) in self.symbols.iter().enumerate().filter(|&(_, &symbol)| symbol != END) {
             is_expected[symbol as usize] |= is_kernel(item);
         }
-        // By lexeme; whose count it is, and the count.
-        let mut counts = vec![(u32::MAX, 0); self.class.len()];
+        // By symbol, and behind them by lexeme: whose count it is, and the count.
+        let mut counts = vec![(u32::MAX, 0); num_symbols + self.class.len()];
         let mut seen = vec![u32::MAX; num_symbols];
         let mut work = 0;
         for expected in (0..num_symbols as u32).filter(|&symbol| is_expected[symbol as usize]) {
@@ -416,13 +417,14 @@ impl Rules {
                 for &first in &self.rules[symbol as usize] {
                     for &begun in self.symbols[first as usize..].iter().take_while(|&&symbol| symbol != END) {
                         work += 1;
-                        if let Some(lexeme) = self.lexeme[begun as usize] {
-                            let count = &mut counts[lexeme.as_usize()];
-                            *count = if count.0 == expected { (expected, count.1 + 1) } else { (expected, 1) };
-                            if count.1 > limit {
-                                return Err(Crowded::Lexeme(count.1));
-                            }
-                        } else if seen[begun as usize] != expected {
+                        let lexeme = self.lexeme[begun as usize];
+                        let place = lexeme.map_or(begun as usize, |lexeme| num_symbols + lexeme.as_usize());
+                        let count = &mut counts[place];
+                        *count = if count.0 == expected { (expected, count.1 + 1) } else { (expected, 1) };
+                        if count.1 > limit {
+                            return Err(Crowded::Place);
+                        }
+                        if lexeme.is_none() && seen[begun as usize] != expected {
                             seen[begun as usize] = expected;
                             open.push(begun);
                         }

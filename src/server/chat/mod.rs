@@ -5,7 +5,7 @@ mod tools;
 mod wire;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -19,35 +19,44 @@ use self::{
     },
 };
 use super::{
-    App,
+    App, Deadline,
+    access::Caller,
     body::Body,
     completions::{Delivery, delivery, finite},
     constraints::{Constraints, Origins},
     error::HttpError,
     openai::{ResponseFormatKind, StopField, Usage},
+    recorder::{Recorded, Recorder},
     sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{Alternative, Completed, Delta, FinishReason, GenerateRequest, Generation, Maze, Prompt, TokenInfo};
+use crate::maze::{Alternative, Completed, Delta, FinishReason, GenerateRequest, Maze, Prompt, TokenInfo};
 
 const ASSISTANT: &str = "assistant";
 
-pub(crate) async fn create(State(app): State<App>, Body(request): Body<ChatRequest>) -> Result<Response, HttpError> {
+pub(crate) async fn create(
+    State(app): State<App>,
+    Extension(deadline): Extension<Deadline>,
+    caller: Caller,
+    recorder: Recorder,
+    Body(request): Body<ChatRequest>,
+) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let Plan { request, tools, origins, delivery } = Plan::new(request, &app.maze)?;
+    let Plan { request, tools, origins, delivery } = Plan::new(request, &app.maze, &caller)?;
     let (num_choices, logprobs) = (request.num_choices, request.num_logprobs.is_some());
-    let generation = app.maze.generate(request).await.map_err(|error| origins.locate(error))?;
+    let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;
+    let generation = generations.pop().expect("one request was handed in and admitted");
     let reply = Reply::new(&generation, app.maze.model().id.clone(), logprobs);
     match delivery {
         Delivery::Whole => {
-            let answers = generation.collect().await.map_err(|error| origins.locate(error))?;
+            let answers = generation.collect().await.map_err(|error| error.locate(&origins))?;
             Ok(Json(reply.whole(answers, tools.as_ref())).into_response())
         }
         Delivery::Stream { usage } => {
             let choices = (0..num_choices).map(|_| tools.as_ref().map(Tools::reader)).map(Progress::new).collect();
             let state = Streaming { reply, generation, choices, origins, num_tokens: 0, usage };
             let chunks: Chunks<_> = Box::pin(stream::unfold(state, Streaming::next));
-            Ok(sse::respond(chunks, app.config.keep_alive_interval()))
+            Ok(sse::respond(chunks, app.config.keep_alive_interval(), deadline))
         }
     }
 }
@@ -61,10 +70,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(request: ChatRequest, maze: &Maze) -> Result<Self, HttpError> {
+    fn new(request: ChatRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
         refuse_unsupported(&request)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
-        let max_tokens = max_tokens(&request)?;
+        let max_tokens = caller.max_tokens(max_tokens(&request)?, maze.config().max_tokens_default)?;
         let num_logprobs = num_logprobs(&request)?;
         let tools = Tools::new(request.tools, request.tool_choice, request.parallel_tool_calls)?;
         let binds_all = request.response_format.as_ref().is_some_and(|format| {
@@ -100,7 +109,7 @@ impl Plan {
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices: request.n.unwrap_or(1),
             seed: request.seed,
-            client: None,
+            client: caller.name.clone(),
             num_logprobs,
             sample_forced_tokens: false,
         };
@@ -162,7 +171,7 @@ struct Reply {
 }
 
 impl Reply {
-    fn new(generation: &Generation, model: String, logprobs: bool) -> Self {
+    fn new(generation: &Recorded, model: String, logprobs: bool) -> Self {
         Self {
             id: generation.id().replacen("gen-", "chatcmpl-", 1),
             created: generation.created(),
@@ -300,7 +309,7 @@ impl Progress {
 /// A stream on its way.
 struct Streaming {
     reply: Reply,
-    generation: Generation,
+    generation: Recorded,
     choices: Vec<Progress>,
     origins: Origins,
     num_tokens: u32,
@@ -318,7 +327,7 @@ impl Streaming {
                     Some(chunk) => Ok(chunk),
                     None => continue,
                 },
-                Some(Err(error)) => Err(self.origins.locate(error)),
+                Some(Err(error)) => Err(error.locate(&self.origins)),
                 None if std::mem::take(&mut self.usage) => Ok(self.last()),
                 None => return None,
             };
