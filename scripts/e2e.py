@@ -192,6 +192,67 @@ def several_prompts_are_answered_as_if_each_were_alone(server):
     assert [choice.text for choice in both] == alone
 
 
+WEATHER_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather in a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string", "maxLength": 12}, "unit": {"enum": ["C", "F"]}},
+                "required": ["city", "unit"],
+                "additionalProperties": False,
+            },
+        },
+    }
+]
+
+
+def chat(server, **fields):
+    messages = [{"role": "user", "content": "What is the weather in Rome?"}]
+    fields = {"model": server.model, "messages": messages, "max_tokens": 96, "seed": 7, **fields}
+    return server.client.chat.completions.create(**fields)
+
+
+@check
+def a_chat_is_answered_whole_and_as_a_stream(server):
+    whole = chat(server)
+    assert whole.choices[0].message.role == "assistant" and whole.usage.completion_tokens > 0, whole
+    chunks = list(chat(server, stream=True, stream_options={"include_usage": True}))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage and chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+@check
+def a_chat_calls_tools_and_takes_their_results(server):
+    fields = {"tools": WEATHER_TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    answer = chat(server, **fields).choices[0]
+    assert answer.finish_reason == "tool_calls" and len(answer.message.tool_calls) == 1, answer
+    call = answer.message.tool_calls[0]
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "weather" and arguments["unit"] in ("C", "F"), call
+    pieces = [chunk.choices[0].delta.tool_calls for chunk in chat(server, stream=True, **fields) if chunk.choices]
+    pieces = [piece for calls in pieces for piece in calls or []]
+    assert pieces[0].id and pieces[0].function.name == "weather"
+    assert "".join(piece.function.arguments for piece in pieces) == call.function.arguments
+    messages = [
+        {"role": "user", "content": "What is the weather in Rome?"},
+        answer.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "17 degrees"},
+    ]
+    after = chat(server, messages=messages, tools=WEATHER_TOOLS, tool_choice="none", max_tokens=8).choices[0]
+    assert after.message.tool_calls is None and after.message.content is not None, after
+
+
+@check
+def a_chat_answers_in_a_json_schema(server):
+    wanted = {"type": "json_schema", "json_schema": {"name": "order", "strict": True, "schema": ORDER_SCHEMA}}
+    choice = chat(server, response_format=wanted, max_tokens=120).choices[0]
+    assert choice.finish_reason == "stop" and set(json.loads(choice.message.content)) == {"id", "status", "items"}
+
+
 @check
 def a_stop_string_ends_the_text_before_itself(server):
     free = server.complete(seed=3, temperature=0, max_tokens=48).choices[0].text
