@@ -94,10 +94,16 @@ fn text_of(content: Content, path: &str) -> Result<String, HttpError> {
         Content::Parts(parts) => parts,
     };
     let mut whole = String::new();
-    for (idx, Part { kind, text }) in parts.into_iter().enumerate() {
+    for (idx, Part { kind, text, others }) in parts.into_iter().enumerate() {
         let path = format!("{path}.content[{idx}]");
         match (kind.as_str(), text) {
-            ("text", Some(text)) => whole.push_str(&text),
+            ("text", Some(text)) => match others.into_keys().next() {
+                None => whole.push_str(&text),
+                Some(field) => {
+                    let accepted = "only `type` and `text`".into();
+                    return Err(HttpError::UnknownParameter { param: format!("{path}.{field}"), accepted });
+                }
+            },
             ("text", None) => return Err(HttpError::MissingParameter { param: format!("{path}.text") }),
             (other, _) => {
                 let reason = format!("parts of type `{other}` cannot be read; this model reads text");
@@ -150,6 +156,10 @@ mod tests {
             (json!({"role": "assistant", "content": null}), "messages[0].content"),
             (json!({"role": "user", "content": [{"type": "image_url"}]}), "messages[0].content[0].type"),
             (json!({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
+            (
+                json!({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}),
+                "messages[0].content[0].cache_control",
+            ),
             (json!({"role": "user", "content": "x", "tool_calls": []}), "messages[0].tool_calls"),
             (json!({"role": "user", "content": "x", "tool_call_id": "a"}), "messages[0].tool_call_id"),
             (json!({"role": "tool", "content": "x"}), "messages[0].tool_call_id"),

@@ -119,6 +119,9 @@ pub(crate) struct Part {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     pub(crate) text: Option<String>,
+    /// What a part of another type brings; a text has nothing more.
+    #[serde(flatten)]
+    pub(crate) others: BTreeMap<String, Value>,
 }
 
 /// A call that an earlier answer made.
