@@ -58,7 +58,7 @@ struct Node {
     bound: u32,
 }
 
-/// Searches at most `max_states` states of the product, at about 1 us each.
+/// Searches at most `max_states` states of the product, at about 1 us each, and [`STEPS_PER_STATE`] times as many steps.
 pub(crate) fn intersect(factors: &mut [Factor<'_>], length: Length, max_states: usize) -> Intersection {
     let mut starts: Vec<Vec<u32>> = vec![Vec::new()];
     for factor in factors.iter_mut() {
@@ -90,8 +90,12 @@ pub(crate) fn complete<T>(
     Ok(None)
 }
 
+/// Steps that each state of the bound allows, known states included, at about 100 ns each.
+const STEPS_PER_STATE: usize = 128;
+
 struct Search {
     length: Length,
+    num_steps: usize,
     bytes: Vec<u8>,
     nodes: Vec<Node>,
     known: HashMap<Box<[u32]>, u32>,
@@ -102,7 +106,8 @@ struct Search {
 impl Search {
     fn new(factors: &[Factor<'_>], length: Length, starts: Vec<Vec<u32>>) -> Self {
         let bytes = common_classes(factors);
-        let mut search = Self { length, bytes, nodes: Vec::new(), known: HashMap::new(), open: BTreeMap::new() };
+        let mut search =
+            Self { length, num_steps: 0, bytes, nodes: Vec::new(), known: HashMap::new(), open: BTreeMap::new() };
         for start in starts {
             search.push(factors, start, None, None, 0);
         }
@@ -111,8 +116,12 @@ impl Search {
 
     /// The next text that all factors share, none shorter than the last.
     fn next_text(&mut self, factors: &mut [Factor<'_>], max_states: usize) -> Intersection {
+        // Where a factor has failed before there was a state, none being left proves nothing.
+        if factors.iter().any(Factor::has_failed) {
+            return Intersection::TooLarge;
+        }
         while let Some(at) = self.pop() {
-            if self.nodes.len() > max_states {
+            if self.nodes.len() > max_states || self.num_steps > max_states.saturating_mul(STEPS_PER_STATE) {
                 return Intersection::TooLarge;
             }
             let states = self.nodes[at as usize].states.clone();
@@ -161,6 +170,7 @@ impl Search {
     }
 
     fn push(&mut self, factors: &[Factor<'_>], states: Vec<u32>, parent: Option<u32>, byte: Option<u8>, depth: u32) {
+        self.num_steps += 1;
         let states: Box<[u32]> = states.into();
         let is_better = |&known: &u32| self.nodes[known as usize].depth > depth;
         if self.known.get(&states).is_some_and(|known| !is_better(known)) {

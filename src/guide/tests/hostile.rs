@@ -252,6 +252,13 @@ fn a_crowd_of_ways_that_begin_alike_is_refused_before_it_is_compared() {
 }
 
 #[test]
+fn lexemes_that_may_all_be_empty_are_judged_within_bounds() {
+    let (result, took) = compile(json!({"grammar": {"syntax": "lark", "source": "start: \"a\"* (/(é?)?/{0,1200})*"}}));
+    assert_eq!(result, Ok(()));
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
 fn an_expensive_mask_ends_in_a_typed_error() {
     let config = GuideConfig { step_lexer_fuel: 20, step_items: 20, ..GuideConfig::default() };
     let guide = Guide::new(Arc::clone(BYTES.vocabulary()), config).expect("the vocabulary can be sliced");
