@@ -166,6 +166,9 @@ impl<'s> Reader<'s> {
         if spec.kind() == "type_spec" && node.kind() == "qualified_type" && matches!(shape, Shape::Format(_)) {
             shape = self.file.unknown(node, "gives this type its fields but not its methods");
         }
+        if shape == integer(8, false) {
+            self.reading.bytes.push(name.to_owned());
+        }
         let members = self.constants.get(name).filter(|members| members.len() > 1 && is_plain(&shape));
         let members = members.and_then(|members| {
             members.iter().map(|(name, value)| Some((name.clone(), value.clone()?))).collect::<Option<Vec<_>>>()
@@ -218,10 +221,7 @@ impl<'s> Reader<'s> {
         match node.kind() {
             "parenthesized_type" | "type_elem" => self.first(node, depth),
             "pointer_type" => Shape::Union(vec![self.first(node, depth), Shape::Null]),
-            "slice_type" => match inner("element") {
-                item if item == integer(8, false) => Shape::Pattern(BASE64.to_owned()),
-                item => Shape::List(Box::new(item)),
-            },
+            "slice_type" => Shape::Slice(Box::new(inner("element"))),
             "map_type" => {
                 let (keys, values) = (Box::new(inner("key")), Box::new(inner("value")));
                 Shape::Map { keys, values, all_keys: false }
@@ -322,8 +322,8 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// Bytes are written in base 64.
-const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$";
+/// Slices of bytes are written in base 64.
+pub(super) const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$";
 
 /// The value of `json:"..."` in a field's tag.
 fn json_tag(tag: &str) -> &str {

@@ -4,9 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::go::BASE64;
 use super::manifest::Manifest;
 use super::modules::{FILE_TYPE, Found, Given, Modules, Place, inner};
-use super::shape::{Declaration, Shape};
+use super::shape::{Declaration, Shape, integer};
 use super::{GENERIC_SHAPES_MAX, TYPE_DEPTH_MAX};
 use crate::constraint::{Diagnostic, Language, Origin};
 
@@ -164,8 +165,28 @@ impl Linker<'_> {
                 };
                 std::mem::swap(shape, &mut linked);
             }
+            Shape::Slice(item) => {
+                let is_declared = self.is_bytes(item, &site.place, 0);
+                self.shape(item, site);
+                *shape = match std::mem::replace(&mut **item, Shape::Any) {
+                    item if is_declared || item == integer(8, false) => Shape::Pattern(BASE64.to_owned()),
+                    item => Shape::List(Box::new(item)),
+                };
+            }
             _ => shape.parts_mut().into_iter().for_each(|part| self.shape(part, site)),
         }
+    }
+
+    /// Whether a name stands for a type that is a byte underneath, and that no code of its own writes.
+    fn is_bytes(&self, shape: &Shape, place: &Place, depth: usize) -> bool {
+        let Shape::Reference { path, .. } = shape else { return false };
+        let Some(Found::Type { file, index }) = self.modules.resolve(place, path) else { return false };
+        let Given { reading, .. } = &self.files[file];
+        let declaration = &reading.declarations[index];
+        let place = Place { file, scope: declaration.scope.clone() };
+        !self.by_code.contains(&(file, index))
+            && (reading.bytes.contains(&declaration.name)
+                || depth < TYPE_DEPTH_MAX && self.is_bytes(&declaration.shape, &place, depth + 1))
     }
 
     /// A declared type, with linked arguments.

@@ -243,7 +243,9 @@ impl<'a> Lowering<'a> {
                 schema
             }
             Shape::Shared(shape) => self.schema(shape, depth),
-            Shape::Reference { .. } | Shape::Parameter(_) => self.problem_here("is a name that was not looked up"),
+            Shape::Reference { .. } | Shape::Parameter(_) | Shape::Slice(_) => {
+                self.problem_here("is a name that was not looked up")
+            }
             Shape::Map { .. } | Shape::Object(_) | Shape::Extends { .. } | Shape::Intersection(_) => {
                 self.objects(shape, depth)
             }

@@ -80,6 +80,8 @@ pub(super) struct Reading {
     pub(super) package: String,
     /// Types that code writes or reads as JSON, by scope and path.
     pub(super) by_code: Vec<(String, Vec<String>)>,
+    /// Types that are bytes under another name (Go).
+    pub(super) bytes: Vec<String>,
 }
 
 impl Reading {
@@ -89,6 +91,7 @@ impl Reading {
         self.diagnostics.extend(later.diagnostics);
         self.imports.extend(later.imports);
         self.by_code.extend(later.by_code);
+        self.bytes.extend(later.bytes);
         if self.package.is_empty() {
             self.package = later.package;
         }
@@ -158,6 +161,8 @@ pub(super) enum Shape {
     /// A type parameter of the declaration it stands in.
     Parameter(String),
     List(Box<Shape>),
+    /// Go's slice: text where its items turn out to be bytes, else a list. Linking says which.
+    Slice(Box<Shape>),
     Tuple {
         items: Vec<Shape>,
         num_required: usize,
@@ -318,7 +323,7 @@ impl Shape {
     /// The shapes it is made of.
     pub(super) fn parts_mut(&mut self) -> Vec<&mut Shape> {
         match self {
-            Self::List(one) | Self::Bounded(one, _) | Self::KeysOf(one) => vec![one],
+            Self::List(one) | Self::Slice(one) | Self::Bounded(one, _) | Self::KeysOf(one) => vec![one],
             Self::Tuple { items, rest, .. } => items.iter_mut().chain(rest.as_deref_mut()).collect(),
             Self::Map { keys: one, values: two, .. } | Self::FieldOf { base: one, key: two } => vec![one, two],
             Self::Object(object) => object.parts_mut().collect(),
