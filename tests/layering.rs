@@ -52,6 +52,7 @@ const CRATES: &[(&str, &str)] = &[
     ("minijinja", "text"),
     ("minijinja_contrib", "text"),
     ("toktrie", "text guide"),
+    ("foldhash", "guide"),
     ("llguidance", "guide"),
     ("regex_automata", "guide braid"),
     ("regex_syntax", "guide braid"),

@@ -9,9 +9,10 @@
 //!
 //! Conditions on rules and limits in tokens are left out, so that what it promises is to be walked through the masks.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt, HashSet};
 use llguidance::derivre::{NextByte, StateID};
 use llguidance::earley::lexerspec::LexemeIdx;
 use llguidance::earley::regexvec::{LexemeSet, RegexVec};
@@ -374,7 +375,7 @@ impl Goal {
     fn new(goal: u32, rules: &Rules) -> Self {
         let mut begins: HashMap<LexemeIdx, Vec<u32>> = HashMap::new();
         let mut uses: HashMap<u32, Vec<u32>> = HashMap::new();
-        let mut seen = HashSet::from([goal]);
+        let mut seen: HashSet<_> = [goal].into_iter().collect();
         let mut open = vec![goal];
         while let Some(symbol) = open.pop() {
             for &first in &rules.rules[symbol as usize] {

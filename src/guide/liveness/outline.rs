@@ -6,9 +6,9 @@
 //! is exact for repetition and for what does not recurse. That longer lexemes win and that white space comes once are
 //! left out. All of this only adds texts: what is empty here is empty there.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use llguidance::api::ParserLimits;
 use llguidance::derivre::{NextByte, StateID};
 use llguidance::earley::lexerspec::LexemeIdx;
@@ -268,7 +268,7 @@ impl Outline {
 
     /// Follows everything that costs no byte, with an explicit list of what is still to be seen.
     fn visit(&mut self, stack: u32, item: u32, found: &mut Vec<u32>, seen: &mut Vec<(u32, u32)>) {
-        let mut known = std::collections::HashSet::new();
+        let mut known = HashSet::new();
         seen.push((stack, item));
         while let Some((stack, item)) = seen.pop() {
             if !known.insert((stack, item)) {
@@ -354,7 +354,7 @@ fn is_accepting(lexer: &RegexVec, state: StateID) -> bool {
 fn shortest(lexer: &mut RegexVec, initial: StateID, left: &mut HashMap<u32, u32>) -> Option<u32> {
     let mut classes: Vec<u8> = Vec::new();
     let mut layer = vec![initial];
-    let mut depth_of = HashMap::from([(initial.as_u32(), 0u32)]);
+    let mut depth_of: HashMap<_, _> = [(initial.as_u32(), 0u32)].into_iter().collect();
     let mut depth = 0;
     while !layer.is_empty() && !layer.iter().any(|&state| is_accepting(lexer, state)) {
         depth += 1;
@@ -391,7 +391,7 @@ fn shortest(lexer: &mut RegexVec, initial: StateID, left: &mut HashMap<u32, u32>
 /// One byte for each value of `class`, preferring what reads well.
 pub(super) fn representatives<C: std::hash::Hash + Eq>(class: impl Fn(u8) -> C) -> Vec<u8> {
     let letters = (b'a'..=b'z').chain(b'0'..=b'9').chain(b'A'..=b'Z').chain([b'"', b'}', b']', b')']);
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     letters.chain(0..=u8::MAX).filter(|&byte| seen.insert(class(byte))).collect()
 }
 

@@ -3,7 +3,9 @@
 //! Best first over the product of their states, which is made only where the search goes (A*, Hart, Nilsson and
 //! Raphael, 1968). Where no state is left to look at, the languages have nothing in common.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::left_corner::LeftCorner;
 use super::outline::{Outline, representatives};
@@ -90,8 +92,8 @@ pub(crate) fn complete<T>(
     Ok(None)
 }
 
-/// Steps that each state of the bound allows, known states included, at about 100 ns each.
-const STEPS_PER_STATE: usize = 128;
+/// Steps that each state of the bound allows, known states included, at 0.1-1 us each.
+const STEPS_PER_STATE: usize = 20;
 
 struct Search {
     length: Length,
