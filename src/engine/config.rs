@@ -26,7 +26,7 @@ pub struct EngineConfig {
     /// How much longer a step may get, as a share of its time, for rows whose masks are late while others are ready.
     /// Default 0.01.
     pub mask_wait_share: f32,
-    /// How long one mask may take at all; past it that one request fails. Default 10 s.
+    /// How long one mask may take at all, once it is begun; past it that one request fails. Default 2 s.
     pub mask_abort_after: Duration,
 }
 
@@ -42,7 +42,7 @@ impl Default for EngineConfig {
             forced_block_len_max: 64,
             mask_late_after: Duration::from_millis(2),
             mask_wait_share: 0.01,
-            mask_abort_after: Duration::from_secs(10),
+            mask_abort_after: Duration::from_secs(2),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! The workers are no part of the pool that matrix products run in, so neither starves the other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ struct Fill {
     id: SequenceId,
     pilot: Pilot,
     row: MaskRow,
+    /// Set when a worker begins.
+    begun: Arc<OnceLock<Instant>>,
 }
 
 /// A pilot that came home with the mask of the next token.
@@ -57,24 +59,37 @@ pub(super) struct Lent {
 /// A pilot that is with a worker, or waits for one.
 struct Away {
     id: SequenceId,
-    since: Instant,
+    /// When a worker began; unset while it waits for one.
+    begun: Arc<OnceLock<Instant>>,
     abort: AbortHandle,
     lane: Lane,
     /// Whether it was lent in the step under way, which may wait for it.
     is_fresh: bool,
 }
 
-/// Which workers compute a mask: a slow one waits behind slow ones only.
+impl Away {
+    /// How long a worker has been computing it.
+    fn elapsed(&self) -> Duration {
+        self.begun.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+}
+
+/// Which workers compute a mask: none waits behind masks of a slower lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Fast,
     Slow,
+    /// More than [`STUCK_FACTOR`] times as long as a mask of the fast lane.
+    Stuck,
 }
+
+/// Lanes of their own begin at so many times `mask_late_after`: at 100 ms, which only grammars made for it take.
+const STUCK_FACTOR: u32 = 50;
 
 /// The workers and the bounded channels to them.
 pub(super) struct MaskWorkers {
-    /// To the fast lane and to the slow one.
-    jobs: Option<[Sender<Job>; 2]>,
+    /// To each [`Lane`].
+    jobs: Option<[Sender<Job>; 3]>,
     masks: Receiver<Mask>,
     num_seqs_max: usize,
     num_words: usize,
@@ -102,7 +117,7 @@ impl MaskWorkers {
             }
             Ok(sender)
         };
-        let jobs = [lane("mask", config.num_mask_workers)?, lane("slow-mask", 1)?];
+        let jobs = [lane("mask", config.num_mask_workers)?, lane("slow-mask", 1)?, lane("stuck-mask", 1)?];
         Ok(Self {
             jobs: Some(jobs),
             masks,
@@ -127,13 +142,15 @@ impl MaskWorkers {
             let row = self.spare_rows.pop().unwrap_or_else(|| vec![0; self.num_words]);
             if pilot.is_free() {
                 self.has_ready_rows = true;
-                self.done.push(Fill { id, pilot, row }.run());
+                self.done.push(Fill { id, pilot, row, begun: Arc::default() }.run());
                 continue;
             }
             let lane = self.lane(expected_mask_time);
-            self.away.push(Away { id, since: Instant::now(), abort: pilot.abort_handle(), lane, is_fresh: true });
+            let begun = Arc::<OnceLock<Instant>>::default();
+            self.away.push(Away { id, begun: begun.clone(), abort: pilot.abort_handle(), lane, is_fresh: true });
             let jobs = self.jobs.as_ref().expect("the workers live as long as the engine");
-            jobs[lane as usize].send(Job::Fill(Fill { id, pilot, row })).expect("workers outlive their channel");
+            let fill = Fill { id, pilot, row, begun };
+            jobs[lane as usize].send(Job::Fill(fill)).expect("workers outlive their channel");
         }
     }
 
@@ -174,17 +191,21 @@ impl MaskWorkers {
 
     /// Stops slow masks that nobody waits for any more, so that they do not hold up those that somebody does.
     pub(super) fn abort_unwanted(&self, is_wanted: impl Fn(SequenceId) -> bool) {
-        let slow = self.away.iter().filter(|away| away.since.elapsed() > self.late_after);
+        let slow = self.away.iter().filter(|away| away.lane != Lane::Fast || away.elapsed() > self.late_after);
         slow.filter(|away| !is_wanted(away.id)).for_each(|away| away.abort.abort());
     }
 
     fn lane(&self, expected_mask_time: Duration) -> Lane {
-        if expected_mask_time > self.late_after { Lane::Slow } else { Lane::Fast }
+        match expected_mask_time {
+            time if time <= self.late_after => Lane::Fast,
+            time if time <= STUCK_FACTOR * self.late_after => Lane::Slow,
+            _ => Lane::Stuck,
+        }
     }
 
     /// Stops the masks that take too long; each comes home with an error.
     pub(super) fn abort_overdue(&self) {
-        let overdue = self.away.iter().filter(|away| away.since.elapsed() > self.abort_after);
+        let overdue = self.away.iter().filter(|away| away.elapsed() > self.abort_after);
         overdue.for_each(|away| away.abort.abort());
     }
 
@@ -233,7 +254,7 @@ fn drop_isolated(pilot: Pilot) {
 
 impl Fill {
     fn run(mut self) -> Mask {
-        let start = Instant::now();
+        let begun = *self.begun.get_or_init(Instant::now);
         let steered = catch_unwind(AssertUnwindSafe(|| {
             let advice = self.pilot.next(&mut self.row)?;
             Ok((advice, self.pilot.bias()))
@@ -243,7 +264,7 @@ impl Fill {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(GuideError::Internal { part: "mask".into(), message: "computing it panicked".into() }),
         };
-        Mask { id: self.id, outcome, time: start.elapsed() }
+        Mask { id: self.id, outcome, time: begun.elapsed() }
     }
 }
 
