@@ -485,6 +485,30 @@ fn faulty(config: AuditConfig) -> (AuditLog, Arc<Mutex<Faults>>) {
     (log, faults)
 }
 
+/// A folder that is let go late.
+struct Slow(Folder);
+
+impl Storage for Slow {
+    fn create(&mut self, segment: u64) -> io::Result<Box<dyn Sink>> {
+        self.0.create(segment)
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_log_that_was_closed_can_be_opened_at_once() {
+    let place = Place::new();
+    for _ in 0..3 {
+        let log = AuditLog::open_in(place.config(), |folder| Box::new(Slow(folder))).expect("nobody holds it");
+        log.close().expect("the disk takes it");
+    }
+}
+
 /// Each request of the log and its end, once.
 fn assert_each_has_its_end(place: &Place, wanted: std::ops::Range<usize>) {
     let records = place.records();

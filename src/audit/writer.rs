@@ -140,6 +140,8 @@ impl Writer {
                 tracing::error!(members = record.members, "the audit log has ended; this record is not in it");
             }
         }
+        // Whoever waits may open the log again at once: the folder is let go first.
+        drop(self);
         match closing {
             Some(done) => drop(done.send(result)),
             None => {
