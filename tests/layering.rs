@@ -63,6 +63,7 @@ const CRATES: &[(&str, &str)] = &[
     // Above both.
     ("crossbeam_channel", "engine maze audit"),
     ("tokio", "engine maze audit server bin cli"),
+    ("tokio_rustls", "server"),
     ("tokio_stream", "maze server"),
     ("futures_core", "maze server"),
     ("futures_util", "maze server"),
