@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
-    server::{ApiKeys, KeyFileError, ServerConfig},
+    server::{ApiKeys, KeyFileError, ServerConfig, Tls, TlsError, TlsFiles},
 };
 
 /// Serves a code model whose output is bound, token by token, by constraints.
@@ -103,6 +103,16 @@ pub struct SecurityArgs {
     /// Serve beyond this machine without API keys: whoever reaches the address can use it.
     #[arg(long, env = "ANANKE_ALLOW_OPEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_open: Option<bool>,
+    /// The server's certificate in PEM, followed by those that lead to a root; with it, only TLS is spoken. Read again
+    /// on SIGHUP.
+    #[arg(long, env = "ANANKE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert in PEM, not encrypted; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Lets in only clients with a certificate that an authority in this PEM file has signed; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 /// What to run and with how much: flags of both programs, and the keys of `[model]`.
@@ -209,6 +219,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who may use it; everyone who reaches the address where there is none.
     pub keys: Option<ApiKeys>,
+    /// TLS, if it is to be spoken.
+    pub tls: Option<Tls>,
     /// The audit log, if there is to be one.
     pub audit: Option<AuditConfig>,
     /// The model, and the bounds of everything below.
@@ -262,6 +274,17 @@ pub enum ConfigError {
     /// The file of `--api-keys` is not what it should be.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// TLS cannot be spoken with the files that were named.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// One of `--tls-cert` and `--tls-key` without the other, or a list of authorities without both.
+    #[error("{given} was given without {missing}")]
+    HalfTls {
+        /// What was given.
+        given: &'static str,
+        /// What it needs.
+        missing: &'static str,
+    },
     /// An address beyond this machine, and everyone may use it.
     #[error("{host} is reached from other machines, and there are no API keys: anyone could use this server")]
     OpenToOthers {
@@ -313,6 +336,9 @@ impl ConfigError {
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
+            Self::Tls(_) | Self::HalfTls { .. } => {
+                "TLS needs --tls-cert FILE and --tls-key FILE, both in PEM; docs/security.md says how they are made and changed"
+            }
             Self::OpenToOthers { .. } => {
                 "give --api-keys FILE, or --host 127.0.0.1, or --allow-open where something in front lets in only some"
             }
@@ -350,7 +376,8 @@ impl ServeArgs {
         }
         let security = self.security.or(file.security);
         let host = server.host.unwrap_or_default().0;
-        if security.api_keys.is_none() && !host.is_loopback() && security.allow_open != Some(true) {
+        let tls = security.tls_files()?.map(Tls::open).transpose()?;
+        if !security.asks_who() && !host.is_loopback() && security.allow_open != Some(true) {
             return Err(ConfigError::OpenToOthers { host });
         }
         Ok(Config {
@@ -359,6 +386,7 @@ impl ServeArgs {
             log_format: server.log_format.unwrap_or_default(),
             server: server.http()?,
             keys: security.api_keys.as_deref().map(ApiKeys::open).transpose()?,
+            tls,
             audit: self.audit.or(file.audit).log()?,
             open,
         })
@@ -426,7 +454,31 @@ fn size(name: &'static str, value: Option<ByteSize>, default: usize, min: u64) -
 impl SecurityArgs {
     /// These values, and `others` where they are silent.
     fn or(self, others: Self) -> Self {
-        Self { api_keys: self.api_keys.or(others.api_keys), allow_open: self.allow_open.or(others.allow_open) }
+        Self {
+            api_keys: self.api_keys.or(others.api_keys),
+            allow_open: self.allow_open.or(others.allow_open),
+            tls_cert: self.tls_cert.or(others.tls_cert),
+            tls_key: self.tls_key.or(others.tls_key),
+            tls_client_ca: self.tls_client_ca.or(others.tls_client_ca),
+        }
+    }
+
+    /// Whether a stranger who reaches the address is turned away.
+    fn asks_who(&self) -> bool {
+        self.api_keys.is_some() || self.tls_client_ca.is_some()
+    }
+
+    fn tls_files(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        let half = |given, missing| Err(ConfigError::HalfTls { given, missing });
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => {
+                Ok(Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: self.tls_client_ca.clone() }))
+            }
+            (Some(_), None) => half("--tls-cert", "--tls-key"),
+            (None, Some(_)) => half("--tls-key", "--tls-cert"),
+            (None, None) if self.tls_client_ca.is_some() => half("--tls-client-ca", "--tls-cert"),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -700,6 +752,10 @@ mod tests {
             (&[], Some("[sever]\n"), "sever"),
             (&[], Some("[model]\nkv_memory = \"2 bananas\"\n"), "2 bananas"),
             (&[], Some("[server]\nhost = \"example.org\"\n"), "example.org"),
+            (&["--tls-cert", "a.pem"], None, "--tls-key"),
+            (&["--tls-key", "a.pem"], None, "--tls-cert"),
+            (&["--tls-client-ca", "a.pem"], None, "--tls-cert"),
+            (&["--tls-cert", "/no/such/cert.pem", "--tls-key", "a.pem"], None, "/no/such/cert.pem"),
             (&["--audit-dir", "log"], None, "--audit-key"),
             (&["--audit-key", "key"], None, "--audit-dir"),
             (&["--audit-prompts", "text"], None, "--audit-dir"),

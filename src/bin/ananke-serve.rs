@@ -15,7 +15,7 @@ use ananke::{
     audit::{AuditError, AuditLog},
     config::{Config, LogFormat, ServeArgs},
     maze::{self, ModelCard},
-    server::{self, ApiKeys},
+    server,
 };
 use clap::Parser;
 use tokio::{
@@ -112,10 +112,23 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         let stop = stop_signal()?;
         let keys = config.keys.map(Arc::new);
         if let Some(keys) = &keys {
-            reload_on_hangup(keys.clone())?;
+            let keys = keys.clone();
+            on_hangup(move || match keys.reload() {
+                Ok(num_keys) => tracing::info!(num_keys, "API keys read again"),
+                Err(error) => tracing::error!(%error, "API keys stay as they were"),
+            })?;
         }
-        announce(maze.model(), listener.local_addr()?, keys.is_some())?;
-        if !config.host.is_loopback() {
+        let tls = config.tls.map(Arc::new);
+        if let Some(tls) = &tls {
+            let tls = tls.clone();
+            on_hangup(move || match tls.reload() {
+                Ok(()) => tracing::info!("certificates read again"),
+                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+            })?;
+        }
+        let scheme = if tls.is_some() { "https://" } else { "http://" };
+        announce(maze.model(), scheme, listener.local_addr()?, keys.is_some())?;
+        if !config.host.is_loopback() && tls.is_none() {
             let who = if keys.is_some() { "whoever has a key" } else { "anyone who reaches it" };
             tracing::warn!("listening beyond this machine without TLS, where {who} can use it");
         }
@@ -123,20 +136,20 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         if let Some(log) = log {
             router = server::audited(router, log.clone());
         }
-        server::serve(listener, router, config.server, stop).await;
+        match tls {
+            Some(tls) => server::serve_tls(listener, tls, router, config.server, stop).await,
+            None => server::serve(listener, router, config.server, stop).await,
+        }
         Ok(())
     })
 }
 
-/// Reads the API keys again whenever the process gets SIGHUP; a file that cannot be used changes nothing.
-fn reload_on_hangup(keys: Arc<ApiKeys>) -> io::Result<()> {
+/// Reads something again whenever the process gets SIGHUP.
+fn on_hangup(read_again: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match keys.reload() {
-                Ok(num_keys) => tracing::info!(num_keys, "API keys read again"),
-                Err(error) => tracing::error!(%error, "API keys stay as they were"),
-            }
+            read_again();
         }
     });
     Ok(())
@@ -155,7 +168,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn announce(model: &ModelCard, address: SocketAddr, has_keys: bool) -> io::Result<()> {
+fn announce(model: &ModelCard, scheme: &str, address: SocketAddr, has_keys: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if model.embedded {
         writeln!(out, "no --model given: running the embedded {}", model.id)?;
@@ -163,14 +176,14 @@ fn announce(model: &ModelCard, address: SocketAddr, has_keys: bool) -> io::Resul
     let millions = model.num_parameters as f64 / 1e6;
     let ModelCard { id, architecture, context_len, .. } = model;
     writeln!(out, "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)")?;
-    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "listening on {scheme}{address}")?;
     writeln!(out, "try it:")?;
-    writeln!(out, "{}", curl_line(address, has_keys))?;
+    writeln!(out, "{}", curl_line(scheme, address, has_keys))?;
     out.flush()
 }
 
 /// A request that works when pasted into a shell: JSON under a schema. A key comes from the shell's `ANANKE_API_KEY`.
-fn curl_line(address: SocketAddr, has_keys: bool) -> String {
+fn curl_line(scheme: &str, address: SocketAddr, has_keys: bool) -> String {
     let body = concat!(
         r#"{"prompt": "user = ", "max_tokens": 128, "response_format": {"type": "json_schema", "#,
         r#""json_schema": {"name": "user", "schema": {"type": "object", "properties": {"#,
@@ -180,7 +193,7 @@ fn curl_line(address: SocketAddr, has_keys: bool) -> String {
     // A server on all addresses is reached on loopback.
     let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     let authority = if host.contains(':') { format!("[{host}]") } else { host };
-    let url = format!("http://{authority}:{}/v1/completions", address.port());
+    let url = format!("{scheme}{authority}:{}/v1/completions", address.port());
     let key = if has_keys { " -H \"authorization: Bearer $ANANKE_API_KEY\"" } else { "" };
     format!("curl -s {url}{key} -H 'content-type: application/json' -d '{body}'")
 }

@@ -2,8 +2,7 @@
 //!
 //! A handler reads the request into a form that cannot be wrong, hands it to the [`maze`](crate::maze), and writes the
 //! answer. What can be wrong with a request is one enum in `error.rs`; what goes over the wire is in `openai.rs`.
-//! Keys and their limits are in `access.rs`, the bounds on connections in `connection.rs`. There is no TLS here: bind it
-//! to loopback, or put it behind something that has it.
+//! Keys and their limits are in `access.rs`, the bounds on connections in `connection.rs`, TLS in `tls.rs`.
 
 mod access;
 mod account;
@@ -23,6 +22,7 @@ mod recorder;
 mod sampling;
 mod sse;
 mod structural_tag;
+mod tls;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -44,8 +44,9 @@ use axum::{
 use tracing::Instrument;
 
 pub use self::{
-    connection::serve,
+    connection::{serve, serve_tls},
     keys::{ApiKeys, KeyFileError, NewKey, NewKeyError, Scope, UnknownScope},
+    tls::{Tls, TlsError, TlsFiles},
 };
 use self::{error::HttpError, metrics::HttpMetrics};
 use crate::{audit::AuditLog, maze::Maze};
@@ -69,7 +70,8 @@ pub struct ServerConfig {
     /// beside the system's buffer. Default: 64 KiB.
     pub max_header_bytes: usize,
     /// A client gets so long to send the head of a request, else its connection is closed; and so long again for the
-    /// body, else the answer is 408. An idle connection is closed after it. Default: 30 s.
+    /// body, else the answer is 408. An idle connection is closed after it. With TLS, the handshake gets so long before
+    /// that. Default: 30 s.
     pub read_timeout_s: u64,
     /// A request that is not answered after so long is dropped with 504; a stream ends with an error. Default: 600 s,
     /// which is as long as OpenAI's own clients wait.
