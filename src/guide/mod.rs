@@ -111,6 +111,20 @@ impl Guide {
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_here(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, GuideError> {
+        self.compile_known(irs, None)
+    }
+
+    /// As [`Self::compile_here`], with the verdict that an earlier compile of these IRs over this vocabulary and with
+    /// these bounds came to, so that they are not judged again. A witness is walked through the parts once more, and the
+    /// set is judged where they do not accept it; another verdict is believed.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_known(
+        &self,
+        irs: &[ConstraintIr],
+        known: Option<Verdict>,
+    ) -> Result<Arc<CompiledConstraint>, GuideError> {
         let work = || {
             for (idx, ir) in irs.iter().enumerate() {
                 let part = Prefix::new(irs.len(), idx).part("ir");
@@ -118,9 +132,15 @@ impl Guide {
             }
             let num_parts = irs.iter().map(num_parts).sum();
             GuideError::check_size("constraints", "number of parts", num_parts, self.config.max_parts)?;
+            if let Some(Verdict::Empty { parts }) = &known {
+                return Err(GuideError::Unsatisfiable { parts: parts.clone() });
+            }
             let (compiled, mut outlines) = self.build(irs, num_parts).map_err(|error| self.blame(irs, error))?;
             let compiled = Arc::new(compiled);
-            let verdict = admit(&compiled, &mut outlines).map_err(|error| self.blame(irs, error))?;
+            let verdict = match known.filter(|verdict| still_holds(&compiled, verdict)) {
+                Some(verdict) => verdict,
+                None => admit(&compiled, &mut outlines).map_err(|error| self.blame(irs, error))?,
+            };
             match verdict {
                 Verdict::Unknown { why } if irs.iter().any(|ir| ir.on_unknown == OnUnknown::Refuse) => {
                     Err(GuideError::UnknownSatisfiability { why })
@@ -489,6 +509,13 @@ fn admit(compiled: &Arc<CompiledConstraint>, outlines: &mut Outlines) -> Result<
         Verdict::Empty { .. } => Err(GuideError::Unsatisfiable { parts: compiled.parts() }),
         verdict => Ok(verdict),
     }
+}
+
+/// Whether a verdict may be taken over: a witness is walked once more.
+fn still_holds(compiled: &Arc<CompiledConstraint>, verdict: &Verdict) -> bool {
+    let Verdict::Satisfiable(witness) = verdict else { return true };
+    let Ok(mut matcher) = compiled.matcher(b"") else { return false };
+    witness.tokens.iter().all(|&token| matcher.accept(token).is_ok()) && matcher.is_complete().unwrap_or(false)
 }
 
 #[cfg(test)]
