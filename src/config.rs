@@ -1,8 +1,8 @@
 //! What the programs are told on the command line, in the environment and in a file, as one checked value.
 //!
 //! A flag wins over its environment variable (`ANANKE_` and the flag's name), that over the file of `--config`, and
-//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]` and `[limits]`;
-//! a key it does not know is an error.
+//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]`, `[cache]` and
+//! `[limits]`; a key it does not know is an error.
 
 use std::{
     fmt,
@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
+    cache::{BadRedisUrl, CacheConfig, RedisUrl},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
     server::{ApiKeys, KeyFileError, ServerConfig, Tls, TlsError, TlsFiles},
 };
@@ -25,7 +26,7 @@ use crate::{
 #[derive(Debug, Default, Parser)]
 #[command(name = "ananke-serve", version)]
 pub struct ServeArgs {
-    /// A TOML file with the tables `server`, `security`, `model`, `audit` and `limits`.
+    /// A TOML file with the tables `server`, `security`, `model`, `audit`, `cache` and `limits`.
     #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where and how to serve.
@@ -40,6 +41,9 @@ pub struct ServeArgs {
     /// What to record.
     #[command(flatten)]
     pub audit: AuditArgs,
+    /// Where to keep results.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Be the process that `--probe-compile` starts: read constraints on standard input, compile them, say so.
     #[arg(long, hide = true)]
     pub probe_child: bool,
@@ -165,6 +169,59 @@ pub struct AuditArgs {
     pub audit_segment_bytes: Option<ByteSize>,
 }
 
+/// Where results are kept beyond this process: flags, and the keys of `[cache]`, there without `cache_`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheArgs {
+    /// A folder that keeps extraction results, compiled IRs and verdicts over restarts; without one they live as long
+    /// as the process.
+    #[arg(long, env = "ANANKE_CACHE_DIR", value_name = "FOLDER")]
+    #[serde(rename = "dir")]
+    pub cache_dir: Option<PathBuf>,
+    /// A Redis that keeps them for several servers; needs --cache-key. A password belongs into the environment or the
+    /// file, since others on the machine see flags.
+    #[arg(long, env = "ANANKE_CACHE_URL", value_name = "redis://[:PASSWORD@]HOST[:PORT][/DB]", hide_env_values = true)]
+    #[serde(rename = "url")]
+    pub cache_url: Option<Unshown>,
+    /// The secret that entries are authenticated with, the same for all servers that share them: a file of 64 hex digits
+    /// that only its owner may read.
+    #[arg(long, env = "ANANKE_CACHE_KEY", value_name = "FILE")]
+    #[serde(rename = "key")]
+    pub cache_key: Option<PathBuf>,
+    /// Bytes of the folder; beyond it the oldest entries are removed [default: 1GiB].
+    #[arg(long, env = "ANANKE_CACHE_DISK_BYTES", value_name = "BYTES")]
+    #[serde(rename = "disk_bytes")]
+    pub cache_disk_bytes: Option<ByteSize>,
+    /// Bytes of one entry; a larger one is not kept [default: 4MiB].
+    #[arg(long, env = "ANANKE_CACHE_ENTRY_BYTES", value_name = "BYTES")]
+    #[serde(rename = "entry_bytes")]
+    pub cache_entry_bytes: Option<ByteSize>,
+    /// Milliseconds that one question to the Redis may take [default: 50].
+    #[arg(long, env = "ANANKE_CACHE_TIMEOUT", value_name = "MILLISECONDS")]
+    #[serde(rename = "timeout")]
+    pub cache_timeout: Option<u64>,
+    /// Seconds for which a tier that keeps failing is left alone [default: 5].
+    #[arg(long, env = "ANANKE_CACHE_RETRY_AFTER", value_name = "SECONDS")]
+    #[serde(rename = "retry_after")]
+    pub cache_retry_after: Option<u64>,
+}
+
+/// Text that may hold a password: read as it is, so that no parser repeats it in an error, and never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Unshown(String);
+
+impl From<String> for Unshown {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Unshown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
 fn prompt_policy(text: &str) -> Result<PromptPolicy, String> {
     match text {
         "hash" => Ok(PromptPolicy::Hash),
@@ -202,6 +259,8 @@ struct ConfigFile {
     model: ModelArgs,
     #[serde(default)]
     audit: AuditArgs,
+    #[serde(default)]
+    cache: CacheArgs,
     #[serde(default)]
     limits: LimitsTable,
 }
@@ -308,6 +367,23 @@ pub enum ConfigError {
     /// `--probe-compile` on a system that does not say which program runs.
     #[error("--probe-compile starts this program again, which cannot be found: {0}")]
     NoProgram(#[source] std::io::Error),
+    /// A Redis without the key that its entries are authenticated with, or a key or bound without anything to keep in.
+    #[error("{given} was given without {missing}")]
+    HalfCache {
+        /// What was given.
+        given: &'static str,
+        /// What it needs.
+        missing: &'static str,
+    },
+    /// The address of the Redis.
+    #[error("--cache-url: {0}")]
+    CacheUrl(#[from] BadRedisUrl),
+    /// `--offline` with a Redis that is not on this machine.
+    #[error("--offline was given, and --cache-url names {host}, which is not this machine")]
+    OfflineCache {
+        /// Its host.
+        host: String,
+    },
     /// No model was named and none is compiled in.
     #[error("no --model was given, and this build has no model in it")]
     NoModel,
@@ -332,7 +408,7 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "give the path of a TOML file to --config",
             Self::File { .. } => {
-                "the tables are [server], [security], [model], [audit] and [limits]; --help names the keys of all but the last"
+                "the tables are [server], [security], [model], [audit], [cache] and [limits]; --help names the keys of all but the last"
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
@@ -347,6 +423,14 @@ impl ConfigError {
             }
             Self::HalfAudit { .. } => {
                 "an audit log needs --audit-dir FOLDER and --audit-key FILE; `openssl rand -hex 32` makes a key"
+            }
+            Self::HalfCache { .. } => {
+                "a cache needs --cache-dir FOLDER or --cache-url redis://HOST, a Redis also --cache-key FILE; `openssl rand \
+                 -hex 32` makes a key"
+            }
+            Self::CacheUrl(_) => "write redis://HOST:PORT/DB, with :PASSWORD@ in front of the host where there is one",
+            Self::OfflineCache { .. } => {
+                "a Redis on this machine is named in digits (redis://127.0.0.1), so that nothing is looked up"
             }
             Self::NoProgram(_) => "leave --probe-compile out",
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
@@ -370,6 +454,7 @@ impl ServeArgs {
         let server = self.server.or(file.server);
         let mut open = self.model.or(file.model).open_options(embedded)?;
         file.limits.apply(&mut open)?;
+        open.cache = self.cache.or(file.cache).tiers(open.offline)?;
         if server.probe_compile == Some(true) {
             let probe = ProbeConfig::this_program(vec!["--probe-child".into()]).map_err(ConfigError::NoProgram)?;
             open.maze.probe = Some(probe);
@@ -550,6 +635,54 @@ impl AuditArgs {
             config.segment_bytes = within("--audit-segment-bytes", size.0, 64 << 10, 1 << 40)?;
         }
         Ok(Some(config))
+    }
+}
+
+impl CacheArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self {
+            cache_dir: self.cache_dir.or(others.cache_dir),
+            cache_url: self.cache_url.or(others.cache_url),
+            cache_key: self.cache_key.or(others.cache_key),
+            cache_disk_bytes: self.cache_disk_bytes.or(others.cache_disk_bytes),
+            cache_entry_bytes: self.cache_entry_bytes.or(others.cache_entry_bytes),
+            cache_timeout: self.cache_timeout.or(others.cache_timeout),
+            cache_retry_after: self.cache_retry_after.or(others.cache_retry_after),
+        }
+    }
+
+    fn tiers(self, is_offline: bool) -> Result<Option<CacheConfig>, ConfigError> {
+        if self == Self::default() {
+            return Ok(None);
+        }
+        if self.cache_dir.is_none() && self.cache_url.is_none() {
+            return Err(ConfigError::HalfCache {
+                given: "an option of the cache",
+                missing: "--cache-dir or --cache-url",
+            });
+        }
+        if self.cache_url.is_some() && self.cache_key.is_none() {
+            return Err(ConfigError::HalfCache { given: "--cache-url", missing: "--cache-key" });
+        }
+        let redis: Option<RedisUrl> = self.cache_url.map(|url| url.0.parse()).transpose()?;
+        if let Some(url) = redis.as_ref().filter(|url| is_offline && !url.is_loopback()) {
+            return Err(ConfigError::OfflineCache { host: url.host() });
+        }
+        let default = CacheConfig::default();
+        let disk_bytes = self.cache_disk_bytes.map_or(default.disk_bytes_max, |size| size.0);
+        let timeout_ms = self.cache_timeout.unwrap_or(default.redis_time_max.as_millis() as u64);
+        let retry_after_s = self.cache_retry_after.unwrap_or(default.retry_after.as_secs());
+        Ok(Some(CacheConfig {
+            dir: self.cache_dir,
+            redis,
+            key: self.cache_key,
+            entry_bytes_max: size("--cache-entry-bytes", self.cache_entry_bytes, default.entry_bytes_max, 1 << 10)?,
+            disk_bytes_max: within("--cache-disk-bytes", disk_bytes, 64 << 10, 1 << 50)?,
+            redis_time_max: Duration::from_millis(within("--cache-timeout", timeout_ms, 1, 10_000)?),
+            retry_after: Duration::from_secs(within("--cache-retry-after", retry_after_s, 1, 3600)?),
+            ..default
+        }))
     }
 }
 
@@ -765,6 +898,12 @@ mod tests {
                 "--audit-segment-bytes",
             ),
             (&[], Some("[audit]\nfsync = \"sometimes\"\n"), "sometimes"),
+            (&["--cache-url", "redis://127.0.0.1"], None, "--cache-key"),
+            (&["--cache-key", "key"], None, "--cache-dir"),
+            (&["--cache-dir", "cache", "--cache-timeout", "0"], None, "--cache-timeout"),
+            (&["--cache-dir", "cache", "--cache-disk-bytes", "1"], None, "--cache-disk-bytes"),
+            (&["--offline", "--cache-url", "redis://redis.lan", "--cache-key", "key"], None, "redis.lan:6379"),
+            (&[], Some("[cache]\nurl = \"http://127.0.0.1\"\nkey = \"key\"\n"), "redis://"),
             (&["--config", "/no/such/file.toml"], None, "/no/such/file.toml"),
         ] {
             let error = config(flags, file).expect_err(named);
@@ -801,6 +940,25 @@ mod tests {
         );
         let audit = config(&[], Some(file)).expect("in range").audit.expect("it was asked for");
         assert_eq!(audit.fsync, FsyncPolicy::Interval(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn the_password_of_a_redis_is_in_no_error() {
+        for file in [
+            "[cache]\nkey = \"key\"\nurl = \"redis://:hunter2@host:port\"\n",
+            "[cache]\nkey = \"key\"\nurl = \"redis://hunter2@host\"\n",
+            "[cache]\nurl = \"redis://:hunter2@host\"\n",
+            "[model]\noffline = true\n[cache]\nkey = \"key\"\nurl = \"redis://:hunter2@host\"\n",
+        ] {
+            let error = config(&[], Some(file)).expect_err("it cannot be used");
+            assert!(!format!("{error} {error:?} {}", error.hint()).contains("hunter2"), "{error:?}");
+        }
+        let file = "[cache]\nkey = \"key\"\nurl = \"redis://:hunter2@127.0.0.1/3\"\ntimeout = 20\n";
+        let config = config(&["--cache-dir", "folder"], Some(file)).expect("in range");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let cache = config.open.cache.expect("it was asked for");
+        assert_eq!((cache.redis_time_max, cache.dir), (Duration::from_millis(20), Some("folder".into())));
+        assert_eq!(cache.redis.map(|url| url.host()).as_deref(), Some("127.0.0.1:6379"));
     }
 
     #[test]

@@ -23,7 +23,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("verify", "constraint clew"),     // Clew reads finished code again
     ("hub", ""),
     ("remote", ""),
-    ("maze", "constraint clew braid text guide kernels model engine verify hub"),
+    ("cache", ""),
+    ("maze", "constraint clew braid text guide kernels model engine verify hub cache"),
     ("audit", ""),
     ("server", "maze audit"),
     ("config", "*"),
@@ -40,7 +41,7 @@ const CRATES: &[(&str, &str)] = &[
     ("tracing", "*"),
     // What may be said.
     ("schemars", "constraint"),
-    ("blake3", "constraint text audit server"), // of audit lines, and digests of API keys
+    ("blake3", "constraint text audit cache server"), // of audit lines and entries, and digests of API keys
     ("tree_sitter", "clew"),
     ("tree_sitter_go", "clew"),
     ("tree_sitter_python", "clew"),
@@ -61,7 +62,7 @@ const CRATES: &[(&str, &str)] = &[
     ("safetensors", "model"),
     ("memmap2", "model"),
     // Above both.
-    ("crossbeam_channel", "engine maze audit"),
+    ("crossbeam_channel", "engine maze audit cache"),
     ("tokio", "engine maze audit server bin cli"),
     ("tokio_rustls", "server"),
     ("tokio_stream", "maze server"),
@@ -79,7 +80,7 @@ const CRATES: &[(&str, &str)] = &[
     ("hyper", "server"),
     ("hyper_util", "server"),
     ("getrandom", "server"),
-    ("prometheus", "maze server"),
+    ("prometheus", "maze cache server"),
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
     ("cpu_time", "cli"),

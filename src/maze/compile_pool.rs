@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::constraint_cache::{ConstraintCache, Flight, FlightEnd, Found, Outcome, Refusal};
 use super::judge::joint;
+use super::kept::Kept;
 use super::metrics;
 use super::probe::Prober;
 use super::{Error, ErrorClass, MazeConfig};
@@ -36,6 +37,7 @@ pub(super) struct CompilePool {
 struct Shared {
     guide: Arc<Guide>,
     cache: ConstraintCache,
+    kept: Kept,
     accounts: Accounts,
     counters: Counters,
     compile_seconds: Histogram,
@@ -115,6 +117,7 @@ impl CompilePool {
         let (jobs, receiver) = bounded(config.compile_queue_len_max);
         let shared = Arc::new(Shared {
             cache: ConstraintCache::new(config),
+            kept: Kept::new(&guide),
             accounts: Accounts { ms_per_minute: config.compile_ms_per_minute, open: Mutex::default() },
             counters: Counters::default(),
             compile_seconds: metrics::compile_seconds(),
@@ -229,6 +232,11 @@ impl CompilePool {
         failure.into_inner().map_or(Ok(compiled), Err)
     }
 
+    /// What is kept beyond this process.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.shared.kept
+    }
+
     /// How long compiles took, refused ones and probes included.
     pub(super) fn compile_seconds(&self) -> &Histogram {
         &self.shared.compile_seconds
@@ -281,7 +289,7 @@ impl Shared {
         for Job { key, irs, client, end } in jobs {
             let begun = Instant::now();
             // A thread that died here would leave its flight in the air for good.
-            let caught = catch_unwind(AssertUnwindSafe(|| self.compile(&irs, prober.as_mut())));
+            let caught = catch_unwind(AssertUnwindSafe(|| self.compile(key, &irs, prober.as_mut())));
             let outcome = caught.unwrap_or_else(|_| {
                 let (part, message) = ("constraints".into(), "a compile thread panicked".into());
                 Err(Refusal::Guide(GuideError::Internal { part, message }))
@@ -293,11 +301,17 @@ impl Shared {
         }
     }
 
-    fn compile(&self, irs: &[ConstraintIr], prober: Option<&mut Prober>) -> Outcome {
+    fn compile(&self, key: Digest, irs: &[ConstraintIr], prober: Option<&mut Prober>) -> Outcome {
         if let Some(prober) = prober {
             prober.probe(irs)?;
         }
-        self.guide.compile_here(irs).map_err(Refusal::Guide)
+        let known = self.kept.verdict(key, self.guide.vocabulary());
+        let is_new = known.is_none();
+        let outcome = self.guide.compile_known(irs, known).map_err(Refusal::Guide);
+        if is_new {
+            self.kept.keep_verdict(key, &outcome);
+        }
+        outcome
     }
 
     fn book(&self, outcome: &Outcome, took: Duration, client: Option<&Arc<str>>) {

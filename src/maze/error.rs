@@ -1,6 +1,7 @@
 //! Everything a request can fail with, and which kind of failure it is.
 
 use crate::braid::BraidError;
+use crate::cache::CacheError;
 use crate::clew::ClewError;
 use crate::constraint::IrError;
 use crate::engine::EngineError;
@@ -118,6 +119,9 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The tiers of the cache could not be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A text that could not be tokenized, or a tokenizer that could not be read.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -210,9 +214,12 @@ impl Error {
             | Self::ProbeTimeout { .. } => ErrorClass::Overloaded,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } | Self::ProbeUnavailable { .. } => {
-                ErrorClass::Unavailable
-            }
+            Self::Model(_)
+            | Self::Hub(_)
+            | Self::Read { .. }
+            | Self::NoGpu { .. }
+            | Self::Cache(_)
+            | Self::ProbeUnavailable { .. } => ErrorClass::Unavailable,
             Self::Internal { .. } => ErrorClass::Internal,
         }
     }
@@ -238,6 +245,7 @@ impl Error {
             Self::ProbeCrashed { .. } => "constraint_crashed_probe",
             Self::ProbeTimeout { .. } => "probe_timeout",
             Self::ProbeUnavailable { .. } => "probe_unavailable",
+            Self::Cache(_) => "cache_unavailable",
             Self::Text(_) => "invalid_text",
             Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",

@@ -9,6 +9,7 @@ mod constraint_cache;
 mod error;
 mod generation;
 mod judge;
+mod kept;
 mod metrics;
 mod open;
 mod probe;
@@ -31,6 +32,7 @@ pub use probe::{ProbeConfig, serve_probe};
 pub use provenance::{ChoiceStats, Provenance, Validation};
 pub use request::*;
 
+use crate::cache::Tiers;
 use crate::constraint::Digest;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
@@ -123,6 +125,14 @@ impl Maze {
         let started = Instant::now();
         let metrics = Metrics::default();
         Self { inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, started }) }
+    }
+
+    /// Keeps extraction results, IRs and verdicts in `tiers` as well, where other servers and this one's next start find
+    /// them.
+    #[must_use]
+    pub fn with_tiers(self, tiers: Tiers) -> Self {
+        self.inner.constraints.kept().keep_in(tiers);
+        self
     }
 
     /// Admits a request: everything about it is checked and compiled before the engine sees it.
@@ -224,9 +234,11 @@ impl Maze {
 
     /// Source code to IR: extract, then compile with the chosen type as root. Beside the async workers.
     fn mine(&self, context: &SourceContext, client: Option<&Arc<str>>) -> Result<ConstraintIr, Error> {
-        let set = crate::clew::extract(&context.source, context.language, &context.file)?;
+        let kept = self.inner.constraints.kept();
+        let extract = || Ok(crate::clew::extract(&context.source, context.language, &context.file)?);
+        let set = kept.set(context, extract)?;
         let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
-        let ir = self.inner.constraints.compile_set(&set, &options, client)?.ir;
+        let ir = kept.ir(&set, &options, || self.inner.constraints.compile_set(&set, &options, client))?;
         if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
     }
 

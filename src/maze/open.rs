@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Error, Maze, MazeConfig, ModelCard};
+use crate::cache::{CacheConfig, Tiers};
 use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
@@ -67,6 +68,8 @@ pub struct OpenOptions {
     pub guide: GuideConfig,
     /// The bounds on requests.
     pub maze: MazeConfig,
+    /// Where results are kept beyond this process; nowhere by default.
+    pub cache: Option<CacheConfig>,
 }
 
 impl OpenOptions {
@@ -82,6 +85,7 @@ impl OpenOptions {
             engine: EngineConfig::default(),
             guide: GuideConfig::default(),
             maze: MazeConfig::default(),
+            cache: None,
         }
     }
 }
@@ -116,6 +120,8 @@ impl ModelSource {
 /// Whatever is missing or broken, with the file and the place.
 pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu)?;
+    // Before the model: a key that cannot be read is known at once.
+    let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
     let load = LoadOptions { device, ..LoadOptions::default() };
     let Opened { name, model, tokenizer, embedded } = match &options.source {
         ModelSource::Embedded(files) => open_embedded(files, &load)?,
@@ -125,7 +131,11 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
             open_path(&hub::fetch(repository, &hub_options)?, repository.clone(), &load)?
         }
     };
-    start(name, model, tokenizer, embedded, options)
+    let maze = start(name, model, tokenizer, embedded, options)?;
+    Ok(match tiers {
+        Some(tiers) => maze.with_tiers(tiers),
+        None => maze,
+    })
 }
 
 struct Opened {
