@@ -35,6 +35,7 @@ fn request(compiled: &Arc<CompiledConstraint>, seed: u64, max_tokens: u32) -> Se
         num_logprobs: None,
         forced_tokens: seed.is_multiple_of(2),
         matcher: compiled.matcher(b"").expect("a matcher"),
+        salt: None,
     }
 }
 
