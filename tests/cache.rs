@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ananke::cache::{CacheConfig, CacheError, EntryName, Kind, Tiers};
 use ananke::engine::EngineConfig;
-use ananke::maze::{GenerateRequest, Language, Maze, Prompt, SamplingParams, SourceContext};
+use ananke::maze::{Client, GenerateRequest, Language, Maze, Prompt, SamplingParams, SourceContext};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -616,6 +616,30 @@ async fn what_nothing_satisfies_is_refused_the_same_by_whoever_finds_it_in_a_tie
     }
     assert_eq!(errors[0], errors[1]);
     assert!(errors[0].contains("regex_patterns") && errors[0].contains("forbidden_text"), "{}", errors[0]);
+}
+
+#[tokio::test]
+async fn an_isolated_client_has_entries_of_its_own() {
+    let files = Files::new();
+    let client = |salt| Client { name: "x".into(), salt };
+    let mut texts = Vec::new();
+    for (client, num_hits) in [
+        (None, 0),
+        (Some(client(None)), 3),
+        (Some(client(Some([1; 32]))), 0),
+        (Some(client(Some([1; 32]))), 3),
+        (Some(client(Some([2; 32]))), 0),
+        (None, 3),
+    ] {
+        // Each is a server that has just started.
+        let maze = maze(&files.on_disk());
+        let request = GenerateRequest { client, ..request(1) };
+        let generation = maze.generate(request).await.expect("it is admitted");
+        texts.push(generation.collect().await.expect("it ends").remove(0).text);
+        assert_eq!(outcomes(&maze, "disk", "hit"), num_hits);
+        wait_until("all is stored", || num_hits == 3 || outcomes(&maze, "disk", "stored") == 3);
+    }
+    assert!(texts.iter().all(|text| *text == texts[0]));
 }
 
 /// A Redis of its own, as it is installed.

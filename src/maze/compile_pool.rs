@@ -19,7 +19,7 @@ use super::judge::joint;
 use super::kept::Kept;
 use super::metrics;
 use super::probe::Prober;
-use super::{Error, ErrorClass, MazeConfig};
+use super::{Client, Error, ErrorClass, MazeConfig};
 use crate::braid::{self, CompileOptions, Compiled, Joint};
 use crate::constraint::{ConstraintIr, ConstraintSet, Digest};
 use crate::guide::{CompiledConstraint, Guide, GuideError};
@@ -141,7 +141,7 @@ impl CompilePool {
     ///
     /// # Errors
     /// An IR that is not well-formed or was refused a moment ago, a full queue, a client without compile time.
-    pub(super) fn look_up(&self, irs: &Arc<[ConstraintIr]>, client: Option<&Arc<str>>) -> Result<Lookup, Error> {
+    pub(super) fn look_up(&self, irs: &Arc<[ConstraintIr]>, client: Option<&Client>) -> Result<Lookup, Error> {
         if irs.is_empty() {
             return self.unconstrained().map(Lookup::Ready);
         }
@@ -149,7 +149,8 @@ impl CompilePool {
             ir.validate().map_err(|source| Error::Ir { index, source })?;
         }
         let begun = Instant::now();
-        let key = Digest::of_value(&**irs);
+        let key = key_of(irs, client);
+        let client = client.map(|client| &client.name);
         let found = self.shared.cache.find_or_start(key, |end| {
             self.shared.accounts.check(client)?;
             self.hand_in(Job { key, irs: irs.clone(), client: client.cloned(), end })
@@ -214,7 +215,7 @@ impl CompilePool {
         &self,
         set: &ConstraintSet,
         options: &CompileOptions,
-        client: Option<&Arc<str>>,
+        client: Option<&Client>,
     ) -> Result<Compiled, Error> {
         let failure = RefCell::new(None);
         let runtime = tokio::runtime::Handle::current();
@@ -329,6 +330,15 @@ impl Shared {
     }
 }
 
+/// What a constraint is cached under: of clients that are set apart, only for themselves.
+fn key_of(irs: &[ConstraintIr], client: Option<&Client>) -> Digest {
+    let digest = Digest::of_value(irs);
+    match client.and_then(|client| client.salt) {
+        Some(salt) => Digest::of_digests(&[digest, Digest::from_bytes(salt)]),
+        None => digest,
+    }
+}
+
 fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Relaxed);
 }
@@ -408,7 +418,7 @@ mod tests {
     async fn come_by(
         pool: &CompilePool,
         irs: &Arc<[ConstraintIr]>,
-        client: Option<&Arc<str>>,
+        client: Option<&Client>,
     ) -> Result<Arc<CompiledConstraint>, Error> {
         pool.wait(pool.look_up(irs, client)?).await
     }
@@ -533,9 +543,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_is_set_apart_shares_no_constraint() {
+        let pool = pool(&MazeConfig::default());
+        let client = |salt| Client { name: "x".into(), salt };
+        for (num_compiled, client) in
+            [(1, None), (1, Some(client(None))), (2, Some(client(Some([1; 32])))), (3, Some(client(Some([2; 32]))))]
+        {
+            for _ in 0..2 {
+                come_by(&pool, &slow(0), client.as_ref()).await.expect("it compiles");
+                assert_eq!(pool.stats().compiled, num_compiled);
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_client_pays_for_its_own_compiles() {
         let pool = pool(&MazeConfig { compile_ms_per_minute: Some(1), ..MazeConfig::default() });
-        let (greedy, other): (Arc<str>, Arc<str>) = ("greedy".into(), "other".into());
+        let (greedy, other): (Client, Client) = ("greedy".into(), "other".into());
         come_by(&pool, &slow(0), Some(&greedy)).await.expect("an account may be overdrawn once");
         let error = come_by(&pool, &slow(1), Some(&greedy)).await.expect_err("nothing is left");
         assert!(matches!(error, Error::CompileBudget { limit_ms: 1 }), "{error}");

@@ -10,7 +10,7 @@ use prometheus::proto::MetricFamily;
 use serde::{Deserialize, Serialize};
 
 use super::constraint_cache::{Outcome, Refusal};
-use super::{Error, SourceContext};
+use super::{Error, Salt, SourceContext};
 use crate::braid::{CompileOptions, Compiled, Joint};
 use crate::cache::{Kind, Tiers};
 use crate::constraint::{ConstraintIr, ConstraintSet, Digest};
@@ -55,11 +55,13 @@ impl Kept {
     pub(super) fn set(
         &self,
         context: &SourceContext,
+        salt: Option<Salt>,
         mine: impl FnOnce() -> Result<ConstraintSet, Error>,
     ) -> Result<ConstraintSet, Error> {
         let Some(tiers) = self.tiers.get() else { return mine() };
         let language = Digest::of_value(&context.language);
-        let parts = [language.as_bytes(), context.file.as_bytes(), context.source.as_bytes()];
+        let salt = salt.as_ref().map_or(&[][..], |salt| &salt[..]);
+        let parts = [language.as_bytes(), context.file.as_bytes(), context.source.as_bytes(), salt];
         let name = tiers.name(Kind::Extraction, &parts);
         if let Some(set) = tiers.get(name) {
             return Ok(set);
@@ -75,12 +77,14 @@ impl Kept {
         &self,
         set: &ConstraintSet,
         options: &CompileOptions,
+        salt: Option<Salt>,
         compile: impl FnOnce() -> Result<Compiled, Error>,
     ) -> Result<ConstraintIr, Error> {
         let Some(tiers) = self.tiers.get() else { return Ok(compile()?.ir) };
         // Options have no form of their own to write down; `Debug` names every field of them.
         let (set, options) = (Digest::of_value(set), format!("{options:?}"));
-        let parts = [set.as_bytes(), self.world.as_bytes(), options.as_bytes()];
+        let salt = salt.as_ref().map_or(&[][..], |salt| &salt[..]);
+        let parts = [set.as_bytes(), self.world.as_bytes(), options.as_bytes(), salt];
         let name = tiers.name(Kind::Ir, &parts);
         if let Some(ir) = tiers.get(name) {
             return Ok(ir);
@@ -92,7 +96,7 @@ impl Kept {
         Ok(compiled.ir)
     }
 
-    /// The verdict on the IRs of a digest, if one was ever come to.
+    /// The verdict on the IRs of a key of the constraint cache, if one was ever come to.
     pub(super) fn verdict(&self, irs: Digest, vocabulary: &Vocabulary) -> Option<Verdict> {
         let tiers = self.tiers.get()?;
         Some(match tiers.get(tiers.name(Kind::Admission, &[irs.as_bytes(), self.world.as_bytes()]))? {

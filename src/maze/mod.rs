@@ -226,6 +226,7 @@ impl Maze {
                     num_logprobs: request.num_logprobs,
                     forced_tokens: !request.sample_forced_tokens && request.num_logprobs.is_none(),
                     matcher: compiled.matcher(prompt.text.as_bytes())?,
+                    salt: request.client.as_ref().and_then(|client| client.salt),
                 })
             })
             .collect::<Result<_, Error>>()?;
@@ -233,12 +234,13 @@ impl Maze {
     }
 
     /// Source code to IR: extract, then compile with the chosen type as root. Beside the async workers.
-    fn mine(&self, context: &SourceContext, client: Option<&Arc<str>>) -> Result<ConstraintIr, Error> {
+    fn mine(&self, context: &SourceContext, client: Option<&Client>) -> Result<ConstraintIr, Error> {
         let kept = self.inner.constraints.kept();
         let extract = || Ok(crate::clew::extract(&context.source, context.language, &context.file)?);
-        let set = kept.set(context, extract)?;
+        let salt = client.and_then(|client| client.salt);
+        let set = kept.set(context, salt, extract)?;
         let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
-        let ir = kept.ir(&set, &options, || self.inner.constraints.compile_set(&set, &options, client))?;
+        let ir = kept.ir(&set, &options, salt, || self.inner.constraints.compile_set(&set, &options, client))?;
         if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
     }
 

@@ -1,9 +1,12 @@
 //! What a caller asks of the maze, independent of any wire format.
 
+use std::sync::Arc;
+
 pub use crate::constraint::{
     ConstraintIr, ForbiddenText, FreeText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
     Regions, Structure,
 };
+pub use crate::engine::Salt;
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;
 
@@ -26,13 +29,29 @@ pub struct GenerateRequest {
     pub num_choices: u32,
     /// Same seed, same bytes. `None` draws one, which the provenance reports.
     pub seed: Option<u64>,
-    /// Whose account pays for compiling; `None` is the account of all who have no name.
-    pub client: Option<std::sync::Arc<str>>,
+    /// Who asks; `None` is all who have no name, and share one account.
+    pub client: Option<Client>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
     /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending
     /// them. So it is done too where log-probabilities are asked for.
     pub sample_forced_tokens: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Whose account pays for compiling.
+    pub name: Arc<str>,
+    /// Sets the client apart: what is cached for it serves only requests with the same salt, and it is served nothing
+    /// else, neither prefixes nor constraints nor entries of the tiers. It pays for that with time.
+    pub salt: Option<Salt>,
+}
+
+impl From<&str> for Client {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), salt: None }
+    }
 }
 
 /// What the model continues.

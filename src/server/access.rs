@@ -26,6 +26,7 @@ use super::{
     error::HttpError,
     keys::{ApiKey, ApiKeys, Scope},
 };
+use crate::maze::Client;
 
 /// What a route needs of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +71,8 @@ fn need(route: &str) -> Need {
 /// Who asks, as handlers see it; nobody in particular on a server without keys.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
-    /// The key's name.
-    pub(crate) name: Option<Arc<str>>,
+    /// The key's name, and whether it is set apart.
+    pub(crate) client: Option<Client>,
     /// Most tokens of one choice.
     max_tokens: Option<u32>,
     /// Where generated tokens are counted, to be paid for at the end.
@@ -118,7 +119,8 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     for header in [header::AUTHORIZATION.as_str(), API_KEY_HEADER] {
         request.headers_mut().remove(header);
     }
-    let mut caller = Caller { name: Some(key.name.clone()), max_tokens: key.limits.max_tokens, num_tokens: None };
+    let client = Client { name: key.name.clone(), salt: key.salt() };
+    let mut caller = Caller { client: Some(client), max_tokens: key.limits.max_tokens, num_tokens: None };
     if !matches!(need, Need::Scope(Scope::Generate | Scope::Constraints)) {
         request.extensions_mut().insert(caller);
         return next.run(request).await;

@@ -114,7 +114,7 @@ impl Plan {
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices,
             seed: request.seed,
-            client: caller.name.clone(),
+            client: caller.client.clone(),
             num_logprobs: request.logprobs,
             sample_forced_tokens: false,
         };

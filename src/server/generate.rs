@@ -32,7 +32,7 @@ pub(crate) async fn create(
         stop: body.stop.map(StopField::into_vec).unwrap_or_default(),
         num_choices: 1,
         seed: body.seed,
-        client: caller.name.clone(),
+        client: caller.client.clone(),
         num_logprobs: None,
         sample_forced_tokens: false,
     };

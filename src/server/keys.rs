@@ -17,6 +17,7 @@ use std::{
 use toml::{Table, Value};
 
 use super::account::{Account, KeyLimits};
+use crate::maze::Salt;
 
 /// Keys in one file; each is compared with at every request. Default 4,096, which is some 20 microseconds.
 const NUM_KEYS_MAX: usize = 4096;
@@ -28,6 +29,9 @@ const NAME_LEN_MAX: usize = 64;
 const KEY_PREFIX: &str = "ananke_";
 /// Random bytes of a key.
 const NUM_KEY_BYTES: usize = 32;
+
+/// What the salt of an isolated key is derived for.
+const SALT_CONTEXT: &str = "ananke 2026-11 api keys: salt of an isolated key";
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +87,7 @@ pub(crate) struct ApiKey {
     hash: blake3::Hash,
     scopes: Vec<Scope>,
     pub(crate) limits: KeyLimits,
+    is_isolated: bool,
     /// Outlives a reload, so that reading the file again gives nobody a fresh balance.
     pub(crate) account: Arc<Account>,
 }
@@ -90,6 +95,11 @@ pub(crate) struct ApiKey {
 impl ApiKey {
     pub(crate) fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// What sets an isolated key apart from all others in caches; a key that takes its place has another.
+    pub(crate) fn salt(&self) -> Option<Salt> {
+        self.is_isolated.then(|| blake3::derive_key(SALT_CONTEXT, self.hash.as_bytes()))
     }
 }
 
@@ -227,8 +237,8 @@ fn read(path: &Path, before: &[Arc<ApiKey>]) -> Result<Arc<[Arc<ApiKey>]>, KeyFi
 struct Entry<'a>(&'a Table);
 
 impl Entry<'_> {
-    const FIELDS: [&'static str; 7] =
-        ["name", "hash", "scopes", "requests_per_minute", "tokens_per_minute", "concurrent", "max_tokens"];
+    const FIELDS: [&'static str; 8] =
+        ["name", "hash", "scopes", "requests_per_minute", "tokens_per_minute", "concurrent", "max_tokens", "isolated"];
 
     fn key(&self, before: &[Arc<ApiKey>]) -> Result<ApiKey, String> {
         if self.0.keys().any(|field| !Self::FIELDS.contains(&field.as_str())) {
@@ -245,7 +255,7 @@ impl Entry<'_> {
             max_tokens: self.count("max_tokens")?,
         };
         let account = before.iter().find(|key| key.name == name).map_or_else(Arc::default, |key| key.account.clone());
-        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, account })
+        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, is_isolated: self.flag("isolated")?, account })
     }
 
     fn text(&self, field: &str) -> Result<&str, String> {
@@ -256,6 +266,11 @@ impl Entry<'_> {
         let wrong = || format!("`scopes` is no list of scopes: {UnknownScope}");
         let list = self.0.get("scopes").and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or_else(wrong)?;
         list.iter().map(|scope| scope.as_str().and_then(|scope| scope.parse().ok()).ok_or_else(wrong)).collect()
+    }
+
+    fn flag(&self, field: &str) -> Result<bool, String> {
+        let value = self.0.get(field).map_or(Some(false), Value::as_bool);
+        value.ok_or_else(|| format!("`{field}` is neither true nor false"))
     }
 
     fn count(&self, field: &str) -> Result<Option<u32>, String> {
@@ -369,6 +384,7 @@ mod tests {
             (format!("[[key]]\nname = \"{secret} x\"\nhash = \"{hash}\"\nscopes = [\"admin\"]\n"), "name"),
             (format!("{good}max_tokens = 0\n"), "`max_tokens`"),
             (format!("{good}concurrent = \"{secret}\"\n"), "`concurrent`"),
+            (format!("{good}isolated = \"{secret}\"\n"), "`isolated`"),
             (format!("{good}{good}"), "that of entry 1"),
             (format!("{secret} = 1\n"), "[[key]]"),
             (format!("key = \"{secret}\"\n"), "[[key]]"),

@@ -91,7 +91,7 @@ impl Recorder {
         Request {
             id: self.id.clone(),
             endpoint: self.endpoint.clone(),
-            client: first.and_then(|request| request.client.as_deref()).map(str::to_owned),
+            client: first.and_then(|request| request.client.as_ref()).map(|client| client.name.to_string()),
             model: maze.model().id.clone(),
             prompts: PromptRecord::all(log.prompts(), requests.iter().map(|request| source_of(&request.prompt))),
             constraints: constraints.iter().map(|ir| ir.compute_digest().to_string()).collect(),

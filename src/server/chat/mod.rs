@@ -109,7 +109,7 @@ impl Plan {
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices: request.n.unwrap_or(1),
             seed: request.seed,
-            client: caller.name.clone(),
+            client: caller.client.clone(),
             num_logprobs,
             sample_forced_tokens: false,
         };
