@@ -748,6 +748,6 @@ async fn no_request_fails_when_a_real_redis_is_killed_and_started_again() {
     }
     let stored_again: u64 = mazes.iter().map(|maze| outcomes(maze, "redis", "stored")).sum();
     assert!(stored_again > stored, "it is used again");
-    println!("{} requests, {errors} errors of the tier, none of a request", num_done.load(SeqCst));
+    eprintln!("{} requests, {errors} errors of the tier, none of a request", num_done.load(SeqCst));
     drop(redis);
 }
