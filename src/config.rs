@@ -178,11 +178,15 @@ pub struct CacheArgs {
     #[arg(long, env = "ANANKE_CACHE_DIR", value_name = "FOLDER")]
     #[serde(rename = "dir")]
     pub cache_dir: Option<PathBuf>,
-    /// A Redis that keeps them for several servers; needs --cache-key. A password belongs into the environment or the
+    /// A Redis that keeps them for several servers, with TLS if it begins with rediss://; needs --cache-key. A password belongs into the environment or the
     /// file, since others on the machine see flags.
     #[arg(long, env = "ANANKE_CACHE_URL", value_name = "redis://[:PASSWORD@]HOST[:PORT][/DB]", hide_env_values = true)]
     #[serde(rename = "url")]
     pub cache_url: Option<Unshown>,
+    /// The authorities in PEM that a Redis with TLS is known by.
+    #[arg(long, env = "ANANKE_CACHE_CA", value_name = "FILE")]
+    #[serde(rename = "ca")]
+    pub cache_ca: Option<PathBuf>,
     /// The secret that entries are authenticated with, the same for all servers that share them: a file of 64 hex digits
     /// that only its owner may read.
     #[arg(long, env = "ANANKE_CACHE_KEY", value_name = "FILE")]
@@ -425,7 +429,7 @@ impl ConfigError {
                 "an audit log needs --audit-dir FOLDER and --audit-key FILE; `openssl rand -hex 32` makes a key"
             }
             Self::HalfCache { .. } => {
-                "a cache needs --cache-dir FOLDER or --cache-url redis://HOST, a Redis also --cache-key FILE; `openssl rand \
+                "a cache needs --cache-dir FOLDER or --cache-url redis://HOST, a Redis also --cache-key FILE, with TLS --cache-ca FILE; `openssl rand \
                  -hex 32` makes a key"
             }
             Self::CacheUrl(_) => "write redis://HOST:PORT/DB, with :PASSWORD@ in front of the host where there is one",
@@ -644,6 +648,7 @@ impl CacheArgs {
         Self {
             cache_dir: self.cache_dir.or(others.cache_dir),
             cache_url: self.cache_url.or(others.cache_url),
+            cache_ca: self.cache_ca.or(others.cache_ca),
             cache_key: self.cache_key.or(others.cache_key),
             cache_disk_bytes: self.cache_disk_bytes.or(others.cache_disk_bytes),
             cache_entry_bytes: self.cache_entry_bytes.or(others.cache_entry_bytes),
@@ -666,6 +671,9 @@ impl CacheArgs {
             return Err(ConfigError::HalfCache { given: "--cache-url", missing: "--cache-key" });
         }
         let redis: Option<RedisUrl> = self.cache_url.map(|url| url.0.parse()).transpose()?;
+        if redis.as_ref().is_some_and(RedisUrl::is_tls) && self.cache_ca.is_none() {
+            return Err(ConfigError::HalfCache { given: "rediss://", missing: "--cache-ca" });
+        }
         if let Some(url) = redis.as_ref().filter(|url| is_offline && !url.is_loopback()) {
             return Err(ConfigError::OfflineCache { host: url.host() });
         }
@@ -676,6 +684,7 @@ impl CacheArgs {
         Ok(Some(CacheConfig {
             dir: self.cache_dir,
             redis,
+            redis_ca: self.cache_ca,
             key: self.cache_key,
             entry_bytes_max: size("--cache-entry-bytes", self.cache_entry_bytes, default.entry_bytes_max, 1 << 10)?,
             disk_bytes_max: within("--cache-disk-bytes", disk_bytes, 64 << 10, 1 << 50)?,
@@ -900,6 +909,7 @@ mod tests {
             (&[], Some("[audit]\nfsync = \"sometimes\"\n"), "sometimes"),
             (&["--cache-url", "redis://127.0.0.1"], None, "--cache-key"),
             (&["--cache-key", "key"], None, "--cache-dir"),
+            (&["--cache-url", "rediss://127.0.0.1", "--cache-key", "key"], None, "--cache-ca"),
             (&["--cache-dir", "cache", "--cache-timeout", "0"], None, "--cache-timeout"),
             (&["--cache-dir", "cache", "--cache-disk-bytes", "1"], None, "--cache-disk-bytes"),
             (&["--offline", "--cache-url", "redis://redis.lan", "--cache-key", "key"], None, "redis.lan:6379"),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +46,11 @@ enum Manners {
     Numbers,
 }
 
+/// What a connection is spoken over.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
 /// As much of a Redis as is asked for, on loopback.
 struct FakeRedis {
     address: SocketAddr,
@@ -57,6 +62,10 @@ struct FakeRedis {
 
 impl FakeRedis {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let redis = Self {
             address: listener.local_addr().expect("an address"),
@@ -74,6 +83,11 @@ impl FakeRedis {
                 }
                 num_connections.fetch_add(1, SeqCst);
                 let (entries, manners, stop) = (entries.clone(), manners.clone(), stop.clone());
+                let tls = tls.clone().map(|config| rustls::ServerConnection::new(config).expect("a connection"));
+                let stream: Box<dyn Stream> = match tls {
+                    Some(tls) => Box::new(rustls::StreamOwned::new(tls, stream)),
+                    None => Box::new(stream),
+                };
                 std::thread::spawn(move || serve(stream, &entries, &manners, &stop));
             }
         });
@@ -98,16 +112,16 @@ impl Drop for FakeRedis {
 
 /// One connection: to its end, or to the first reply that is none.
 fn serve(
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     entries: &Mutex<HashMap<String, Vec<u8>>>,
     manners: &Mutex<Manners>,
     stop: &AtomicBool,
 ) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut stream = stream;
+    // Questions come one at a time, so nothing is lost by reading ahead.
+    let mut stream = BufReader::new(stream);
     let mut is_known = false;
     loop {
-        let words = command(&mut reader)?;
+        let words = command(&mut stream)?;
         if stop.load(SeqCst) {
             return None;
         }
@@ -124,7 +138,7 @@ fn serve(
                 format!("-ERR unknown command, with args beginning with: {}\r\n", said.join(" ")).into_bytes()
             }
             (Manners::Cut, _) => {
-                let _ = stream.write_all(b"$100\r\nabc");
+                let _ = stream.get_mut().write_all(b"$100\r\nabc");
                 return None;
             }
             (_, "AUTH") if word(words.len() - 1) == PASSWORD => {
@@ -147,11 +161,11 @@ fn serve(
         };
         if manners == Manners::Dripping {
             for byte in reply {
-                stream.write_all(&[byte]).ok()?;
+                stream.get_mut().write_all(&[byte]).ok()?;
                 std::thread::sleep(Duration::from_millis(20));
             }
         } else {
-            stream.write_all(&reply).ok()?;
+            stream.get_mut().write_all(&reply).ok()?;
         }
     }
 }
@@ -485,6 +499,46 @@ fn a_wrong_password_is_a_failure_like_any_other() {
     let tiers = open(&files.on_redis(&redis.url().replace(PASSWORD, "wrong")));
     assert_eq!(get(&tiers, "a"), None);
     assert_eq!(tiers.num_operations("redis", "error"), 1);
+}
+
+#[test]
+fn a_redis_is_reached_with_tls_and_known_by_its_certificate() {
+    let files = Files::new();
+    let certificate = |name: &str| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        fs::write(files.path(name), certificate.pem()).expect("the folder is writable");
+        (certificate, key)
+    };
+    let (own, key) = certificate("own.pem");
+    let _ = certificate("other.pem");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.der().clone()], key.serialize_der().try_into().expect("a key"))
+        .expect("they belong together");
+    let redis = FakeRedis::start_with(Some(Arc::new(config)));
+    let url = redis.url().replace("redis://", "rediss://");
+    let trusting = |name: &str| CacheConfig { redis_ca: Some(files.path(name)), ..files.on_redis(&url) };
+    let tiers = open(&trusting("own.pem"));
+    // Larger than a record of TLS.
+    let value = "x".repeat(100_000);
+    store(&tiers, "redis", "a", &value);
+    assert_eq!(get(&tiers, "a"), Some(value));
+    assert_eq!(redis.num_connections.load(SeqCst), 1);
+    let strange = open(&trusting("other.pem"));
+    assert_eq!((get(&strange, "a"), strange.num_operations("redis", "error")), (None, 1));
+    let clear = open(&files.on_redis(&redis.url()));
+    assert_eq!((get(&clear, "a"), clear.num_operations("redis", "error")), (None, 1));
+    assert!(matches!(Tiers::open(&files.on_redis(&url)), Err(CacheError::NoAuthorities)));
+    for (name, text) in [("missing.pem", None), ("empty.pem", Some("")), ("key.pem", Some(PASSWORD))] {
+        text.map_or(Ok(()), |text| fs::write(files.path(name), text)).expect("the folder is writable");
+        let error = Tiers::open(&trusting(name)).err().expect("it cannot be opened");
+        assert!(matches!(error, CacheError::Authorities { .. }) && error.to_string().contains(name), "{error}");
+    }
 }
 
 #[test]

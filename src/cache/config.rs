@@ -15,6 +15,8 @@ pub struct CacheConfig {
     pub dir: Option<PathBuf>,
     /// A Redis, which several servers may share.
     pub redis: Option<RedisUrl>,
+    /// The authorities, in PEM, of whom one has signed the certificate of a Redis that is reached with TLS.
+    pub redis_ca: Option<PathBuf>,
     /// The file of the secret that entries are authenticated with; a Redis needs one.
     pub key: Option<PathBuf>,
     /// Bytes of one entry; a larger one is neither stored nor read. Default 4 MiB.
@@ -41,6 +43,7 @@ impl Default for CacheConfig {
         Self {
             dir: None,
             redis: None,
+            redis_ca: None,
             key: None,
             entry_bytes_max: 4 << 20,
             disk_bytes_max: 1 << 30,
@@ -54,9 +57,10 @@ impl Default for CacheConfig {
     }
 }
 
-/// The address of a Redis: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. Its password is never shown.
+/// The address of a Redis: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, or `rediss://` for TLS. Its password is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
+    pub(super) is_tls: bool,
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: Option<String>,
@@ -76,6 +80,12 @@ impl RedisUrl {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// Whether it is reached with TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// Whether it is a loopback address in digits, which takes neither a network nor a look-up to reach.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
@@ -90,10 +100,12 @@ impl FromStr for RedisUrl {
         if url.len() > URL_BYTES_MAX {
             return Err(BadRedisUrl("it is longer than 2,048 bytes"));
         }
-        if url.starts_with("rediss://") {
-            return Err(BadRedisUrl("rediss:// is not spoken: reach a Redis with TLS through a tunnel"));
-        }
-        let rest = url.strip_prefix("redis://").ok_or(BadRedisUrl("it does not begin with redis://"))?;
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let is_tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(BadRedisUrl("it begins with neither redis:// nor rediss://")),
+        };
         if rest.contains(['?', '#']) {
             return Err(BadRedisUrl("it has a query or a fragment; those characters are %3F and %23 in a password"));
         }
@@ -106,7 +118,7 @@ impl FromStr for RedisUrl {
             authority.rsplit_once('@').map_or((None, authority), |(login, place)| (Some(login), place));
         let (user, password) = login.map(login_of).transpose()?.unwrap_or_default();
         let (host, port) = place_of(place)?;
-        Ok(Self { host, port, user, password, database })
+        Ok(Self { is_tls, host, port, user, password, database })
     }
 }
 
@@ -201,6 +213,17 @@ pub enum CacheError {
         /// Its permission bits.
         mode: u32,
     },
+    /// A Redis with TLS, and no authority to know it by.
+    #[error("a Redis with TLS was named without the authorities that its certificate is known by")]
+    NoAuthorities,
+    /// The file of authorities cannot be used.
+    #[error("the authorities in {} cannot be used for the Redis: {reason}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The folder cannot be made, or not be looked at.
     #[error("cannot {action} the folder of the cache, {}: {source}", path.display())]
     Folder {
@@ -256,12 +279,12 @@ mod tests {
         let url = read("redis://:a:b@redis.lan").expect("an address");
         assert_eq!((url.host().as_str(), url.user, url.password.as_deref()), ("redis.lan:6379", None, Some("a:b")));
         assert!(read("redis://127.0.0.1/").is_ok_and(|url| url.database == 0 && url.password.is_none()));
+        assert!(read("rediss://redis.lan").is_ok_and(|url| url.is_tls()));
         for wrong in [
             "",
             "redis://",
             "redis:///1",
             "http://hunter2",
-            "rediss://:hunter2@host",
             "redis://hunter2@host",
             "redis://:hunter2@host:0",
             "redis://:hunter2@host:port",

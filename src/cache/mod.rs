@@ -12,6 +12,7 @@ mod config;
 mod disk;
 mod redis;
 mod seal;
+mod wire;
 
 use std::{
     fmt,
@@ -129,7 +130,7 @@ impl Tiers {
         }
         let seal = Seal::open(config.key.as_deref())?;
         let disk = config.dir.as_deref().map(|dir| Disk::open(dir, config)).transpose()?.map(Tier::Disk);
-        let redis = config.redis.as_ref().map(|url| Tier::Redis(Redis::new(url.clone(), config)));
+        let redis = config.redis.as_ref().map(|url| Redis::open(url.clone(), config)).transpose()?.map(Tier::Redis);
         let levels: Vec<_> = disk.into_iter().chain(redis).map(|tier| Level::new(tier, config)).collect();
         if levels.is_empty() {
             return Err(CacheError::NoTier);

@@ -5,7 +5,6 @@
 //! send. A name is looked up by a thread apart, since no look-up can be bounded in time.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CacheConfig, EntryName, RedisUrl, TierError, seal::MAC_LEN};
+use super::{
+    CacheConfig, CacheError, EntryName, RedisUrl, TierError,
+    seal::MAC_LEN,
+    wire::{Deadline, TlsClient, Wire},
+};
 
 /// Longest line of a reply, in bytes; values come after lines.
 const LINE_BYTES_MAX: usize = 512;
@@ -25,6 +28,7 @@ const ERROR_WORD_MAX: usize = 16;
 
 pub(super) struct Redis {
     url: RedisUrl,
+    tls: Option<TlsClient>,
     place: Arc<Place>,
     idle: Mutex<Vec<Connection>>,
     num_open: AtomicUsize,
@@ -35,11 +39,17 @@ pub(super) struct Redis {
 }
 
 impl Redis {
-    pub(super) fn new(url: RedisUrl, config: &CacheConfig) -> Self {
+    pub(super) fn open(url: RedisUrl, config: &CacheConfig) -> Result<Self, CacheError> {
+        let tls = match (url.is_tls, config.redis_ca.as_deref()) {
+            (true, Some(path)) => Some(TlsClient::open(&url.host, path)?),
+            (true, None) => return Err(CacheError::NoAuthorities),
+            (false, _) => None,
+        };
         let place = Arc::new(Place::new(&url));
         place.look_up();
-        Self {
+        Ok(Self {
             url,
+            tls,
             place,
             idle: Mutex::default(),
             num_open: AtomicUsize::new(0),
@@ -47,7 +57,7 @@ impl Redis {
             value_bytes_max: config.entry_bytes_max + MAC_LEN,
             time_max: config.redis_time_max,
             ttl: config.redis_ttl,
-        }
+        })
     }
 
     pub(super) fn get(&self, name: EntryName) -> Result<Option<Vec<u8>>, TierError> {
@@ -87,8 +97,9 @@ impl Redis {
 
     fn ask_on(&self, mut held: Held<'_>, command: &[&[u8]], deadline: Deadline) -> Result<Reply, TierError> {
         let mut connection = held.connection.take().ok_or(TierError::Busy)?;
-        connection.send(command, deadline)?;
-        let reply = connection.reply(self.value_bytes_max, deadline)?;
+        connection.wire.until(deadline);
+        connection.send(command)?;
+        let reply = connection.reply(self.value_bytes_max)?;
         // Only one that is in step with its replies is used again.
         held.connection = Some(connection);
         Ok(reply)
@@ -100,8 +111,9 @@ impl Redis {
             match TcpStream::connect_timeout(&address, deadline.left()?) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    let mut connection = Connection { stream, unread: Vec::new() };
-                    self.log_in(&mut connection, deadline)?;
+                    let wire = Wire::new(stream, self.tls.as_ref(), deadline)?;
+                    let mut connection = Connection { wire, unread: Vec::new() };
+                    self.log_in(&mut connection)?;
                     return Ok(connection);
                 }
                 Err(error) => failure = error.into(),
@@ -112,7 +124,7 @@ impl Redis {
         Err(failure)
     }
 
-    fn log_in(&self, connection: &mut Connection, deadline: Deadline) -> Result<(), TierError> {
+    fn log_in(&self, connection: &mut Connection) -> Result<(), TierError> {
         let database = self.url.database.to_string();
         let mut commands: Vec<Vec<&[u8]>> = Vec::new();
         if let Some(password) = &self.url.password {
@@ -123,8 +135,8 @@ impl Redis {
             commands.push(vec![b"SELECT", database.as_bytes()]);
         }
         for command in commands {
-            connection.send(&command, deadline)?;
-            if !matches!(connection.reply(0, deadline)?, Reply::Done) {
+            connection.send(&command)?;
+            if !matches!(connection.reply(0)?, Reply::Done) {
                 return Err(TierError::Protocol("a value where a status was due"));
             }
         }
@@ -164,30 +176,24 @@ enum Reply {
 }
 
 struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     /// What came beyond the last reply that was read.
     unread: Vec<u8>,
 }
 
 impl Connection {
-    fn send(&mut self, command: &[&[u8]], deadline: Deadline) -> Result<(), TierError> {
+    fn send(&mut self, command: &[&[u8]]) -> Result<(), TierError> {
         let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
         for word in command {
             bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
             bytes.extend_from_slice(word);
             bytes.extend_from_slice(b"\r\n");
         }
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            self.stream.set_write_timeout(Some(deadline.left()?))?;
-            let num_written = retry(|| self.stream.write(rest))?;
-            rest = &rest[num_written..];
-        }
-        Ok(())
+        self.wire.send(&bytes)
     }
 
-    fn reply(&mut self, value_bytes_max: usize, deadline: Deadline) -> Result<Reply, TierError> {
-        let line = self.line(deadline)?;
+    fn reply(&mut self, value_bytes_max: usize) -> Result<Reply, TierError> {
+        let line = self.line()?;
         let (kind, text) = line.split_first().ok_or(TierError::Protocol("an empty line"))?;
         match kind {
             b'+' => Ok(Reply::Done),
@@ -199,14 +205,14 @@ impl Connection {
                 if len > value_bytes_max {
                     return Err(TierError::Protocol("a value larger than any entry"));
                 }
-                self.value(len, deadline).map(|value| Reply::Value(Some(value)))
+                self.value(len).map(|value| Reply::Value(Some(value)))
             }
             _ => Err(TierError::Protocol("neither a status, an error nor a value")),
         }
     }
 
     /// A line without its end.
-    fn line(&mut self, deadline: Deadline) -> Result<Vec<u8>, TierError> {
+    fn line(&mut self) -> Result<Vec<u8>, TierError> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\r\n") {
                 let line = self.unread[..end].to_vec();
@@ -216,13 +222,13 @@ impl Connection {
             if self.unread.len() > LINE_BYTES_MAX {
                 return Err(TierError::Protocol("a line without an end"));
             }
-            self.read_more(deadline)?;
+            self.read_more()?;
         }
     }
 
-    fn value(&mut self, len: usize, deadline: Deadline) -> Result<Vec<u8>, TierError> {
+    fn value(&mut self, len: usize) -> Result<Vec<u8>, TierError> {
         while self.unread.len() < len + 2 {
-            self.read_more(deadline)?;
+            self.read_more()?;
         }
         if &self.unread[len..len + 2] != b"\r\n" {
             return Err(TierError::Protocol("a value longer than it said"));
@@ -232,27 +238,11 @@ impl Connection {
         Ok(value)
     }
 
-    fn read_more(&mut self, deadline: Deadline) -> Result<(), TierError> {
-        self.stream.set_read_timeout(Some(deadline.left()?))?;
+    fn read_more(&mut self) -> Result<(), TierError> {
         let mut buffer = [0; READ_BYTES];
-        let num_read = retry(|| self.stream.read(&mut buffer))?;
+        let num_read = self.wire.receive(&mut buffer)?;
         self.unread.extend_from_slice(&buffer[..num_read]);
         Ok(())
-    }
-}
-
-/// Reads or writes, again where a signal came in between; nothing at all is the end of the connection.
-fn retry(mut work: impl FnMut() -> io::Result<usize>) -> Result<usize, TierError> {
-    loop {
-        return match work() {
-            Ok(0) => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
-            Ok(num_bytes) => Ok(num_bytes),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Err(TierError::Timeout)
-            }
-            Err(error) => Err(error.into()),
-        };
     }
 }
 
@@ -261,18 +251,6 @@ fn first_word(text: &[u8]) -> String {
     let word = text.split(|byte| *byte == b' ').next().unwrap_or_default();
     let is_code = word.len() <= ERROR_WORD_MAX && !word.is_empty() && word.iter().all(u8::is_ascii_uppercase);
     if is_code { String::from_utf8_lossy(word).into_owned() } else { "without a name".into() }
-}
-
-/// When a question is given up.
-#[derive(Clone, Copy)]
-struct Deadline(Instant);
-
-impl Deadline {
-    /// What is left, which is never zero: the system takes that for no limit.
-    fn left(self) -> Result<Duration, TierError> {
-        let left = self.0.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(TierError::Timeout) } else { Ok(left) }
-    }
 }
 
 /// Where a Redis is.
