@@ -678,6 +678,7 @@ impl CacheArgs {
             return Err(ConfigError::OfflineCache { host: url.host() });
         }
         let default = CacheConfig::default();
+        let entry_bytes_max = size("--cache-entry-bytes", self.cache_entry_bytes, default.entry_bytes_max, 1 << 10)?;
         let disk_bytes = self.cache_disk_bytes.map_or(default.disk_bytes_max, |size| size.0);
         let timeout_ms = self.cache_timeout.unwrap_or(default.redis_time_max.as_millis() as u64);
         let retry_after_s = self.cache_retry_after.unwrap_or(default.retry_after.as_secs());
@@ -686,8 +687,9 @@ impl CacheArgs {
             redis,
             redis_ca: self.cache_ca,
             key: self.cache_key,
-            entry_bytes_max: size("--cache-entry-bytes", self.cache_entry_bytes, default.entry_bytes_max, 1 << 10)?,
-            disk_bytes_max: within("--cache-disk-bytes", disk_bytes, 64 << 10, 1 << 50)?,
+            entry_bytes_max,
+            // Room for the largest entry, in whole blocks.
+            disk_bytes_max: within("--cache-disk-bytes", disk_bytes, entry_bytes_max as u64 + (8 << 10), 1 << 50)?,
             redis_time_max: Duration::from_millis(within("--cache-timeout", timeout_ms, 1, 10_000)?),
             retry_after: Duration::from_secs(within("--cache-retry-after", retry_after_s, 1, 3600)?),
             ..default

@@ -1,9 +1,11 @@
 //! The server behind TLS: who gets in, what is cut, and certificates that change while it runs.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ananke::engine::EngineConfig;
@@ -110,7 +112,7 @@ impl Files {
 
 /// A server on loopback with threads of its own, until it is dropped.
 struct Server {
-    address: SocketAddr,
+    door: Door,
     maze: Maze,
     stop: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<()>>,
@@ -134,9 +136,24 @@ impl Server {
             serve_tls(listener, tls, routes, config, stopped).await;
             let _ = end.send(());
         });
-        Self { address, maze, stop: Some(stop), ended: Some(ended), runtime }
+        Self { door: Door { address }, maze, stop: Some(stop), ended: Some(ended), runtime }
     }
+}
 
+impl Deref for Server {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}
+
+/// Where a server is asked.
+struct Door {
+    address: SocketAddr,
+}
+
+impl Door {
     fn raw(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -370,6 +387,54 @@ fn stopping_finishes_replies_and_waits_for_no_handshake() {
     server.runtime.block_on(ended).expect("it ends");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     drop(silent);
+}
+
+/// The program, until the test ends.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_program_reads_its_files_again_on_sighup_and_says_how_it_went() {
+    let files = Files::new();
+    let first = files.renew();
+    let names = files.names();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ananke-serve"));
+    command.args(["--port", "0", "--offline", "--tls-cert"]).arg(names.cert).arg("--tls-key").arg(names.key);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut program = Program(child);
+    let stdout = BufReader::new(program.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+    let stderr = BufReader::new(program.0.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let (said, log) = mpsc::channel();
+    std::thread::spawn(move || stderr.for_each(|line| drop(said.send(line))));
+    let mut address = None;
+    for line in stdout.take_while(|line| !line.starts_with("curl ")) {
+        address = line.strip_prefix("listening on https://").map(str::to_owned).or(address);
+    }
+    let door = Door { address: address.expect("it says where").parse().expect("an address") };
+    let client = Arc::new(files.client(&[&TLS13], None));
+    assert_eq!(door.shown(&client), first);
+    let hang_up = |expected: &str| {
+        let pid = rustix::process::Pid::from_child(&program.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+        loop {
+            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it says `{expected}`"));
+            if line.contains(expected) {
+                return line;
+            }
+        }
+    };
+    let second = files.renew();
+    hang_up("certificates read again");
+    assert_eq!(door.shown(&client), second);
+    files.write("key.pem", "");
+    assert!(hang_up("certificates stay as they were").contains("key.pem"));
+    assert_eq!(door.shown(&client), second);
 }
 
 #[test]

@@ -77,7 +77,8 @@ impl Disk {
     pub(super) fn write(&self, name: EntryName, sealed: &[u8]) -> Result<(), TierError> {
         let more = on_disk(sealed.len() as u64);
         if more > self.bytes_max {
-            return Ok(());
+            // All others would make room for nothing.
+            return Err(TierError::NoRoom);
         }
         // One at a time, so that the count is true.
         let mut num_bytes = self.num_bytes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -33,6 +33,9 @@ use disk::Disk;
 use redis::Redis;
 use seal::Seal;
 
+/// What can become of a question to a tier.
+const OUTCOMES: [&str; 7] = ["hit", "miss", "refused", "error", "skipped", "stored", "dropped"];
+
 /// What an entry holds; entries of different kinds never share a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -110,6 +113,8 @@ enum TierError {
     Unresolved,
     #[error("all connections are in use")]
     Busy,
+    #[error("the entry is larger than the whole folder may be")]
+    NoRoom,
     #[error("it answers what no Redis would: {0}")]
     Protocol(&'static str),
     /// The first word alone: what follows may repeat what it was sent, a password among it.
@@ -140,6 +145,10 @@ impl Tiers {
             "Entries asked for and stored beyond this process, by tier and outcome.",
         );
         let operations = IntCounterVec::new(options, &["tier", "outcome"]).expect("the names are valid");
+        // A series that appears with its first event has no rate.
+        for (level, outcome) in levels.iter().flat_map(|level| OUTCOMES.map(|outcome| (level, outcome))) {
+            operations.with_label_values(&[level.tier.name(), outcome]);
+        }
         let program = program_digest().map_err(|source| CacheError::Program { source })?;
         let entry_bytes_max = config.entry_bytes_max;
         let shared = Arc::new(Shared { seal, program, levels, operations, entry_bytes_max });
@@ -149,6 +158,8 @@ impl Tiers {
             .name("cache-writer".into())
             .spawn(move || writer.write_all(&receiver))
             .map_err(|source| CacheError::Thread { source })?;
+        let (dir, redis) = (config.dir.as_deref(), config.redis.as_ref());
+        tracing::info!(?dir, ?redis, "results are kept beyond this process");
         Ok(Self { shared, writes })
     }
 
@@ -247,8 +258,8 @@ impl Shared {
                 }
                 Some(done)
             }
-            // That many of our own requests at once say nothing of the tier.
-            Err(TierError::Busy) => {
+            // That many of our own requests at once, and entries that large, say nothing of the tier.
+            Err(TierError::Busy | TierError::NoRoom) => {
                 drop(turn);
                 self.count(level, "skipped");
                 None
