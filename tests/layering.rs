@@ -64,7 +64,7 @@ const CRATES: &[(&str, &str)] = &[
     // Above both.
     ("crossbeam_channel", "engine maze audit cache"),
     ("tokio", "engine maze audit server bin cli"),
-    ("rustls", "cache"),
+    ("rustls", "cache server"),
     ("tokio_rustls", "server"),
     ("tokio_stream", "maze server"),
     ("futures_core", "maze server"),

@@ -79,7 +79,9 @@ impl Redis {
     /// restart, which is no failure while there is time for another.
     fn ask(&self, command: &[&[u8]]) -> Result<Reply, TierError> {
         let deadline = Deadline(Instant::now() + self.time_max);
-        if let Some(connection) = self.lock_idle().pop() {
+        // By itself, so that the lock is free before the connection comes back.
+        let idle = self.lock_idle().pop();
+        if let Some(connection) = idle {
             match self.ask_on(Held { connection: Some(connection), redis: self }, command, deadline) {
                 Err(TierError::Io(_)) => {}
                 done => return done,

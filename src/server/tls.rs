@@ -10,19 +10,17 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        self, Error, InconsistentKeys, RootCertStore, ServerConfig,
-        crypto::{CryptoProvider, ring},
-        pki_types::{
-            CertificateDer, PrivateKeyDer,
-            pem::{self, PemObject},
-        },
-        server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-        sign::{CertifiedKey, SingleCertAndKey},
+use rustls::{
+    Error, InconsistentKeys, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
     },
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// Bytes of a PEM file. Default 1 MiB, which holds all the root certificates that browsers trust.
 const FILE_BYTES_MAX: u64 = 1 << 20;
