@@ -40,7 +40,7 @@ const CRATES: &[(&str, &str)] = &[
     ("tracing", "*"),
     // What may be said.
     ("schemars", "constraint"),
-    ("blake3", "constraint text audit server"), // of audit lines, and digests of API keys
+    ("blake3", "constraint text audit server maze"), // of audit lines, API keys, and weights
     ("tree_sitter", "clew"),
     ("tree_sitter_go", "clew"),
     ("tree_sitter_python", "clew"),

@@ -229,6 +229,11 @@ impl CompilePool {
         failure.into_inner().map_or(Ok(compiled), Err)
     }
 
+    /// The guide that compiles.
+    pub(super) fn guide(&self) -> &Arc<Guide> {
+        &self.shared.guide
+    }
+
     /// How long compiles took, refused ones and probes included.
     pub(super) fn compile_seconds(&self) -> &Histogram {
         &self.shared.compile_seconds

@@ -38,6 +38,10 @@ pub struct MazeConfig {
     /// Milliseconds of compiling that one client gets each minute, saved up to a minute's worth. Default `None`: no
     /// bound. Requests without a client share one account.
     pub compile_ms_per_minute: Option<u64>,
+    /// Bytes of the texts that one request has judged. Default 256 KiB; each token of them costs two masks.
+    pub judged_bytes_max: usize,
+    /// How long judging the texts of one request may take. Default 10 s; over it the request is told to try again.
+    pub judge_time_max: Duration,
     /// Compiles each new constraint in a child process first, which may crash in the server's stead. Default `None`:
     /// off; a new constraint then compiles once instead of twice.
     pub probe: Option<ProbeConfig>,
@@ -60,6 +64,8 @@ impl Default for MazeConfig {
             compile_queue_len_max: 64,
             compile_wait_max: Duration::from_secs(20),
             compile_ms_per_minute: None,
+            judged_bytes_max: 256 << 10,
+            judge_time_max: Duration::from_secs(10),
             probe: None,
         }
     }

@@ -1,6 +1,7 @@
 //! Everything a request can fail with, and which kind of failure it is.
 
 use crate::braid::BraidError;
+use crate::braid::security::ProfileError;
 use crate::clew::ClewError;
 use crate::constraint::IrError;
 use crate::engine::EngineError;
@@ -79,6 +80,27 @@ pub enum Error {
         /// How the source is named.
         file: String,
     },
+    /// A file that neither its name nor the request says how to read.
+    #[error("{file}: the extension names no language; say which with `language`")]
+    UnknownLanguage {
+        /// The file.
+        file: String,
+    },
+    /// Sources took too long to read.
+    #[error("the sources were not read after {limit_ms} ms; send less at once")]
+    ExtractionTimeout {
+        /// [`EXTRACTION_TIME_MAX`](super::EXTRACTION_TIME_MAX).
+        limit_ms: u64,
+    },
+    /// Texts took too long to be judged.
+    #[error("the texts were not judged after {limit_ms} ms; send less at once, or simplify what binds them")]
+    JudgeTimeout {
+        /// `judge_time_max`.
+        limit_ms: u64,
+    },
+    /// Security patterns that do not exist.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// A constraint that cannot be enforced.
     #[error(transparent)]
     Guide(#[from] GuideError),
@@ -192,9 +214,12 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
-                ErrorClass::Invalid
-            }
+            Self::OutOfRange { .. }
+            | Self::PromptToken { .. }
+            | Self::Text(_)
+            | Self::NoSuchModel { .. }
+            | Self::UnknownLanguage { .. }
+            | Self::Profile(_) => ErrorClass::Invalid,
             Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
                 ErrorClass::TooLarge
             }
@@ -207,6 +232,8 @@ impl Error {
             Self::CompileQueueFull { .. }
             | Self::StillCompiling { .. }
             | Self::CompileBudget { .. }
+            | Self::ExtractionTimeout { .. }
+            | Self::JudgeTimeout { .. }
             | Self::ProbeTimeout { .. } => ErrorClass::Overloaded,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
@@ -230,6 +257,10 @@ impl Error {
             Self::Clew(ClewError::TooLarge { .. }) => "source_too_large",
             Self::Clew(_) => "extraction_failed",
             Self::Braid(_) => "compilation_failed",
+            Self::UnknownLanguage { .. } => "unknown_language",
+            Self::ExtractionTimeout { .. } => "extraction_timeout",
+            Self::JudgeTimeout { .. } => "judge_timeout",
+            Self::Profile(_) => "invalid_security_profile",
             Self::NothingMined { .. } => "nothing_mined",
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
             Self::CompileQueueFull { .. } => "overloaded",
@@ -264,7 +295,12 @@ impl Error {
                 TextError::EmptyStopString | TextError::TooManyStopStrings { .. } | TextError::StopStringTooLong { .. },
             ) => Some("stop".into()),
             Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
-            Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } => Some("context".into()),
+            Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } | Self::ExtractionTimeout { .. } => {
+                Some("context".into())
+            }
+            Self::UnknownLanguage { .. } => Some("language".into()),
+            Self::JudgeTimeout { .. } => Some("text".into()),
+            Self::Profile(_) => Some("security".into()),
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
             _ => None,
         }

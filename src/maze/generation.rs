@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{ChoiceStats, Error, Maze, Provenance, TokenizedPrompt, Validation};
-use crate::constraint::ConstraintIr;
+use crate::constraint::{ConstraintIr, Digest};
 use crate::engine::{self, Finished, TokenEvent, TokenStream};
 use crate::guide::CompiledConstraint;
 use crate::kernels::sampling::TokenLogprobs;
@@ -127,6 +127,10 @@ pub struct Finish {
     pub detail: Option<String>,
     /// Tokens generated.
     pub num_tokens: u32,
+    /// BLAKE3 of the whole text.
+    pub output_digest: Digest,
+    /// Bytes of the whole text.
+    pub output_bytes: usize,
     /// What the checks found.
     pub validation: Validation,
     /// What made the output what it is.
@@ -190,6 +194,24 @@ impl Generation {
     #[must_use]
     pub fn num_prompt_tokens(&self) -> u32 {
         self.prompt.ids.len() as u32
+    }
+
+    /// The prompt as the model reads it.
+    #[must_use]
+    pub fn prompt_ids(&self) -> &[u32] {
+        &self.prompt.ids
+    }
+
+    /// What makes its outputs what they are.
+    #[must_use]
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The IRs that bind it, mined ones among them.
+    #[must_use]
+    pub fn constraints(&self) -> &Arc<[ConstraintIr]> {
+        &self.constraints
     }
 
     /// The next delta of any choice; `None` after all have ended.
@@ -317,11 +339,13 @@ impl Generation {
         choice.text.push_str(&rest);
         let stats = choice.stats(end.finished());
         let num_tokens = choice.tokens.len() as u32;
+        let (output_digest, output_bytes) = (Digest::of_bytes(choice.text.as_bytes()), choice.text.len());
         let validation = self.verify(choice_idx, &end, &cut).await?;
         self.count_tokens(num_unread as u64);
         let (reason, detail) = end.reason();
         self.maze.inner.metrics.finished(reason, self.arrived.elapsed());
-        let finish = Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
+        let provenance = self.provenance.clone();
+        let finish = Finish { reason, detail, num_tokens, output_digest, output_bytes, validation, provenance, stats };
         Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
     }
 
@@ -352,15 +376,8 @@ impl Generation {
     }
 
     fn token_info(&self, id: u32, logprobs: TokenLogprobs) -> TokenInfo {
-        let vocabulary = self.maze.inner.tokenizer.vocabulary();
-        let text_of = |id: u32| match vocabulary.control_name(id) {
-            Some(name) => name.to_owned(),
-            None => String::from_utf8_lossy(vocabulary.bytes(id)).into_owned(),
-        };
-        let bytes_of = |id: u32| match vocabulary.control_name(id) {
-            Some(_) => Vec::new(),
-            None => vocabulary.bytes(id).to_vec(),
-        };
+        let text_of = |id: u32| self.maze.token_text(id);
+        let bytes_of = |id: u32| self.maze.token_bytes(id).to_vec();
         let alternative = |(id, logprob)| Alternative { text: text_of(id), bytes: bytes_of(id), logprob };
         let top = logprobs.top.into_iter().map(alternative).collect();
         TokenInfo { id, text: text_of(id), bytes: bytes_of(id), logprob: logprobs.logprob, top }

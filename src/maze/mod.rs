@@ -3,32 +3,42 @@
 //! The maze is the only layer that sees both text and tokens, and both a request and what became of it.
 //! It knows no wire format: `server` and the command line turn their own shapes into a [`GenerateRequest`].
 
+mod binding;
 mod compile_pool;
 mod config;
 mod constraint_cache;
 mod error;
+mod extraction;
 mod generation;
 mod judge;
+mod judging;
 mod metrics;
 mod open;
 mod probe;
 mod provenance;
+mod record;
 mod request;
 mod splitter;
+mod tokens;
+mod weights;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde::Serialize;
 
+pub use binding::{BindingFault, BindingFields, Bindings};
 pub use compile_pool::ConstraintStats;
 pub use config::MazeConfig;
 pub use error::{Error, ErrorClass};
+pub use extraction::{CompileRequest, CompiledSet, EXTRACTION_TIME_MAX, Interrupted, SourceText, within};
 pub use generation::{Alternative, Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
 pub use judge::{Judge, JudgeConfig, Judged, Refusal, Walk};
+pub use judging::JudgeRequest;
 pub use open::{EmbeddedModel, ModelSource, OpenOptions, open, open_embedded_tokenizer, open_tokenizer};
 pub use probe::{ProbeConfig, serve_probe};
 pub use provenance::{ChoiceStats, Provenance, Validation};
+pub use record::{ChoiceRecord, PromptRecord, RequestRecord};
 pub use request::*;
 
 use crate::constraint::Digest;
@@ -38,6 +48,8 @@ use crate::text::{StopStrings, Tokenizer};
 use compile_pool::{CompilePool, Lookup};
 use generation::Admitted;
 use metrics::Metrics;
+use provenance::satisfiability;
+use weights::WeightsDigest;
 
 /// The service: one loaded model, its tokenizer, its guide and its engine. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +64,10 @@ struct Inner {
     config: MazeConfig,
     constraints: CompilePool,
     metrics: Metrics,
+    /// Unset for a model that has no files.
+    weights: OnceLock<WeightsDigest>,
+    /// Made when the first text is to be judged.
+    judge: OnceLock<Judge>,
     started: Instant,
 }
 
@@ -122,7 +138,10 @@ impl Maze {
         let constraints = CompilePool::start(Arc::new(guide), &config);
         let started = Instant::now();
         let metrics = Metrics::default();
-        Self { inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, started }) }
+        let (weights, judge) = (OnceLock::new(), OnceLock::new());
+        Self {
+            inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, weights, judge, started }),
+        }
     }
 
     /// Admits a request: everything about it is checked and compiled before the engine sees it.
@@ -232,7 +251,7 @@ impl Maze {
 
     fn submit(&self, prepared: Prepared, arrived: Instant) -> Result<Generation, Error> {
         let Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences } = prepared;
-        let provenance = Provenance::new(&self.inner.card, &request, &compiled, max_tokens, seed);
+        let provenance = Provenance::new(self, &request, &compiled, max_tokens, seed);
         let streams = self.inner.engine.submit(sequences)?;
         let constraints = request.constraints.into();
         let admitted = Admitted { constraints, prompt, stop, compiled, provenance, arrived };
@@ -241,21 +260,19 @@ impl Maze {
 
     fn tokenize(&self, prompt: &Prompt) -> Result<TokenizedPrompt, Error> {
         let tokenizer = &self.inner.tokenizer;
-        let limit = self.inner.config.prompt_bytes_max;
-        let check = |size: usize| if size > limit { Err(Error::PromptTooLarge { size, limit }) } else { Ok(()) };
         match prompt {
             Prompt::Text(text) => {
-                check(text.len())?;
+                self.check_prompt_bytes(text.len())?;
                 Ok(TokenizedPrompt { ids: tokenizer.encode(text, tokenizer.adds_bos())?, text: text.clone() })
             }
             Prompt::Tokens(ids) => {
-                check(ids.len())?;
+                self.check_prompt_bytes(ids.len())?;
                 self.check_prompt_ids(ids)?;
                 let text = String::from_utf8_lossy(&tokenizer.decode(ids)).into_owned();
                 Ok(TokenizedPrompt { ids: ids.clone(), text })
             }
             Prompt::Chat(messages) => {
-                check(messages.iter().map(|message| message.content.len()).sum())?;
+                self.check_prompt_bytes(messages.iter().map(|message| message.content.len()).sum())?;
                 let ids = tokenizer.encode_chat(messages, true)?;
                 let text = String::from_utf8_lossy(&tokenizer.decode(&ids)).into_owned();
                 Ok(TokenizedPrompt { ids, text })

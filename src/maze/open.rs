@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::weights::WeightsDigest;
 use super::{Error, Maze, MazeConfig, ModelCard};
 use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
@@ -117,15 +118,16 @@ impl ModelSource {
 pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu)?;
     let load = LoadOptions { device, ..LoadOptions::default() };
-    let Opened { name, model, tokenizer, embedded } = match &options.source {
-        ModelSource::Embedded(files) => open_embedded(files, &load)?,
-        ModelSource::Path(path) => open_path(path, name_of(path), &load)?,
+    let (weights, opened) = match &options.source {
+        ModelSource::Embedded(files) => (WeightsDigest::of_bytes(files.weights), open_embedded(files, &load)?),
+        ModelSource::Path(path) => (WeightsDigest::of_model(path)?, open_path(path, name_of(path), &load)?),
         ModelSource::Repository(repository) => {
             let hub_options = HubOptions { offline: options.offline, ..HubOptions::default() };
-            open_path(&hub::fetch(repository, &hub_options)?, repository.clone(), &load)?
+            let path = hub::fetch(repository, &hub_options)?;
+            (WeightsDigest::of_model(&path)?, open_path(&path, repository.clone(), &load)?)
         }
     };
-    start(name, model, tokenizer, embedded, options)
+    Ok(start(opened, options)?.with_weights(weights))
 }
 
 struct Opened {
@@ -135,13 +137,8 @@ struct Opened {
     embedded: bool,
 }
 
-fn start(
-    name: String,
-    model: Box<dyn LanguageModel>,
-    tokenizer: Tokenizer,
-    embedded: bool,
-    options: OpenOptions,
-) -> Result<Maze, Error> {
+fn start(opened: Opened, options: OpenOptions) -> Result<Maze, Error> {
+    let Opened { name, model, tokenizer, embedded } = opened;
     let card = card(name, model.info(), &tokenizer, embedded, options.context_len_max);
     let engine = EngineConfig { num_blocks: num_blocks(model.info(), &card, &options), ..options.engine };
     let guide = Guide::new(tokenizer.vocabulary().clone(), options.guide)?;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{GenerateRequest, ModelCard};
+use super::{GenerateRequest, Maze};
 use crate::constraint::{Digest, Lost, NotApplied, SourceRef};
 use crate::engine::Finished;
 use crate::guide::{self, CompiledConstraint};
@@ -22,6 +22,9 @@ pub struct Provenance {
     pub ananke_version: &'static str,
     /// The model.
     pub model: String,
+    /// BLAKE3 of its weights: of the one file, or of the digests of several in the order of their names. Null for a model
+    /// without files, and for the moment after the start in which they are still being read for it.
+    pub weights_digest: Option<Digest>,
     /// Identity of its vocabulary.
     pub tokenizer_digest: Digest,
     /// The IRs that were enforced together.
@@ -63,7 +66,7 @@ pub struct ConstraintRecord {
 
 impl Provenance {
     pub(super) fn new(
-        card: &ModelCard,
+        maze: &Maze,
         request: &GenerateRequest,
         compiled: &CompiledConstraint,
         max_tokens: u32,
@@ -84,20 +87,26 @@ impl Provenance {
             id: format!("gen-{nonce}"),
             created: now.as_secs(),
             ananke_version: env!("CARGO_PKG_VERSION"),
-            model: card.id.clone(),
-            tokenizer_digest: card.tokenizer_digest,
+            model: maze.model().id.clone(),
+            weights_digest: maze.weights_digest(),
+            tokenizer_digest: maze.model().tokenizer_digest,
             constraints,
-            satisfiability: match compiled.verdict() {
-                guide::Verdict::Satisfiable(_) => "satisfiable",
-                guide::Verdict::Empty { .. } => "empty",
-                guide::Verdict::Unknown { .. } => "unknown",
-            },
+            satisfiability: satisfiability(compiled),
             min_tokens: compiled.min_tokens(),
             seed,
             sampling: request.sampling.clone(),
             max_tokens,
             stop: request.stop.clone(),
         }
+    }
+}
+
+/// The verdict at admission as replies spell it.
+pub(super) fn satisfiability(compiled: &CompiledConstraint) -> &'static str {
+    match compiled.verdict() {
+        guide::Verdict::Satisfiable(_) => "satisfiable",
+        guide::Verdict::Empty { .. } => "empty",
+        guide::Verdict::Unknown { .. } => "unknown",
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a caller asks of the maze, independent of any wire format.
 
+pub use crate::braid::{Explanation, Resolution, Strategy};
+pub use crate::clew::{CONSTRAINTS_MAX, DESCRIPTION_BYTES_MAX};
 pub use crate::constraint::{
-    ConstraintIr, ForbiddenText, FreeText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
-    Regions, Structure,
+    Constraint, ConstraintIr, ConstraintSet, ForbiddenText, FreeText, Grammar, GrammarSyntax, Language, MatchMode,
+    RegexGroup, RegexPattern, Regions, Structure,
 };
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;
+pub use crate::verify::Verdict;
 
 /// One request: a prompt, what binds the answer, and how it is sampled.
 #[derive(Clone, Debug, Default)]
