@@ -40,7 +40,7 @@ enum Need {
 
 /// What each route needs, by its template. A route that is not listed needs `admin`, so that one nobody thought of is
 /// closed; a test holds that every route is listed.
-const NEEDS: [(&str, Need); 12] = [
+const NEEDS: [(&str, Need); 21] = [
     ("/", Need::Key),
     ("/health", Need::Nothing),
     ("/ready", Need::Nothing),
@@ -52,6 +52,15 @@ const NEEDS: [(&str, Need); 12] = [
     ("/v1/chat/completions", Need::Scope(Scope::Generate)),
     ("/v1/completions", Need::Scope(Scope::Generate)),
     ("/generate", Need::Scope(Scope::Generate)),
+    ("/v1/responses", Need::Scope(Scope::Generate)),
+    ("/v1/tokenize", Need::Scope(Scope::Generate)),
+    ("/v1/detokenize", Need::Scope(Scope::Generate)),
+    ("/tokenize", Need::Scope(Scope::Generate)),
+    ("/detokenize", Need::Scope(Scope::Generate)),
+    ("/v1/constraints/extract", Need::Scope(Scope::Constraints)),
+    ("/v1/constraints/compile", Need::Scope(Scope::Constraints)),
+    ("/v1/constraints/validate", Need::Scope(Scope::Constraints)),
+    ("/v1/provenance/{*id}", Need::Key),
     (UNMATCHED, Need::Key),
 ];
 

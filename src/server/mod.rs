@@ -7,6 +7,8 @@
 
 mod access;
 mod account;
+mod analysis;
+mod archive;
 mod body;
 mod chat;
 mod completions;
@@ -19,10 +21,13 @@ mod keys;
 mod metrics;
 mod models;
 mod openai;
+mod prompt;
 mod recorder;
+mod responses;
 mod sampling;
 mod sse;
 mod structural_tag;
+mod tokens;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -41,13 +46,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use self::{archive::Archive, error::HttpError, metrics::HttpMetrics};
 pub use self::{
     connection::serve,
     keys::{ApiKeys, KeyFileError, NewKey, NewKeyError, Scope, UnknownScope},
+    prompt::messages_of_body,
 };
-use self::{error::HttpError, metrics::HttpMetrics};
 use crate::{audit::AuditLog, maze::Maze};
 
 /// The bounds and times of the HTTP layer.
@@ -55,6 +62,15 @@ use crate::{audit::AuditLog, maze::Maze};
 pub struct ServerConfig {
     /// Largest request body; a larger one is answered with 413. Default: 4 MiB.
     pub max_body_bytes: usize,
+    /// Largest body that brings sources to extract from; a larger one is answered with 413. Default: 24 MiB, which holds the
+    /// 10 MiB that are read, with all their line breaks and quotes escaped.
+    pub max_source_body_bytes: usize,
+    /// Requests to extract, compile or validate at once, their bodies included; over it the answer is 503. Default: 8.
+    pub max_analyses: usize,
+    /// Provenance records kept for `GET /v1/provenance/{id}`; 0 keeps none. Default: 1,024.
+    pub max_provenance_records: usize,
+    /// Bytes of the provenance records together, as JSON. Default: 64 MiB.
+    pub max_provenance_bytes: usize,
     /// Of a larger body so much more is read before the reply, so that the client reads it. Default: 64 MiB.
     pub max_drained_bytes: usize,
     /// A stream that has nothing to say for so long sends a comment. Default: 15 s.
@@ -85,6 +101,10 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             max_body_bytes: 4 << 20,
+            max_source_body_bytes: 24 << 20,
+            max_analyses: 8,
+            max_provenance_records: 1024,
+            max_provenance_bytes: 64 << 20,
             max_drained_bytes: 64 << 20,
             keep_alive_s: 15,
             drain_s: 30,
@@ -121,6 +141,9 @@ struct App {
     /// Who may ask; everyone where there is none.
     keys: Option<Arc<ApiKeys>>,
     metrics: Arc<HttpMetrics>,
+    archive: Arc<Archive>,
+    /// Places for requests that are analysed.
+    analyses: Arc<Semaphore>,
 }
 
 impl App {
@@ -137,7 +160,7 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 20] = [
     "GET /",
     "GET /health",
     "GET /ready",
@@ -148,7 +171,16 @@ const ROUTES: [&str; 11] = [
     "GET /v1/constraint-ir/schema",
     "POST /v1/chat/completions",
     "POST /v1/completions",
+    "POST /v1/responses",
     "POST /generate",
+    "POST /v1/tokenize",
+    "POST /v1/detokenize",
+    "POST /tokenize",
+    "POST /detokenize",
+    "POST /v1/constraints/extract",
+    "POST /v1/constraints/compile",
+    "POST /v1/constraints/validate",
+    "GET /v1/provenance/{id}",
 ];
 
 /// All routes, over one maze, open to everyone.
@@ -158,7 +190,14 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
 
 /// All routes, over one maze, for whoever has one of these keys; for everyone where there are none.
 pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKeys>>) -> Router {
-    let app = App { maze, config: Arc::new(config), keys, metrics: Arc::default() };
+    let app = App {
+        archive: Arc::new(Archive::new(config.max_provenance_records, config.max_provenance_bytes)),
+        analyses: Arc::new(Semaphore::new(config.max_analyses)),
+        maze,
+        config: Arc::new(config),
+        keys,
+        metrics: Arc::default(),
+    };
     Router::new()
         .route("/", get(health::index))
         .route("/health", get(health::health))
@@ -170,7 +209,16 @@ pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKe
         .route("/v1/constraint-ir/schema", get(health::constraint_ir_schema))
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
+        .route("/v1/responses", post(responses::create))
         .route("/generate", post(generate::create))
+        .route("/v1/tokenize", post(tokens::tokenize))
+        .route("/v1/detokenize", post(tokens::detokenize))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/v1/constraints/extract", post(analysis::extract))
+        .route("/v1/constraints/compile", post(analysis::compile))
+        .route("/v1/constraints/validate", post(analysis::validate))
+        .route("/v1/provenance/{*id}", get(archive::get))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())
@@ -186,8 +234,38 @@ pub fn audited(router: Router, log: AuditLog) -> Router {
     router.layer(axum::Extension(log))
 }
 
+/// What OpenAI's API has and this server has not, by the beginning of its paths.
+const NOT_OFFERED: [(&str, &str); 18] = [
+    ("/v1/embeddings", "the model writes text and has no embeddings to give"),
+    ("/v1/audio", "the model reads and writes text"),
+    ("/v1/images", "the model reads and writes text"),
+    ("/v1/videos", "the model reads and writes text"),
+    ("/v1/realtime", "the model reads and writes text"),
+    ("/v1/moderations", "no model for it is loaded; constraints say what an output may not hold"),
+    ("/v1/files", "nothing is kept between requests"),
+    ("/v1/uploads", "nothing is kept between requests"),
+    ("/v1/batches", "nothing is kept between requests; send them at once, and they run together"),
+    ("/v1/fine_tuning", "models are served here, not trained"),
+    ("/v1/evals", "nothing is kept between requests"),
+    ("/v1/assistants", "nothing is kept between requests; send the whole conversation to /v1/chat/completions"),
+    ("/v1/threads", "nothing is kept between requests; send the whole conversation to /v1/chat/completions"),
+    ("/v1/conversations", "nothing is kept between requests; send the whole conversation to /v1/responses"),
+    ("/v1/responses/", "responses are not kept; GET /v1/provenance/{id} has what made one what it is"),
+    ("/v1/chat/completions/", "completions are not kept; GET /v1/provenance/{id} has what made one what it is"),
+    ("/v1/vector_stores", "nothing is kept between requests"),
+    ("/v1/containers", "nothing is run here"),
+];
+
 async fn unknown_path(uri: Uri) -> HttpError {
-    HttpError::UnknownPath { path: uri.path().into() }
+    let path = uri.path();
+    let known = NOT_OFFERED.iter().find(|(beginning, _)| {
+        path.strip_prefix(beginning)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || beginning.ends_with('/'))
+    });
+    match known {
+        Some((_, why)) => HttpError::NotOffered { path: path.into(), why },
+        None => HttpError::UnknownPath { path: path.into() },
+    }
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {

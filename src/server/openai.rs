@@ -120,6 +120,11 @@ pub(crate) struct ResponseFormat {
 }
 
 impl ResponseFormat {
+    /// Any but a structural tag.
+    pub(crate) fn new(kind: ResponseFormatKind, json_schema: Option<JsonSchemaFormat>) -> Self {
+        Self { kind, json_schema, format: None, structures: None, triggers: None }
+    }
+
     /// The first field that only a structural tag has.
     pub(crate) fn tag_field(&self) -> Option<&'static str> {
         self.tag_fields().find_map(|(field, value)| value.is_some().then_some(field))

@@ -1,8 +1,8 @@
 //! `POST /v1/chat/completions`: one chat, `n` answers, at once or as a stream, with tools.
 
-mod messages;
+pub(crate) mod messages;
 mod tools;
-mod wire;
+pub(crate) mod wire;
 
 use axum::{
     Extension, Json,
@@ -11,8 +11,9 @@ use axum::{
 };
 use futures_util::stream;
 
+pub(crate) use self::tools::{Piece, Tools};
 use self::{
-    tools::{CallReader, Piece, Tools},
+    tools::CallReader,
     wire::{
         AnswerMessage, CalledFunction, ChatChoice, ChatDelta, ChatLogprobs, ChatReply, ChatRequest, DeltaMessage,
         FunctionDelta, FunctionWord, TokenLogprob, ToolCall, ToolCallDelta, TopLogprob,
@@ -62,15 +63,15 @@ pub(crate) async fn create(
 }
 
 /// A request that was read and found good.
-struct Plan {
-    request: GenerateRequest,
-    tools: Option<Tools>,
-    origins: Origins,
-    delivery: Delivery,
+pub(crate) struct Plan {
+    pub(crate) request: GenerateRequest,
+    pub(crate) tools: Option<Tools>,
+    pub(crate) origins: Origins,
+    pub(crate) delivery: Delivery,
 }
 
 impl Plan {
-    fn new(request: ChatRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
+    pub(crate) fn new(request: ChatRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
         refuse_unsupported(&request)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
         let max_tokens = caller.max_tokens(max_tokens(&request)?, maze.config().max_tokens_default)?;
@@ -277,17 +278,17 @@ impl Reply {
 }
 
 /// How far one answer has been read.
-struct Progress {
+pub(crate) struct Progress {
     reader: Option<CallReader>,
     has_begun: bool,
 }
 
 impl Progress {
-    fn new(reader: Option<CallReader>) -> Self {
+    pub(crate) fn new(reader: Option<CallReader>) -> Self {
         Self { reader, has_begun: false }
     }
 
-    fn push(&mut self, text: String) -> Vec<Piece> {
+    pub(crate) fn push(&mut self, text: String) -> Vec<Piece> {
         match &mut self.reader {
             Some(reader) => reader.push(&text),
             None if text.is_empty() => Vec::new(),
@@ -295,7 +296,7 @@ impl Progress {
         }
     }
 
-    fn finish(&mut self) -> Vec<Piece> {
+    pub(crate) fn finish(&mut self) -> Vec<Piece> {
         self.reader.as_mut().map_or_else(Vec::new, CallReader::finish)
     }
 

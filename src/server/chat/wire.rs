@@ -13,7 +13,7 @@ use super::super::openai::{ContextField, ResponseFormat, StopField, StreamOption
 use crate::maze::{Provenance, Validation};
 
 /// `POST /v1/chat/completions`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChatRequest {
     /// The loaded model's id, or absent.
@@ -91,6 +91,23 @@ pub(crate) struct ChatMessage {
     /// Citations of earlier answers of other servers.
     #[serde(rename = "annotations")]
     pub(crate) _annotations: Option<Vec<Value>>,
+}
+
+impl ChatMessage {
+    /// A message without calls.
+    pub(crate) fn new(role: Role, content: Option<Content>) -> Self {
+        Self {
+            role,
+            content,
+            tool_calls: None,
+            tool_call_id: None,
+            _name: None,
+            refusal: None,
+            function_call: None,
+            audio: None,
+            _annotations: None,
+        }
+    }
 }
 
 /// Who speaks.
