@@ -88,6 +88,18 @@ pub struct ServerArgs {
     /// What the system buffers of each connection's replies [default: 256KiB].
     #[arg(long, env = "ANANKE_SEND_BUFFER", value_name = "BYTES")]
     pub send_buffer: Option<ByteSize>,
+    /// Replies whose provenance is kept for `GET /v1/provenance/{id}`; 0 keeps none [default: 1024].
+    #[arg(long, env = "ANANKE_PROVENANCE_RECORDS", value_name = "COUNT")]
+    pub provenance_records: Option<usize>,
+    /// The largest memory of those records [default: 64MiB].
+    #[arg(long, env = "ANANKE_PROVENANCE_BYTES", value_name = "BYTES")]
+    pub provenance_bytes: Option<ByteSize>,
+    /// Requests to extract, compile or validate at once; more are told to try again [default: 8].
+    #[arg(long, env = "ANANKE_MAX_ANALYSES", value_name = "COUNT")]
+    pub max_analyses: Option<usize>,
+    /// The largest request body with sources to extract from [default: 24MiB].
+    #[arg(long, env = "ANANKE_MAX_SOURCE_BODY", value_name = "BYTES")]
+    pub max_source_body: Option<ByteSize>,
     /// Compile each new constraint in a process of its own first, so that a crash there leaves the server unharmed.
     #[arg(long, env = "ANANKE_PROBE_COMPILE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub probe_compile: Option<bool>,
@@ -389,15 +401,27 @@ impl ServerArgs {
             request_timeout: self.request_timeout.or(others.request_timeout),
             stalled_stream: self.stalled_stream.or(others.stalled_stream),
             send_buffer: self.send_buffer.or(others.send_buffer),
+            provenance_records: self.provenance_records.or(others.provenance_records),
+            provenance_bytes: self.provenance_bytes.or(others.provenance_bytes),
+            max_analyses: self.max_analyses.or(others.max_analyses),
+            max_source_body: self.max_source_body.or(others.max_source_body),
             probe_compile: self.probe_compile.or(others.probe_compile),
         }
     }
 
     fn http(&self) -> Result<ServerConfig, ConfigError> {
         let default = ServerConfig::default();
-        let max_body_bytes = self.max_body.map_or(default.max_body_bytes as u64, |size| size.0);
+        let body = |name, size: Option<ByteSize>, default: usize| {
+            within(name, size.map_or(default as u64, |size| size.0), 1 << 10, 1 << 30).map(|size| size as usize)
+        };
+        let records = self.provenance_records.unwrap_or(default.max_provenance_records) as u64;
+        let provenance_bytes = self.provenance_bytes.map_or(default.max_provenance_bytes as u64, |size| size.0);
         Ok(ServerConfig {
-            max_body_bytes: within("--max-body", max_body_bytes, 1 << 10, 1 << 30)? as usize,
+            max_body_bytes: body("--max-body", self.max_body, default.max_body_bytes)?,
+            max_source_body_bytes: body("--max-source-body", self.max_source_body, default.max_source_body_bytes)?,
+            max_analyses: optional("--max-analyses", self.max_analyses, 1 << 10)?.unwrap_or(default.max_analyses),
+            max_provenance_records: within("--provenance-records", records, 0, 1 << 20)? as usize,
+            max_provenance_bytes: within("--provenance-bytes", provenance_bytes, 0, 1 << 40)? as usize,
             max_drained_bytes: default.max_drained_bytes,
             keep_alive_s: within("--keep-alive", self.keep_alive.unwrap_or(default.keep_alive_s), 1, 3600)?,
             drain_s: within("--drain", self.drain.unwrap_or(default.drain_s), 0, 3600)?,
