@@ -515,7 +515,11 @@ async fn a_response_is_the_same_whole_and_as_events() {
             json!({"text": {"format": {"type": "json_schema", "name": "s", "strict": true, "schema": schema}}}),
             "completed",
         ),
-        (json!({"text": {"format": {"type": "json_object"}}, "max_output_tokens": 3}), "incomplete"),
+        (
+            json!({"constraint_ir": {"regex_patterns": [{"any_of": [{"pattern": "[a-z]{4000,}"}], "match": "full"}]}, "max_output_tokens": 3}),
+            "incomplete",
+        ),
+        (json!({"text": {"format": {"type": "json_object"}}}), ""),
         (json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false}), "completed"),
         (json!({"tools": tools(), "tool_choice": {"type": "function", "name": "weather"}}), "completed"),
         (
@@ -639,4 +643,37 @@ async fn a_response_takes_up_what_was_said_and_called_before() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn each_endpoint_needs_its_scope() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let [generate, constraints] = [Scope::Generate, Scope::Constraints].map(|scope| {
+        let key = NewKey::generate(scope.as_str(), &[scope]).expect("a key");
+        writeln!(file, "{}", key.entry).expect("it can be written");
+        key.secret
+    });
+    let keys = Arc::new(ApiKeys::open(file.path()).expect("a list of keys"));
+    let server = router_with_keys(scripted::chat_maze(MazeConfig::default()), ServerConfig::default(), Some(keys));
+    for (path, body, right, wrong) in [
+        ("/v1/tokenize", json!({"prompt": "a"}), &generate, &constraints),
+        ("/tokenize", json!({"prompt": "a"}), &generate, &constraints),
+        ("/v1/detokenize", json!({"tokens": []}), &generate, &constraints),
+        ("/detokenize", json!({"tokens": []}), &generate, &constraints),
+        ("/v1/responses", json!({"input": "a", "max_output_tokens": 1}), &generate, &constraints),
+        ("/v1/constraints/extract", json!({"source": ORDER, "file": "a.ts"}), &constraints, &generate),
+        ("/v1/constraints/compile", json!({"constraints": []}), &constraints, &generate),
+        ("/v1/constraints/validate", json!({"text": "a", "regex": "a"}), &constraints, &generate),
+    ] {
+        for (key, status) in [(Some(right), 200), (Some(wrong), 403), (None, 401)] {
+            let key = key.map(String::as_str);
+            let (found, text) = send(&server, "POST", path, key, body.to_string().into_bytes()).await;
+            assert_eq!(found.as_u16(), status, "{path}: {text}");
+        }
+    }
+    for key in [&generate, &constraints] {
+        let (status, document) = get(&server, "/openapi.json", Some(key)).await;
+        assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    }
+    assert_eq!(get(&server, "/openapi.json", None).await.0, 401);
 }

@@ -39,7 +39,7 @@ const CRATES: &[(&str, &str)] = &[
     ("thiserror", "*"),
     ("tracing", "*"),
     // What may be said.
-    ("schemars", "constraint"),
+    ("schemars", "constraint server"), // of the IR, and of what goes over the wire
     ("blake3", "constraint text audit server maze"), // of audit lines, API keys, and weights
     ("tree_sitter", "clew"),
     ("tree_sitter_go", "clew"),

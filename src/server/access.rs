@@ -40,7 +40,7 @@ enum Need {
 
 /// What each route needs, by its template. A route that is not listed needs `admin`, so that one nobody thought of is
 /// closed; a test holds that every route is listed.
-const NEEDS: [(&str, Need); 21] = [
+const NEEDS: [(&str, Need); 22] = [
     ("/", Need::Key),
     ("/health", Need::Nothing),
     ("/ready", Need::Nothing),
@@ -61,6 +61,7 @@ const NEEDS: [(&str, Need); 21] = [
     ("/v1/constraints/compile", Need::Scope(Scope::Constraints)),
     ("/v1/constraints/validate", Need::Scope(Scope::Constraints)),
     ("/v1/provenance/{*id}", Need::Key),
+    ("/openapi.json", Need::Key),
     (UNMATCHED, Need::Key),
 ];
 

@@ -8,6 +8,7 @@ use axum::{
     extract::{FromRequestParts, State},
     http::request::Parts,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
@@ -42,7 +43,7 @@ impl FromRequestParts<App> for Place {
 }
 
 /// `POST /v1/constraints/extract`: one source, or `files`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExtractRequest {
     source: Option<String>,
@@ -51,7 +52,7 @@ pub(crate) struct ExtractRequest {
     files: Option<Vec<FileField>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FileField {
     source: String,
@@ -60,7 +61,7 @@ struct FileField {
 }
 
 /// `POST /v1/constraints/compile`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompileBody {
     /// A constraint set, or a list of constraints.
@@ -68,12 +69,14 @@ pub(crate) struct CompileBody {
     #[serde(rename = "type")]
     type_name: Option<String>,
     security: Option<String>,
+    #[schemars(with = "Option<String>")]
     strategy: Option<Strategy>,
+    #[schemars(with = "Option<Vec<serde_json::Value>>")]
     resolutions: Option<Vec<Resolution>>,
 }
 
 /// `POST /v1/constraints/validate`: the fields of a case of `ananke validate --batch`, with one text or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ValidateBody {
     text: Option<String>,
@@ -93,13 +96,13 @@ pub(crate) struct ValidateBody {
 }
 
 /// One result for each text, in their order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ValidateReply {
     results: Vec<TextResult>,
 }
 
 /// What masks and independent engines say of one text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct TextResult {
     /// Everything below says yes.
     all_satisfied: bool,
@@ -115,6 +118,7 @@ struct TextResult {
     /// Why a mask could not be computed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[schemars(with = "Vec<serde_json::Value>")]
     verdicts: Vec<Verdict>,
 }
 

@@ -21,6 +21,7 @@ mod keys;
 mod metrics;
 mod models;
 mod openai;
+mod openapi;
 mod prompt;
 mod recorder;
 mod responses;
@@ -160,7 +161,7 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 20] = [
+const ROUTES: [&str; 21] = [
     "GET /",
     "GET /health",
     "GET /ready",
@@ -181,6 +182,7 @@ const ROUTES: [&str; 20] = [
     "POST /v1/constraints/compile",
     "POST /v1/constraints/validate",
     "GET /v1/provenance/{id}",
+    "GET /openapi.json",
 ];
 
 /// All routes, over one maze, open to everyone.
@@ -219,6 +221,7 @@ pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKe
         .route("/v1/constraints/compile", post(analysis::compile))
         .route("/v1/constraints/validate", post(analysis::validate))
         .route("/v1/provenance/{*id}", get(archive::get))
+        .route("/openapi.json", get(openapi::describe))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use super::error::HttpError;
 use crate::maze::{ChoiceStats, FinishReason, Language, Provenance, Validation};
 
 /// `POST /v1/completions`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompletionRequest {
     /// The loaded model's id, or absent.
@@ -54,7 +55,7 @@ pub(crate) struct CompletionRequest {
 }
 
 /// `POST /generate`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GenerateBody {
     pub(crate) prompt: String,
@@ -70,7 +71,7 @@ pub(crate) struct GenerateBody {
 }
 
 /// One prompt or several, as text or as token ids.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
@@ -83,7 +84,7 @@ pub(crate) enum PromptField {
 }
 
 /// One stop string or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub(crate) enum StopField {
     One(String),
@@ -100,14 +101,14 @@ impl StopField {
 }
 
 /// How a stream is to be framed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamOptions {
     pub(crate) include_usage: Option<bool>,
 }
 
 /// OpenAI's `response_format`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResponseFormat {
     #[serde(rename = "type")]
@@ -149,7 +150,7 @@ impl ResponseFormat {
 }
 
 /// The `type` of a [`ResponseFormat`].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ResponseFormatKind {
     Text,
@@ -159,7 +160,7 @@ pub(crate) enum ResponseFormatKind {
 }
 
 /// A named schema; `strict` or not, it is enforced token by token.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JsonSchemaFormat {
     pub(crate) name: String,
@@ -173,7 +174,7 @@ pub(crate) struct JsonSchemaFormat {
 }
 
 /// vLLM's `structured_outputs`; here several may be given, and all hold.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StructuredOutputs {
     /// A JSON Schema, or the text of one.
@@ -192,7 +193,7 @@ pub(crate) struct StructuredOutputs {
 }
 
 /// Source code whose types bind the answer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ContextField {
     pub(crate) source: String,
@@ -203,7 +204,7 @@ pub(crate) struct ContextField {
 }
 
 /// The reply to `POST /v1/completions`, and one chunk of its stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Completion {
     pub(crate) id: String,
     pub(crate) object: &'static str,
@@ -215,28 +216,31 @@ pub(crate) struct Completion {
     pub(crate) usage: Option<Usage>,
     /// One record per finished choice, in the order of `choices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub(crate) provenance: Vec<Provenance>,
 }
 
 /// One answer, or a piece of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CompletionChoice {
     /// Which prompt and which of its `n` choices: `prompt * n + choice`.
     pub(crate) index: u32,
     pub(crate) text: String,
     pub(crate) logprobs: Option<CompletionLogprobs>,
     /// `stop`, `length` or `dead_end`; null until the last piece.
+    #[schemars(with = "Option<String>")]
     pub(crate) finish_reason: Option<FinishReason>,
     /// Which parts met no token at a `dead_end`, and at which byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
     /// A verdict per part, by engines that share no code with the masks.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) validation: Option<Validation>,
 }
 
 /// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct CompletionLogprobs {
     pub(crate) tokens: Vec<String>,
     pub(crate) token_logprobs: Vec<f32>,
@@ -247,7 +251,7 @@ pub(crate) struct CompletionLogprobs {
 }
 
 /// What was read and written, in tokens.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: u32,
     pub(crate) completion_tokens: u32,
@@ -261,28 +265,32 @@ impl Usage {
 }
 
 /// The reply to `POST /generate`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct GenerateReply {
     pub(crate) generated_text: String,
     pub(crate) tokens_generated: u32,
     pub(crate) model: String,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) stats: ChoiceStats,
+    #[schemars(with = "String")]
     pub(crate) finish_reason: FinishReason,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) validation: Validation,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) provenance: Provenance,
 }
 
 /// The reply to `GET /v1/models`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ModelList {
     pub(crate) object: &'static str,
     pub(crate) data: Vec<ModelObject>,
 }
 
 /// One model, with what a client of a local server wants to know beside OpenAI's fields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ModelObject {
     pub(crate) id: String,
     pub(crate) object: &'static str,

@@ -4,6 +4,7 @@
 //! Control tokens in a text are ordinary characters, as in every prompt here.
 
 use axum::{Json, extract::State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::maze::{self, Maze};
 
 /// `POST /v1/tokenize`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenizeRequest {
     /// The loaded model's id, or absent.
@@ -55,7 +56,7 @@ impl Source {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TokenizeReply {
     count: usize,
     max_model_len: usize,
@@ -68,21 +69,21 @@ pub(crate) struct TokenizeReply {
     token_bytes: Option<Vec<Vec<u8>>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Tokens {
     Ids(Vec<u32>),
     Pieces(Vec<Piece>),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Piece {
     id: u32,
     piece: PieceText,
 }
 
 /// A token's text, or its bytes where they are no whole characters.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum PieceText {
     Text(String),
@@ -90,7 +91,7 @@ enum PieceText {
 }
 
 /// `POST /v1/detokenize`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DetokenizeRequest {
     /// The loaded model's id, or absent.
@@ -99,7 +100,7 @@ pub(crate) struct DetokenizeRequest {
 }
 
 /// The text under both names; what is no whole character reads U+FFFD.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DetokenizeReply {
     prompt: String,
     content: String,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::super::openai::{ContextField, ResponseFormat, StopField, StreamOption
 use crate::maze::{Provenance, Validation};
 
 /// `POST /v1/chat/completions`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChatRequest {
     /// The loaded model's id, or absent.
@@ -71,7 +72,7 @@ pub(crate) struct ChatRequest {
 }
 
 /// One message of the chat so far.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChatMessage {
     pub(crate) role: Role,
@@ -111,7 +112,7 @@ impl ChatMessage {
 }
 
 /// Who speaks.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
     System,
@@ -123,7 +124,7 @@ pub(crate) enum Role {
 }
 
 /// A text, or the parts of one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or a list of text parts")]
 pub(crate) enum Content {
     Text(String),
@@ -131,7 +132,7 @@ pub(crate) enum Content {
 }
 
 /// A part of a message; only text can be read.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct Part {
     #[serde(rename = "type")]
     pub(crate) kind: String,
@@ -142,7 +143,7 @@ pub(crate) struct Part {
 }
 
 /// A call that an earlier answer made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PastCall {
     pub(crate) id: String,
@@ -155,7 +156,7 @@ pub(crate) struct PastCall {
 }
 
 /// What was called, with the JSON text of its arguments.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PastFunction {
     pub(crate) name: String,
@@ -163,14 +164,14 @@ pub(crate) struct PastFunction {
 }
 
 /// The one type of tool there is.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FunctionWord {
     Function,
 }
 
 /// A function that the model may call.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tool {
     #[serde(rename = "type")]
@@ -179,7 +180,7 @@ pub(crate) struct Tool {
 }
 
 /// Its name, what it is for, and the schema of its arguments.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToolFunction {
     pub(crate) name: String,
@@ -192,7 +193,7 @@ pub(crate) struct ToolFunction {
 }
 
 /// Whether tools are called.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected `auto`, `none`, `required` or `{\"type\": \"function\", \"function\": {\"name\"}}`"
@@ -203,7 +204,7 @@ pub(crate) enum ToolChoice {
 }
 
 /// `tool_choice` as a word.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToolMode {
     Auto,
@@ -212,7 +213,7 @@ pub(crate) enum ToolMode {
 }
 
 /// `tool_choice` as one function.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedTool {
     #[serde(rename = "type")]
@@ -221,14 +222,14 @@ pub(crate) struct NamedTool {
 }
 
 /// The name of one function.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedFunction {
     pub(crate) name: String,
 }
 
 /// The reply, and one chunk of its stream; `C` is a choice of either.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatReply<C> {
     pub(crate) id: String,
     pub(crate) object: &'static str,
@@ -240,11 +241,12 @@ pub(crate) struct ChatReply<C> {
     pub(crate) usage: Option<Usage>,
     /// One record per finished choice, in the order of `choices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub(crate) provenance: Vec<Provenance>,
 }
 
 /// One answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatChoice {
     pub(crate) index: u32,
     pub(crate) message: AnswerMessage,
@@ -253,11 +255,12 @@ pub(crate) struct ChatChoice {
     pub(crate) finish_reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) validation: Validation,
 }
 
 /// What the model said.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AnswerMessage {
     pub(crate) role: &'static str,
     /// Null where the answer is calls alone.
@@ -268,7 +271,7 @@ pub(crate) struct AnswerMessage {
 }
 
 /// A call that the model made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ToolCall {
     pub(crate) id: String,
     #[serde(rename = "type")]
@@ -277,14 +280,14 @@ pub(crate) struct ToolCall {
 }
 
 /// What is called, with the JSON text of its arguments.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CalledFunction {
     pub(crate) name: String,
     pub(crate) arguments: String,
 }
 
 /// A piece of one answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatDelta {
     pub(crate) index: u32,
     pub(crate) delta: DeltaMessage,
@@ -293,11 +296,12 @@ pub(crate) struct ChatDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) validation: Option<Validation>,
 }
 
 /// What is new of a message; the first one names the role.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct DeltaMessage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<&'static str>,
@@ -308,7 +312,7 @@ pub(crate) struct DeltaMessage {
 }
 
 /// What is new of a call; the first piece has its id, type and name.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct ToolCallDelta {
     pub(crate) index: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -319,7 +323,7 @@ pub(crate) struct ToolCallDelta {
 }
 
 /// What is new of what is called.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct FunctionDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
@@ -327,14 +331,14 @@ pub(crate) struct FunctionDelta {
 }
 
 /// Log-probabilities in the shape of chat completions: of every token, those of calls among them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatLogprobs {
     pub(crate) content: Vec<TokenLogprob>,
     pub(crate) refusal: Option<Vec<TokenLogprob>>,
 }
 
 /// One token's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TokenLogprob {
     pub(crate) token: String,
     pub(crate) logprob: f32,
@@ -344,7 +348,7 @@ pub(crate) struct TokenLogprob {
 }
 
 /// One alternative's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TopLogprob {
     pub(crate) token: String,
     pub(crate) logprob: f32,

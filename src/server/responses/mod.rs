@@ -5,7 +5,7 @@
 
 mod input;
 mod output;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::VecDeque;
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::super::openai::{ContextField, StructuredOutputs};
 use crate::maze::{Provenance, Validation};
 
 /// `POST /v1/responses`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResponsesRequest {
     /// The loaded model's id, or absent.
@@ -63,7 +64,7 @@ pub(crate) struct ResponsesRequest {
 }
 
 /// What the user says, or all that was said so far.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or a list of items")]
 pub(crate) enum InputField {
     Text(String),
@@ -71,7 +72,7 @@ pub(crate) enum InputField {
 }
 
 /// An item of type `message`, which may leave its type out.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessageItem {
     #[serde(rename = "type")]
@@ -85,7 +86,7 @@ pub(crate) struct MessageItem {
 }
 
 /// A text, or the parts of one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or a list of text parts")]
 pub(crate) enum ItemText {
     Text(String),
@@ -93,7 +94,7 @@ pub(crate) enum ItemText {
 }
 
 /// A call that an earlier answer made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CallItem {
     #[serde(rename = "type")]
@@ -108,7 +109,7 @@ pub(crate) struct CallItem {
 }
 
 /// The result of a call.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResultItem {
     #[serde(rename = "type")]
@@ -122,7 +123,7 @@ pub(crate) struct ResultItem {
 }
 
 /// A function that the model may call.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FunctionTool {
     #[serde(rename = "type")]
@@ -134,7 +135,7 @@ pub(crate) struct FunctionTool {
 }
 
 /// `tool_choice` as one function.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChosenFunction {
     #[serde(rename = "type")]
@@ -143,7 +144,7 @@ pub(crate) struct ChosenFunction {
 }
 
 /// How the answer is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TextField {
     pub(crate) format: Option<FormatField>,
@@ -151,7 +152,7 @@ pub(crate) struct TextField {
 }
 
 /// `text.format`; name and schema only with `json_schema`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FormatField {
     #[serde(rename = "type")]
@@ -163,7 +164,7 @@ pub(crate) struct FormatField {
 }
 
 /// The `type` of a [`FormatField`].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FormatKind {
     Text,
@@ -172,7 +173,7 @@ pub(crate) enum FormatKind {
 }
 
 /// The reply, also as it stands at the beginning of a stream.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Response {
     pub(crate) id: String,
     pub(crate) object: &'static str,
@@ -200,20 +201,22 @@ pub(crate) struct Response {
     pub(crate) user: Option<String>,
     /// A verdict per part.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) validation: Option<Validation>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub(crate) provenance: Vec<Provenance>,
 }
 
 /// Why a response failed on its way.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct ResponseError {
     pub(crate) code: &'static str,
     pub(crate) message: String,
 }
 
 /// Why a response is not complete.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct IncompleteDetails {
     /// `max_output_tokens`, or `dead_end` where no token satisfied all parts.
     pub(crate) reason: &'static str,
@@ -223,7 +226,7 @@ pub(crate) struct IncompleteDetails {
 }
 
 /// What was read and written, in tokens.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub(crate) struct ResponseUsage {
     pub(crate) input_tokens: u32,
     pub(crate) input_tokens_details: InputDetails,
@@ -233,19 +236,19 @@ pub(crate) struct ResponseUsage {
 }
 
 /// Part of the protocol; what a prefix cache saved is not counted by request.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct InputDetails {
     pub(crate) cached_tokens: u32,
 }
 
 /// Part of the protocol; no token is hidden.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct OutputDetails {
     pub(crate) reasoning_tokens: u32,
 }
 
 /// A piece of the answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Item {
     Message { id: String, status: &'static str, role: &'static str, content: Vec<OutputText> },
@@ -253,7 +256,7 @@ pub(crate) enum Item {
 }
 
 /// The text of a message.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct OutputText {
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
@@ -269,7 +272,7 @@ impl OutputText {
 }
 
 /// An event of a stream, as it goes over the wire.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Event {
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
@@ -279,7 +282,7 @@ pub(crate) struct Event {
 }
 
 /// What an event brings; its type says which of them.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum What {
     Item { output_index: usize, item: Item },
@@ -291,7 +294,7 @@ pub(crate) enum What {
 }
 
 /// An event that tells how the whole response stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct StatusEvent {
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
