@@ -1,5 +1,6 @@
 //! Everything a request can fail with, and which kind of failure it is.
 
+use super::BindingFault;
 use crate::braid::BraidError;
 use crate::braid::security::ProfileError;
 use crate::clew::ClewError;
@@ -97,6 +98,15 @@ pub enum Error {
     JudgeTimeout {
         /// `judge_time_max`.
         limit_ms: u64,
+    },
+    /// A field that is to bind a text and gives no IR.
+    #[error("{fault}")]
+    Binding {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        #[source]
+        fault: BindingFault,
     },
     /// Security patterns that do not exist.
     #[error(transparent)]
@@ -214,11 +224,13 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Binding { fault: BindingFault::Refused(_), .. } => ErrorClass::Unprocessable,
             Self::OutOfRange { .. }
             | Self::PromptToken { .. }
             | Self::Text(_)
             | Self::NoSuchModel { .. }
             | Self::UnknownLanguage { .. }
+            | Self::Binding { .. }
             | Self::Profile(_) => ErrorClass::Invalid,
             Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
                 ErrorClass::TooLarge
@@ -257,6 +269,8 @@ impl Error {
             Self::Clew(ClewError::TooLarge { .. }) => "source_too_large",
             Self::Clew(_) => "extraction_failed",
             Self::Braid(_) => "compilation_failed",
+            Self::Binding { fault: BindingFault::Refused(_), .. } => "compilation_failed",
+            Self::Binding { .. } => "invalid_value",
             Self::UnknownLanguage { .. } => "unknown_language",
             Self::ExtractionTimeout { .. } => "extraction_timeout",
             Self::JudgeTimeout { .. } => "judge_timeout",
@@ -298,6 +312,7 @@ impl Error {
             Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } | Self::ExtractionTimeout { .. } => {
                 Some("context".into())
             }
+            Self::Binding { field, .. } => Some((*field).to_owned()),
             Self::UnknownLanguage { .. } => Some("language".into()),
             Self::JudgeTimeout { .. } => Some("text".into()),
             Self::Profile(_) => Some("security".into()),

@@ -229,6 +229,22 @@ impl Judged {
         [&self.canonical, &self.random_split].into_iter().find_map(Walk::refusal)
     }
 
+    /// The same with every part named by `name`.
+    #[must_use]
+    pub fn map_parts(self, name: impl Fn(&str) -> String) -> Self {
+        let walk = |walk| match walk {
+            Walk::Refused(Refusal { at, part }) => Walk::Refused(Refusal { at, part: name(&part) }),
+            Walk::Failed(error) => Walk::Failed(error.map_parts(&name)),
+            Walk::Accepted => Walk::Accepted,
+        };
+        let verdict = |verdict: Verdict| Verdict { part: name(&verdict.part), ..verdict };
+        Self {
+            canonical: walk(self.canonical),
+            random_split: walk(self.random_split),
+            verdicts: self.verdicts.into_iter().map(verdict).collect(),
+        }
+    }
+
     /// The failure of a mask, if there was one.
     #[must_use]
     pub fn failure(&self) -> Option<&GuideError> {

@@ -7,6 +7,7 @@ use axum::{
     Json,
     extract::{FromRequestParts, State},
     http::request::Parts,
+    response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,8 @@ use super::{
     error::HttpError,
 };
 use crate::maze::{
-    self, BindingFault, BindingFields, Bindings, CONSTRAINTS_MAX, CompileRequest, CompiledSet, Constraint,
-    ConstraintSet, DESCRIPTION_BYTES_MAX, GrammarSyntax, JudgeRequest, Judged, Language, MatchMode, Maze, Resolution,
-    SourceText, Strategy, Verdict,
+    self, BindingFields, Bindings, CONSTRAINTS_MAX, CompileRequest, Constraint, ConstraintSet, DESCRIPTION_BYTES_MAX,
+    GrammarSyntax, JudgeRequest, Judged, Language, MatchMode, Maze, Resolution, SourceText, Strategy, Verdict,
 };
 
 /// Files of one request to extract.
@@ -125,13 +125,14 @@ struct TextResult {
 pub(crate) async fn extract(
     Place(place): Place,
     SourceBody(request): SourceBody<ExtractRequest>,
-) -> Result<Json<ConstraintSet>, HttpError> {
+) -> Result<Response, HttpError> {
     let files = request.files()?;
     let param = |error: &maze::Error| match error {
         maze::Error::UnknownLanguage { .. } => "language",
         _ => "source",
     };
-    Maze::extract(files, place).await.map(Json).map_err(|error| HttpError::maze(param(&error), error))
+    let set = Maze::extract(files, place).await.map_err(|error| HttpError::maze(param(&error), error))?;
+    large(set).await
 }
 
 pub(crate) async fn compile(
@@ -139,7 +140,7 @@ pub(crate) async fn compile(
     Place(place): Place,
     caller: Caller,
     Body(body): Body<CompileBody>,
-) -> Result<Json<CompiledSet>, HttpError> {
+) -> Result<Response, HttpError> {
     let request = CompileRequest {
         set: constraint_set(&body.constraints)?,
         root_type: body.type_name,
@@ -152,7 +153,8 @@ pub(crate) async fn compile(
         maze::Error::Profile(_) => "security",
         _ => "constraints",
     };
-    app.maze.compile(request, place).await.map(Json).map_err(|error| HttpError::maze(param(&error), error))
+    let compiled = app.maze.compile(request, place).await;
+    large(compiled.map_err(|error| HttpError::maze(param(&error), error))?).await
 }
 
 pub(crate) async fn validate(
@@ -163,22 +165,19 @@ pub(crate) async fn validate(
 ) -> Result<Json<ValidateReply>, HttpError> {
     let (texts, seed) = (body.texts()?, body.seed.unwrap_or(0));
     let bindings = Bindings::new(body.fields()).map_err(|why| HttpError::invalid_value("", why))?;
-    let irs = bindings.irs().map_err(|(field, fault)| match fault {
-        BindingFault::Refused(error) => HttpError::maze(field, (*error).into()),
-        BindingFault::Malformed(why) | BindingFault::Unbound(why) => HttpError::invalid_value(field, why),
-    })?;
-    let request = JudgeRequest { texts, irs, seed, client: caller.name };
-    let judged = app.maze.judge(request, place).await.map_err(|error| located(error, &bindings))?;
-    Ok(Json(ValidateReply { results: judged.into_iter().map(|judged| TextResult::new(judged, &bindings)).collect() }))
+    let request = JudgeRequest { texts, bindings, seed, client: caller.name };
+    let judged = app
+        .maze
+        .judge(request, place)
+        .await
+        .map_err(|source| HttpError::Maze { param: source.param(), source: Box::new(source) })?;
+    Ok(Json(ValidateReply { results: judged.into_iter().map(TextResult::new).collect() }))
 }
 
-/// The error with its parts named as the client wrote them.
-fn located(error: maze::Error, bindings: &Bindings) -> HttpError {
-    let source = match error {
-        maze::Error::Guide(error) => maze::Error::Guide(error.map_parts(|part| bindings.part_name(part))),
-        error => error,
-    };
-    HttpError::Maze { param: source.param(), source: Box::new(source) }
+/// A reply that may be megabytes, written beside the async workers.
+async fn large<T: Serialize + Send + 'static>(value: T) -> Result<Response, HttpError> {
+    let written = tokio::task::spawn_blocking(move || Json(value).into_response()).await;
+    written.map_err(HttpError::panicked)
 }
 
 impl ExtractRequest {
@@ -274,22 +273,17 @@ impl ValidateBody {
 }
 
 impl TextResult {
-    fn new(judged: Judged, bindings: &Bindings) -> Self {
-        let name = |part: &str| bindings.part_name(part);
+    fn new(judged: Judged) -> Self {
         let refusal = judged.refusal();
         Self {
             all_satisfied: judged.is_satisfied(),
             masks_accept: judged.canonical.is_accepted(),
             masks_accept_random_split: judged.random_split.is_accepted(),
             refused_at: refusal.map(|refusal| refusal.at),
-            refused_by: refusal.map(|refusal| name(&refusal.part)),
+            refused_by: refusal.map(|refusal| refusal.part.clone()),
             verified: judged.verified(),
-            error: judged.failure().map(|error| error.clone().map_parts(name).to_string()),
-            verdicts: judged
-                .verdicts
-                .into_iter()
-                .map(|verdict| Verdict { part: name(&verdict.part), ..verdict })
-                .collect(),
+            error: judged.failure().map(ToString::to_string),
+            verdicts: judged.verdicts,
         }
     }
 }

@@ -18,27 +18,30 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
-        read_json(request, &app.config, app.config.max_body_bytes).await.map(Self)
+        let bytes = read_bytes(request, &app.config, app.config.max_body_bytes).await?;
+        parse(&bytes).map(Self)
     }
 }
 
-/// A request body that brings sources, and so may be larger than others.
+/// A request body that brings sources, and so may be larger than others; it is read beside the async workers.
 pub(crate) struct SourceBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<App> for SourceBody<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for SourceBody<T> {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
-        read_json(request, &app.config, app.config.max_source_body_bytes).await.map(Self)
+        let bytes = read_bytes(request, &app.config, app.config.max_source_body_bytes).await?;
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        parsed.map_err(HttpError::panicked)?.map(Self)
     }
 }
 
-async fn read_json<T: DeserializeOwned>(request: Request, config: &ServerConfig, limit: usize) -> Result<T, HttpError> {
+/// The bytes of a body that says it is JSON, within the time for it.
+async fn read_bytes(request: Request, config: &ServerConfig, limit: usize) -> Result<Vec<u8>, HttpError> {
     expect_json(request.headers())?;
     let limit_s = config.read_timeout_s;
     let whole = tokio::time::timeout(config.read_timeout(), read_whole(request.into_body(), config, limit));
-    let bytes = whole.await.map_err(|_| HttpError::BodyTimeout { limit_s })??;
-    parse(&bytes)
+    whole.await.map_err(|_| HttpError::BodyTimeout { limit_s })?
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), HttpError> {

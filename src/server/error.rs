@@ -116,6 +116,12 @@ impl HttpError {
         shortened(self.to_string())
     }
 
+    /// Work beside the async workers that did not come to its end.
+    pub(crate) fn panicked(why: tokio::task::JoinError) -> Self {
+        let source = maze::Error::Internal { message: why.to_string() };
+        Self::Maze { param: None, source: Box::new(source) }
+    }
+
     /// An error of the maze that speaks of `param`, whatever the maze calls it.
     pub(crate) fn maze(param: &str, source: maze::Error) -> Self {
         let param = source.param().map(|_| param.to_owned());
