@@ -19,6 +19,10 @@ pub struct MazeConfig {
     pub max_tokens_default: u32,
     /// IRs in one request. Default 16.
     pub num_irs_max: usize,
+    /// Constraints in one constraint set, of a request or a profile. Default 1,000.
+    pub num_rules_max: usize,
+    /// Bytes of one constraint's description. Default 1 KiB.
+    pub description_bytes_max: usize,
     /// Compiled constraints kept for reuse. Default 64, a few MB each.
     pub num_cached_constraints_max: usize,
     /// Bytes of compiled constraints kept for reuse, by estimate. Default 512 MiB; a larger one is used and not kept.
@@ -52,6 +56,8 @@ impl Default for MazeConfig {
             num_logit_biases_max: 1024,
             max_tokens_default: 256,
             num_irs_max: 16,
+            num_rules_max: 1000,
+            description_bytes_max: 1 << 10,
             num_cached_constraints_max: 64,
             cached_constraint_bytes_max: 512 << 20,
             num_cached_failures_max: 256,

@@ -73,6 +73,33 @@ pub enum Error {
     /// A constraint set that could not be compiled.
     #[error(transparent)]
     Braid(#[from] BraidError),
+    /// The rules of a request, with what was mined from its context, could not be compiled.
+    #[error("{source}")]
+    Rules {
+        /// Which of the request's IRs they would have become.
+        index: usize,
+        /// What is wrong with them.
+        #[source]
+        source: BraidError,
+    },
+    /// More constraints in a set than the server takes.
+    #[error("the constraint set has {count} constraints; this server takes {limit}")]
+    TooManyRules {
+        /// How many there are.
+        count: usize,
+        /// `num_rules_max`.
+        limit: usize,
+    },
+    /// A longer description than the server takes.
+    #[error("the description of constraint {index} has {size} bytes; this server takes {limit}")]
+    DescriptionTooLong {
+        /// Its place in the set.
+        index: usize,
+        /// Its size.
+        size: usize,
+        /// `description_bytes_max`.
+        limit: usize,
+    },
     /// Source code that says nothing about the output; it would be ignored without a word.
     #[error("nothing in {file} binds the output: name a type with `type`, or leave the context out")]
     NothingMined {
@@ -195,13 +222,16 @@ impl Error {
             Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
                 ErrorClass::Invalid
             }
-            Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
-                ErrorClass::TooLarge
-            }
+            Self::PromptTooLarge { .. }
+            | Self::TextTooLarge { .. }
+            | Self::ContextLength { .. }
+            | Self::TooManyRules { .. }
+            | Self::DescriptionTooLong { .. } => ErrorClass::TooLarge,
             Self::Clew(ClewError::TooLarge { .. }) => ErrorClass::SourceTooLarge,
             Self::Ir { .. }
             | Self::Clew(_)
             | Self::Braid(_)
+            | Self::Rules { .. }
             | Self::NothingMined { .. }
             | Self::ProbeCrashed { .. } => ErrorClass::Unprocessable,
             Self::CompileQueueFull { .. }
@@ -229,7 +259,9 @@ impl Error {
             Self::Ir { .. } => "invalid_constraint_ir",
             Self::Clew(ClewError::TooLarge { .. }) => "source_too_large",
             Self::Clew(_) => "extraction_failed",
-            Self::Braid(_) => "compilation_failed",
+            Self::Braid(_) | Self::Rules { .. } => "compilation_failed",
+            Self::TooManyRules { .. } => "too_many_constraints",
+            Self::DescriptionTooLong { .. } => "description_too_long",
             Self::NothingMined { .. } => "nothing_mined",
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
             Self::CompileQueueFull { .. } => "overloaded",
@@ -264,6 +296,12 @@ impl Error {
                 TextError::EmptyStopString | TextError::TooManyStopStrings { .. } | TextError::StopStringTooLong { .. },
             ) => Some("stop".into()),
             Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
+            Self::Rules { index, source } => Some(match source.constraint() {
+                Some(rule) => format!("constraints[{index}].sources.{rule}"),
+                None => format!("constraints[{index}]"),
+            }),
+            Self::TooManyRules { .. } => Some("constraints.constraints".into()),
+            Self::DescriptionTooLong { index, .. } => Some(format!("constraints.constraints[{index}].description")),
             Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } => Some("context".into()),
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
             _ => None,

@@ -14,6 +14,7 @@ mod open;
 mod probe;
 mod provenance;
 mod request;
+mod rules;
 mod splitter;
 
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub use open::{EmbeddedModel, ModelSource, OpenOptions, open, open_embedded_toke
 pub use probe::{ProbeConfig, serve_probe};
 pub use provenance::{ChoiceStats, Provenance, Validation};
 pub use request::*;
+pub use rules::{Profile, RuleSet};
 
-use crate::constraint::Digest;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
 use crate::text::{StopStrings, Tokenizer};
@@ -134,9 +135,11 @@ impl Maze {
         self.inner.config.check(&request)?;
         let maze = self.clone();
         let read = beside(move || maze.read(request)).await?;
-        let compiled = self.inner.constraints.wait(read.lookup).await?;
+        let Read { request, prompt, stop, lookup } = read;
+        let compiled = self.inner.constraints.wait(lookup).await;
+        let compiled = compiled.map_err(|error| rules::name_parts(error, &request))?;
         let maze = self.clone();
-        let prepared = beside(move || maze.prepare(read.request, read.prompt, read.stop, compiled)).await?;
+        let prepared = beside(move || maze.prepare(request, prompt, stop, compiled)).await?;
         self.submit(prepared, arrived)
     }
 
@@ -187,11 +190,12 @@ impl Maze {
     fn read(&self, mut request: GenerateRequest) -> Result<Read, Error> {
         let prompt = self.tokenize(&request.prompt)?;
         let stop = StopStrings::new(request.stop.clone())?;
-        if let Some(context) = &request.context {
-            request.constraints.push(self.mine(context, request.client.as_ref())?);
-        }
+        let rules = self.compile_rules(&request)?;
+        let profiles = request.profiles.iter().map(|profile| profile.ir.clone());
+        request.constraints.extend(rules.into_iter().chain(profiles));
         let irs = request.constraints.clone().into();
-        let lookup = self.inner.constraints.look_up(&irs, request.client.as_ref())?;
+        let lookup = self.inner.constraints.look_up(&irs, request.client.as_ref());
+        let lookup = lookup.map_err(|error| rules::name_parts(error, &request))?;
         Ok(Read { request, prompt, stop, lookup })
     }
 
@@ -220,14 +224,6 @@ impl Maze {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences })
-    }
-
-    /// Source code to IR: extract, then compile with the chosen type as root. Beside the async workers.
-    fn mine(&self, context: &SourceContext, client: Option<&Arc<str>>) -> Result<ConstraintIr, Error> {
-        let set = crate::clew::extract(&context.source, context.language, &context.file)?;
-        let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
-        let ir = self.inner.constraints.compile_set(&set, &options, client)?.ir;
-        if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
     }
 
     fn submit(&self, prepared: Prepared, arrived: Instant) -> Result<Generation, Error> {

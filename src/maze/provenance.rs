@@ -26,6 +26,9 @@ pub struct Provenance {
     pub tokenizer_digest: Digest,
     /// The IRs that were enforced together.
     pub constraints: Vec<ConstraintRecord>,
+    /// The profiles of the server among them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
     /// Whether a complete output is known to exist: `satisfiable`, or `unknown` where the bounds did not let it be found.
     pub satisfiability: &'static str,
     /// Tokens of the shortest complete output that was found at admission, the end token not counted; from this
@@ -87,6 +90,7 @@ impl Provenance {
             model: card.id.clone(),
             tokenizer_digest: card.tokenizer_digest,
             constraints,
+            profiles: request.profiles.iter().map(|profile| profile.name.to_string()).collect(),
             satisfiability: match compiled.verdict() {
                 guide::Verdict::Satisfiable(_) => "satisfiable",
                 guide::Verdict::Empty { .. } => "empty",

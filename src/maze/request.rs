@@ -1,8 +1,12 @@
 //! What a caller asks of the maze, independent of any wire format.
 
+use std::sync::Arc;
+
+use super::{Profile, RuleSet};
+pub use crate::braid::{CompileOptions, Resolution, Strategy, security};
 pub use crate::constraint::{
-    ConstraintIr, ForbiddenText, FreeText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
-    Regions, Structure,
+    Constraint, ConstraintIr, ConstraintSet, Diagnostic, Digest, ForbiddenText, FreeText, Grammar, GrammarSyntax,
+    Language, Limits, MatchMode, NotApplied, RegexGroup, RegexPattern, Regions, Structure, TokenMasks,
 };
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;
@@ -14,8 +18,12 @@ pub struct GenerateRequest {
     pub prompt: Prompt,
     /// All of these hold for every choice.
     pub constraints: Vec<ConstraintIr>,
-    /// Source code to mine a type from; what it compiles to holds as well.
+    /// Rules to compile; what they compile to holds as well.
+    pub rules: Option<RuleSet>,
+    /// Source code to mine a type from. What is mined becomes one set with `rules`, which are stronger.
     pub context: Option<SourceContext>,
+    /// Rule sets of the server that hold as well.
+    pub profiles: Vec<Arc<Profile>>,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
     /// At most this many tokens per choice; `None` means the configured default.
@@ -27,7 +35,7 @@ pub struct GenerateRequest {
     /// Same seed, same bytes. `None` draws one, which the provenance reports.
     pub seed: Option<u64>,
     /// Whose account pays for compiling; `None` is the account of all who have no name.
-    pub client: Option<std::sync::Arc<str>>,
+    pub client: Option<Arc<str>>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
     /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending
