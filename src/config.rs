@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
-    server::{ApiKeys, KeyFileError, ServerConfig},
+    server::{ApiKeys, KeyFileError, ProfileError, ProfileFiles, ServerConfig},
 };
 
 /// Serves a code model whose output is bound, token by token, by constraints.
@@ -100,6 +100,10 @@ pub struct SecurityArgs {
     /// A TOML file with the keys that are let in, as `ananke keys new` writes them; read again on SIGHUP.
     #[arg(long, env = "ANANKE_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
+    /// Named rule sets for requests and keys: a TOML file of `[profile.NAME]`, or a folder in which each NAME.json is a
+    /// constraint set; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_PROFILES", value_name = "PATH")]
+    pub profiles: Option<PathBuf>,
     /// Serve beyond this machine without API keys: whoever reaches the address can use it.
     #[arg(long, env = "ANANKE_ALLOW_OPEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_open: Option<bool>,
@@ -170,6 +174,8 @@ struct LimitsTable {
     prompt_bytes: Option<ByteSize>,
     choices: Option<u32>,
     constraints: Option<usize>,
+    rules: Option<usize>,
+    description_bytes: Option<ByteSize>,
     default_max_tokens: Option<u32>,
     queue_len: Option<usize>,
     compile_threads: Option<usize>,
@@ -209,6 +215,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who may use it; everyone who reaches the address where there is none.
     pub keys: Option<ApiKeys>,
+    /// The rule sets that requests may name and keys are bound by, not yet compiled.
+    pub profiles: Option<ProfileFiles>,
     /// The audit log, if there is to be one.
     pub audit: Option<AuditConfig>,
     /// The model, and the bounds of everything below.
@@ -262,6 +270,9 @@ pub enum ConfigError {
     /// The file of `--api-keys` is not what it should be.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// What `--profiles` names is not what it should be.
+    #[error(transparent)]
+    Profiles(#[from] ProfileError),
     /// An address beyond this machine, and everyone may use it.
     #[error("{host} is reached from other machines, and there are no API keys: anyone could use this server")]
     OpenToOthers {
@@ -313,6 +324,7 @@ impl ConfigError {
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
+            Self::Profiles(_) => "docs/constraints-in-requests.md says what a file of profiles looks like",
             Self::OpenToOthers { .. } => {
                 "give --api-keys FILE, or --host 127.0.0.1, or --allow-open where something in front lets in only some"
             }
@@ -359,6 +371,7 @@ impl ServeArgs {
             log_format: server.log_format.unwrap_or_default(),
             server: server.http()?,
             keys: security.api_keys.as_deref().map(ApiKeys::open).transpose()?,
+            profiles: security.profiles.as_deref().map(ProfileFiles::read).transpose()?,
             audit: self.audit.or(file.audit).log()?,
             open,
         })
@@ -426,7 +439,11 @@ fn size(name: &'static str, value: Option<ByteSize>, default: usize, min: u64) -
 impl SecurityArgs {
     /// These values, and `others` where they are silent.
     fn or(self, others: Self) -> Self {
-        Self { api_keys: self.api_keys.or(others.api_keys), allow_open: self.allow_open.or(others.allow_open) }
+        Self {
+            api_keys: self.api_keys.or(others.api_keys),
+            profiles: self.profiles.or(others.profiles),
+            allow_open: self.allow_open.or(others.allow_open),
+        }
     }
 }
 
@@ -512,6 +529,12 @@ impl LimitsTable {
         }
         if let Some(count) = optional("limits.constraints", self.constraints, 1024)? {
             maze.num_irs_max = count;
+        }
+        if let Some(count) = optional("limits.rules", self.rules, 1 << 16)? {
+            maze.num_rules_max = count;
+        }
+        if let Some(size) = self.description_bytes {
+            maze.description_bytes_max = within("limits.description_bytes", size.0, 1, 1 << 20)? as usize;
         }
         if let Some(count) = self.default_max_tokens {
             maze.max_tokens_default = within("limits.default_max_tokens", count.into(), 1, 1 << 24)? as u32;
@@ -695,6 +718,7 @@ mod tests {
             (&["--read-timeout", "0"], None, "--read-timeout"),
             (&["--stalled-stream", "86401"], None, "--stalled-stream"),
             (&["--api-keys", "/no/such/keys.toml"], None, "/no/such/keys.toml"),
+            (&["--profiles", "/no/such/profiles.toml"], None, "/no/such/profiles.toml"),
             (&[], Some("[security]\napi_kys = \"keys.toml\"\n"), "api_kys"),
             (&[], Some("[server]\nprot = 1\n"), "prot"),
             (&[], Some("[sever]\n"), "sever"),

@@ -8,14 +8,13 @@ use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     process::ExitCode,
-    sync::Arc,
 };
 
 use ananke::{
     audit::{AuditError, AuditLog},
     config::{Config, LogFormat, ServeArgs},
-    maze::{self, ModelCard},
-    server::{self, ApiKeys},
+    maze::{self, Maze, ModelCard},
+    server::{self, Policy, PolicyError},
 };
 use clap::Parser;
 use tokio::{
@@ -51,6 +50,7 @@ fn main() -> ExitCode {
         Err(Failure::Listen { address, error }) => {
             fail(1, &format!("cannot listen on {address}: {error}"), "--port 0 picks a free port")
         }
+        Err(Failure::Policy(error)) => fail(1, &error, "docs/constraints-in-requests.md says what profiles are"),
         Err(Failure::Audit(error)) => fail(1, &error, "docs/audit.md says how the log is set up, kept and checked"),
         Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
     }
@@ -82,6 +82,8 @@ enum Failure {
     },
     /// The audit log cannot be opened, or could not be written to its end.
     Audit(AuditError),
+    /// The profiles cannot be compiled, or a key names one that is not there.
+    Policy(PolicyError),
     Io(io::Error),
 }
 
@@ -110,16 +112,16 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         let listener = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
         // Before anyone is told the address: whoever reads it may send a signal.
         let stop = stop_signal()?;
-        let keys = config.keys.map(Arc::new);
-        if let Some(keys) = &keys {
-            reload_on_hangup(keys.clone())?;
+        let policy = Policy::new(config.keys, config.profiles, &maze).await.map_err(Failure::Policy)?;
+        if policy.has_files() {
+            reload_on_hangup(policy.clone(), maze.clone())?;
         }
-        announce(maze.model(), listener.local_addr()?, keys.is_some())?;
+        announce(maze.model(), listener.local_addr()?, policy.has_keys())?;
         if !config.host.is_loopback() {
-            let who = if keys.is_some() { "whoever has a key" } else { "anyone who reaches it" };
+            let who = if policy.has_keys() { "whoever has a key" } else { "anyone who reaches it" };
             tracing::warn!("listening beyond this machine without TLS, where {who} can use it");
         }
-        let mut router = server::router_with_keys(maze, config.server, keys);
+        let mut router = server::router_with_policy(maze, config.server, policy);
         if let Some(log) = log {
             router = server::audited(router, log.clone());
         }
@@ -128,14 +130,28 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
     })
 }
 
-/// Reads the API keys again whenever the process gets SIGHUP; a file that cannot be used changes nothing.
-fn reload_on_hangup(keys: Arc<ApiKeys>) -> io::Result<()> {
+/// Reads the API keys and the profiles again whenever the process gets SIGHUP; a file that cannot be used changes
+/// nothing.
+fn reload_on_hangup(policy: Policy, maze: Maze) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match keys.reload() {
-                Ok(num_keys) => tracing::info!(num_keys, "API keys read again"),
-                Err(error) => tracing::error!(%error, "API keys stay as they were"),
+            let reloaded = match policy.reload(&maze).await {
+                Ok(reloaded) => reloaded,
+                Err(error) => {
+                    tracing::error!(%error, "API keys and profiles stay as they were");
+                    continue;
+                }
+            };
+            match reloaded.keys {
+                Some(Ok(num_keys)) => tracing::info!(num_keys, "API keys read again"),
+                Some(Err(error)) => tracing::error!(%error, "API keys stay as they were"),
+                None => {}
+            }
+            match reloaded.profiles {
+                Some(Ok(num_profiles)) => tracing::info!(num_profiles, "profiles read again"),
+                Some(Err(error)) => tracing::error!(%error, "profiles stay as they were"),
+                None => {}
             }
         }
     });

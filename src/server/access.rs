@@ -26,6 +26,7 @@ use super::{
     error::HttpError,
     keys::{ApiKey, ApiKeys, Scope},
 };
+use crate::maze::{GenerateRequest, Profile};
 
 /// What a route needs of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub(crate) struct Caller {
     pub(crate) name: Option<Arc<str>>,
     /// Most tokens of one choice.
     max_tokens: Option<u32>,
+    /// What binds every request of the key.
+    profile: Option<Arc<Profile>>,
     /// Where generated tokens are counted, to be paid for at the end.
     pub(crate) num_tokens: Option<Arc<AtomicU64>>,
 }
@@ -93,6 +96,16 @@ impl Caller {
             (Some(limit), None) if default > limit => Ok(Some(limit)),
             _ => Ok(asked),
         }
+    }
+}
+
+impl Caller {
+    /// The request under the policy of the key, whatever it asks for itself.
+    pub(crate) fn bind(&self, mut request: GenerateRequest) -> GenerateRequest {
+        let policy = self.profile.iter().filter(|policy| !request.profiles.iter().any(|own| own.name == policy.name));
+        let policy: Vec<_> = policy.cloned().collect();
+        request.profiles.extend(policy);
+        request
     }
 }
 
@@ -118,7 +131,12 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     for header in [header::AUTHORIZATION.as_str(), API_KEY_HEADER] {
         request.headers_mut().remove(header);
     }
-    let mut caller = Caller { name: Some(key.name.clone()), max_tokens: key.limits.max_tokens, num_tokens: None };
+    let profile = match policy_of(&app, &key, need) {
+        Ok(profile) => profile,
+        Err(error) => return error.into_response(),
+    };
+    let name = Some(key.name.clone());
+    let mut caller = Caller { name, max_tokens: key.limits.max_tokens, profile, num_tokens: None };
     if !matches!(need, Need::Scope(Scope::Generate | Scope::Constraints)) {
         request.extensions_mut().insert(caller);
         return next.run(request).await;
@@ -134,6 +152,20 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     };
     tell(standing, response.headers_mut());
     response
+}
+
+/// The profile that binds a key, which may generate text only with its own model.
+fn policy_of(app: &App, key: &ApiKey, need: Need) -> Result<Option<Arc<Profile>>, HttpError> {
+    if need != Need::Scope(Scope::Generate) {
+        return Ok(None);
+    }
+    let loaded = &app.maze.model().id;
+    if let Some(allowed) = key.model.as_ref().filter(|allowed| *allowed != loaded) {
+        return Err(HttpError::ModelNotAllowed { allowed: allowed.clone(), loaded: loaded.clone() });
+    }
+    let Some(name) = &key.profile else { return Ok(None) };
+    let profile = app.profiles.as_ref().and_then(|profiles| profiles.find(name));
+    profile.map(Some).ok_or_else(|| HttpError::ProfileUnavailable { name: name.clone() })
 }
 
 /// Where a key may stand besides `authorization: Bearer`.

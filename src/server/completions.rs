@@ -28,7 +28,6 @@ use super::{
         Usage,
     },
     recorder::{Recorded, Recorder, Stopped},
-    sampling::SamplingFields,
     sse::{self, Chunks},
 };
 use crate::maze::{Alternative, Completed, Delta, GenerateRequest, Maze, Prompt, TokenInfo};
@@ -44,7 +43,7 @@ pub(crate) async fn create(
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let plan = Plan::new(request, &app.maze, &caller)?;
+    let plan = Plan::new(request, &app, &caller)?;
     let generations = recorder.generate(&app.maze, &caller, &plan.requests, &plan.origins).await?;
     let reply = Reply::new(&plan, &generations, &app);
     match plan.delivery {
@@ -74,41 +73,24 @@ pub(crate) enum Delivery {
 }
 
 impl Plan {
-    fn new(mut request: CompletionRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
+    fn new(mut request: CompletionRequest, app: &App, caller: &Caller) -> Result<Self, HttpError> {
+        let maze = &app.maze;
         refuse_unsupported(&request)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
-        let fields = SamplingFields {
-            temperature: request.temperature,
-            top_p: request.top_p,
-            top_k: request.top_k,
-            min_p: request.min_p,
-            repetition_penalty: request.repetition_penalty,
-            frequency_penalty: request.frequency_penalty,
-            presence_penalty: request.presence_penalty,
-            logit_bias: request.logit_bias.take(),
-        };
-        let sampling = fields.params(maze.model().vocab_len)?;
+        let sampling = request.take_sampling().params(maze.model().vocab_len)?;
+        let constraints = Constraints::read(request.take_constraints(), app.profiles.as_deref())?;
         let num_choices = request.n.unwrap_or(1);
         let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
         };
-        let constraints = Constraints::from_openai(
-            request.response_format,
-            request.structured_outputs,
-            request.constraint_ir,
-            request.context,
-        )?;
         let default = if constraints.is_empty() { OPENAI_MAX_TOKENS } else { maze.config().max_tokens_default };
         let max_tokens = match caller.max_tokens(request.max_tokens, default)? {
             None if constraints.is_empty() => Some(OPENAI_MAX_TOKENS),
             asked => asked,
         };
-        let template = GenerateRequest {
-            prompt: Prompt::default(),
-            constraints: constraints.irs,
-            context: constraints.context,
+        let (template, origins) = constraints.bind(GenerateRequest {
             sampling,
             max_tokens,
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
@@ -116,10 +98,10 @@ impl Plan {
             seed: request.seed,
             client: caller.name.clone(),
             num_logprobs: request.logprobs,
-            sample_forced_tokens: false,
-        };
+            ..GenerateRequest::default()
+        });
         let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
-        Ok(Self { requests, echoes, num_choices, origins: constraints.origins, delivery })
+        Ok(Self { requests, echoes, num_choices, origins, delivery })
     }
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::account::{Reached, Refused};
 use crate::{
     audit::Unavailable,
-    maze::{self, ErrorClass},
+    maze::{self, ErrorClass, NotApplied},
 };
 
 /// Why a request gets no result.
@@ -50,6 +50,12 @@ pub(crate) enum HttpError {
     Unsupported { param: String, reason: String },
     #[error("the model `{asked}` does not exist; this server runs `{loaded}`")]
     ModelNotFound { asked: String, loaded: String },
+    #[error("this API key may use only the model `{allowed}`; this server runs `{loaded}`")]
+    ModelNotAllowed { allowed: String, loaded: String },
+    #[error("the profile `{name}`, which binds this API key, is not there; nothing is generated without it")]
+    ProfileUnavailable { name: String },
+    #[error("{}; send `strict: false` to go on without", lost_parts(lost))]
+    PartLost { param: String, lost: Vec<NotApplied> },
     #[error("no such path: {path}; GET / lists what this server offers")]
     UnknownPath { path: String },
     #[error("{path} does not answer {method}")]
@@ -77,6 +83,11 @@ fn reached(limit: &Reached) -> String {
     }
 }
 
+fn lost_parts(lost: &[NotApplied]) -> String {
+    let parts = lost.iter().map(|part| format!("`{}` cannot be enforced: {}", part.id, part.why));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
 impl HttpError {
     pub(crate) fn invalid_value(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::InvalidValue { param: param.into(), reason: reason.into() }
@@ -98,6 +109,9 @@ impl HttpError {
             Self::InvalidValue { .. } => (StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
             Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, INVALID, "unsupported_parameter"),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
+            Self::ModelNotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "model_not_allowed"),
+            Self::ProfileUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "server_error", "profile_unavailable"),
+            Self::PartLost { .. } => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "part_not_enforceable"),
             Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, INVALID, "unsupported_endpoint"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
@@ -138,6 +152,7 @@ impl HttpError {
             | Self::MissingParameter { param }
             | Self::InvalidType { param, .. }
             | Self::InvalidValue { param, .. }
+            | Self::PartLost { param, .. }
             | Self::Unsupported { param, .. } => Some(param.as_str()).filter(|param| !param.is_empty()),
             Self::ModelNotFound { .. } => Some("model"),
             Self::Maze { param, .. } => param.as_deref(),

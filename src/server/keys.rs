@@ -83,6 +83,10 @@ pub(crate) struct ApiKey {
     hash: blake3::Hash,
     scopes: Vec<Scope>,
     pub(crate) limits: KeyLimits,
+    /// The profile that binds every request of this key.
+    pub(crate) profile: Option<String>,
+    /// The only model that this key may use.
+    pub(crate) model: Option<String>,
     /// Outlives a reload, so that reading the file again gives nobody a fresh balance.
     pub(crate) account: Arc<Account>,
 }
@@ -115,10 +119,19 @@ impl ApiKeys {
     /// # Errors
     /// [`KeyFileError`]; the keys are then as they were.
     pub fn reload(&self) -> Result<usize, KeyFileError> {
-        let ring = read(&self.path, &self.ring())?;
+        self.read_again().map(|ring| self.replace(ring))
+    }
+
+    /// What the file says now, for [`ApiKeys::replace`].
+    pub(crate) fn read_again(&self) -> Result<Arc<[Arc<ApiKey>]>, KeyFileError> {
+        read(&self.path, &self.ring())
+    }
+
+    /// Puts these keys in the place of those that are there, and says how many they are.
+    pub(crate) fn replace(&self, ring: Arc<[Arc<ApiKey>]>) -> usize {
         let num_keys = ring.len();
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
-        Ok(num_keys)
+        num_keys
     }
 
     /// Whose key this is. Takes as long for every key that is presented: all digests are compared, each in constant
@@ -134,7 +147,7 @@ impl ApiKeys {
         found
     }
 
-    fn ring(&self) -> Arc<[Arc<ApiKey>]> {
+    pub(crate) fn ring(&self) -> Arc<[Arc<ApiKey>]> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -227,8 +240,17 @@ fn read(path: &Path, before: &[Arc<ApiKey>]) -> Result<Arc<[Arc<ApiKey>]>, KeyFi
 struct Entry<'a>(&'a Table);
 
 impl Entry<'_> {
-    const FIELDS: [&'static str; 7] =
-        ["name", "hash", "scopes", "requests_per_minute", "tokens_per_minute", "concurrent", "max_tokens"];
+    const FIELDS: [&'static str; 9] = [
+        "name",
+        "hash",
+        "scopes",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "concurrent",
+        "max_tokens",
+        "profile",
+        "model",
+    ];
 
     fn key(&self, before: &[Arc<ApiKey>]) -> Result<ApiKey, String> {
         if self.0.keys().any(|field| !Self::FIELDS.contains(&field.as_str())) {
@@ -245,11 +267,20 @@ impl Entry<'_> {
             max_tokens: self.count("max_tokens")?,
         };
         let account = before.iter().find(|key| key.name == name).map_or_else(Arc::default, |key| key.account.clone());
-        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, account })
+        let profile = self.optional_text("profile")?;
+        if profile.as_deref().is_some_and(|profile| !is_name(profile)) {
+            return Err("`profile` is no name of a profile".into());
+        }
+        let model = self.optional_text("model")?;
+        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, profile, model, account })
     }
 
     fn text(&self, field: &str) -> Result<&str, String> {
         self.0.get(field).and_then(Value::as_str).ok_or_else(|| format!("`{field}` is missing or no string"))
+    }
+
+    fn optional_text(&self, field: &str) -> Result<Option<String>, String> {
+        if self.0.contains_key(field) { self.text(field).map(|text| Some(text.to_owned())) } else { Ok(None) }
     }
 
     fn scopes(&self) -> Result<Vec<Scope>, String> {
@@ -312,11 +343,13 @@ impl NewKey {
 }
 
 fn check_name(name: &str) -> Result<(), NewKeyError> {
+    if is_name(name) { Ok(()) } else { Err(NewKeyError::Name) }
+}
+
+/// Whether it stands well in logs. A key is longer, so that none is taken for a name.
+pub(crate) fn is_name(name: &str) -> bool {
     let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    match (1..=NAME_LEN_MAX).contains(&name.len()) && name.chars().all(is_good) {
-        true => Ok(()),
-        false => Err(NewKeyError::Name),
-    }
+    (1..=NAME_LEN_MAX).contains(&name.len()) && name.chars().all(is_good)
 }
 
 #[cfg(test)]
@@ -369,6 +402,9 @@ mod tests {
             (format!("[[key]]\nname = \"{secret} x\"\nhash = \"{hash}\"\nscopes = [\"admin\"]\n"), "name"),
             (format!("{good}max_tokens = 0\n"), "`max_tokens`"),
             (format!("{good}concurrent = \"{secret}\"\n"), "`concurrent`"),
+            (format!("{good}profile = [\"{secret}\"]\n"), "`profile`"),
+            (format!("{good}profile = \"{secret} x\"\n"), "`profile`"),
+            (format!("{good}model = 1\n"), "`model`"),
             (format!("{good}{good}"), "that of entry 1"),
             (format!("{secret} = 1\n"), "[[key]]"),
             (format!("key = \"{secret}\"\n"), "[[key]]"),

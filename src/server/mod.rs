@@ -12,6 +12,7 @@ mod chat;
 mod completions;
 mod connection;
 mod constraints;
+mod dialects;
 mod error;
 mod generate;
 mod health;
@@ -19,7 +20,11 @@ mod keys;
 mod metrics;
 mod models;
 mod openai;
+mod origins;
+mod policy;
+mod profiles;
 mod recorder;
+mod request_fields;
 mod sampling;
 mod sse;
 mod structural_tag;
@@ -46,6 +51,8 @@ use tracing::Instrument;
 pub use self::{
     connection::serve,
     keys::{ApiKeys, KeyFileError, NewKey, NewKeyError, Scope, UnknownScope},
+    policy::{Policy, PolicyError, Reloaded},
+    profiles::{ProfileError, ProfileFiles, Profiles},
 };
 use self::{error::HttpError, metrics::HttpMetrics};
 use crate::{audit::AuditLog, maze::Maze};
@@ -120,6 +127,8 @@ struct App {
     config: Arc<ServerConfig>,
     /// Who may ask; everyone where there is none.
     keys: Option<Arc<ApiKeys>>,
+    /// The rule sets that requests may name and keys are bound by.
+    profiles: Option<Arc<Profiles>>,
     metrics: Arc<HttpMetrics>,
 }
 
@@ -158,7 +167,13 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
 
 /// All routes, over one maze, for whoever has one of these keys; for everyone where there are none.
 pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKeys>>) -> Router {
-    let app = App { maze, config: Arc::new(config), keys, metrics: Arc::default() };
+    router_with_policy(maze, config, Policy::of_keys(keys))
+}
+
+/// All routes, over one maze, for whoever the policy lets in, under what it says.
+pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> Router {
+    let Policy { keys, profiles } = policy;
+    let app = App { maze, config: Arc::new(config), keys, profiles, metrics: Arc::default() };
     Router::new()
         .route("/", get(health::index))
         .route("/health", get(health::health))

@@ -1,38 +1,31 @@
 //! The wire types of the OpenAI-compatible endpoints, and of `POST /generate`.
 //!
 //! Requests refuse unknown fields, and every field a request may carry is either honoured or answered with an error
-//! that names it. Fields beyond OpenAI's: vLLM's `structured_outputs`, `top_k`, `min_p` and `repetition_penalty`, and
-//! our own `constraint_ir` and `context`. Replies carry OpenAI's fields, and beside them `validation` in each choice
+//! that names it. What draws tokens and what binds the answer is the same for all endpoints (`request_fields.rs`), in
+//! OpenAI's words, vLLM's, llama.cpp's and our own. Replies carry OpenAI's fields, and beside them `validation` in each choice
 //! and `provenance`, one record per choice in the order of `choices`.
 //!
 //! What several fields ask for all holds. Verdicts and provenance number the IRs in this order: `response_format`;
-//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`, `structural_tag`; `constraint_ir`; `context`.
+//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`, `structural_tag`; `guided_json`,
+//! `guided_regex`, `guided_choice`, `guided_grammar`; `grammar`, `json_schema`; `constraint_ir`; `constraint_spec`; the
+//! IRs in `constraints`; `tools`; one of the set in `constraints` with `context`; the profiles.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::HttpError;
+use super::{error::HttpError, request_fields::request_body};
 use crate::maze::{ChoiceStats, FinishReason, Language, Provenance, Validation};
 
+request_body! {
 /// `POST /v1/completions`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct CompletionRequest {
     /// The loaded model's id, or absent.
     pub(crate) model: Option<String>,
     pub(crate) prompt: PromptField,
     /// Default: 16 as OpenAI's, but the server's own default where anything constrains the output.
     pub(crate) max_tokens: Option<u32>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
-    pub(crate) top_k: Option<u32>,
-    pub(crate) min_p: Option<f64>,
-    pub(crate) repetition_penalty: Option<f64>,
-    pub(crate) frequency_penalty: Option<f64>,
-    pub(crate) presence_penalty: Option<f64>,
-    pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
     pub(crate) n: Option<u32>,
     /// Only equal to `n`: nothing is ranked.
     pub(crate) best_of: Option<u32>,
@@ -47,26 +40,18 @@ pub(crate) struct CompletionRequest {
     pub(crate) _user: Option<String>,
     /// Refused until holes are filled.
     pub(crate) suffix: Option<Value>,
-    pub(crate) response_format: Option<ResponseFormat>,
-    pub(crate) structured_outputs: Option<StructuredOutputs>,
-    pub(crate) constraint_ir: Option<Value>,
-    pub(crate) context: Option<ContextField>,
+}
 }
 
+request_body! {
 /// `POST /generate`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct GenerateBody {
     pub(crate) prompt: String,
-    /// One constraint IR, a list of them, or null.
-    pub(crate) constraints: Option<Value>,
     /// Default: the server's.
     pub(crate) max_tokens: Option<u32>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,
-    pub(crate) context: Option<ContextField>,
+}
 }
 
 /// One prompt or several, as text or as token ids.

@@ -16,7 +16,7 @@ use futures_util::future;
 use super::{App, RequestId, access::Caller, constraints::Origins, error::HttpError};
 use crate::{
     audit::{AuditLog, ChoiceRecord, Entry, PromptRecord, PromptSource, Request, Unavailable, hash_of},
-    maze::{self, Completed, Delta, Finish, GenerateRequest, Generation, Maze, Prompt},
+    maze::{self, Completed, ConstraintIr, Delta, Digest, Finish, GenerateRequest, Generation, Maze, Prompt},
 };
 
 /// What records a request: the log, if there is one, and what the request is called in it.
@@ -50,12 +50,14 @@ impl Recorder {
         requests: &[GenerateRequest],
         origins: &Origins,
     ) -> Result<Vec<Recorded>, HttpError> {
+        let requests: Vec<_> = requests.iter().map(|request| caller.bind(request.clone())).collect();
+        let num_choices: Vec<u32> = requests.iter().map(|request| request.num_choices).collect();
         let mut entry = match &self.log {
-            Some(log) => Some(log.admit(self.record(maze, requests, log)).await?),
+            Some(log) => Some(log.admit(self.record(maze, &requests, log)).await?),
             None => None,
         };
-        let submissions = requests.iter().map(|request| async move {
-            let generation = maze.generate(request.clone()).await?;
+        let submissions = requests.into_iter().map(|request| async move {
+            let generation = maze.generate(request).await?;
             Ok(generation.counted(caller.num_tokens.clone()))
         });
         let generations = match future::try_join_all(submissions).await {
@@ -71,12 +73,12 @@ impl Recorder {
         if let Some(reply) = entry.as_mut().and_then(Entry::reply_mut) {
             reply.num_prompt_tokens = generations.iter().map(Generation::num_prompt_tokens).sum();
         }
-        let num_choices = requests.iter().map(|request| request.num_choices).sum();
-        let ending = entry.map(|entry| Arc::new(Ending(Mutex::new(Open { entry: Some(entry), num_choices }))));
-        let first_choices = requests.iter().scan(0, |next, request| {
-            *next += request.num_choices;
-            Some(*next - request.num_choices)
+        let first_choices = num_choices.iter().scan(0, |next, count| {
+            *next += count;
+            Some(*next - count)
         });
+        let num_choices = num_choices.iter().sum();
+        let ending = entry.map(|entry| Arc::new(Ending(Mutex::new(Open { entry: Some(entry), num_choices }))));
         let recorded = generations.into_iter().zip(first_choices);
         Ok(recorded
             .map(|(generation, first_choice)| Recorded { generation, first_choice, ending: ending.clone() })
@@ -86,7 +88,6 @@ impl Recorder {
     fn record(&self, maze: &Maze, requests: &[GenerateRequest], log: &AuditLog) -> Request {
         // All of them are one request but for their prompts.
         let first = requests.first();
-        let constraints = first.map(|request| request.constraints.as_slice()).unwrap_or_default();
         let context = first.and_then(|request| request.context.as_ref());
         Request {
             id: self.id.clone(),
@@ -94,12 +95,23 @@ impl Recorder {
             client: first.and_then(|request| request.client.as_deref()).map(str::to_owned),
             model: maze.model().id.clone(),
             prompts: PromptRecord::all(log.prompts(), requests.iter().map(|request| source_of(&request.prompt))),
-            constraints: constraints.iter().map(|ir| ir.compute_digest().to_string()).collect(),
+            constraints: first.map(digests_of).unwrap_or_default(),
             context: context.map(|context| hash_of(context.source.as_bytes())),
             num_choices: requests.iter().map(|request| request.num_choices).sum(),
             max_tokens: first.and_then(|request| request.max_tokens),
         }
     }
+}
+
+/// Of each IR, of the constraint set, and of the profiles.
+fn digests_of(request: &GenerateRequest) -> Vec<String> {
+    let profiles = request.profiles.iter().map(|profile| &profile.ir);
+    let irs = |irs: &mut dyn Iterator<Item = &ConstraintIr>| -> Vec<Digest> {
+        irs.map(ConstraintIr::compute_digest).collect()
+    };
+    let own = irs(&mut request.constraints.iter());
+    let rules = request.rules.as_ref().map(|rules| Digest::of_value(&rules.set));
+    own.into_iter().chain(rules).chain(irs(&mut profiles.into_iter())).map(|digest| digest.to_string()).collect()
 }
 
 /// A chat is recorded as the JSON of its messages.

@@ -27,10 +27,9 @@ use super::{
     error::HttpError,
     openai::{ResponseFormatKind, StopField, Usage},
     recorder::{Recorded, Recorder},
-    sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{Alternative, Completed, Delta, FinishReason, GenerateRequest, Maze, Prompt, TokenInfo};
+use crate::maze::{Alternative, Completed, Delta, FinishReason, GenerateRequest, Prompt, TokenInfo};
 
 const ASSISTANT: &str = "assistant";
 
@@ -42,7 +41,7 @@ pub(crate) async fn create(
     Body(request): Body<ChatRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let Plan { request, tools, origins, delivery } = Plan::new(request, &app.maze, &caller)?;
+    let Plan { request, tools, origins, delivery } = Plan::new(request, &app, &caller)?;
     let (num_choices, logprobs) = (request.num_choices, request.num_logprobs.is_some());
     let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;
     let generation = generations.pop().expect("one request was handed in and admitted");
@@ -70,50 +69,39 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(request: ChatRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
+    fn new(mut request: ChatRequest, app: &App, caller: &Caller) -> Result<Self, HttpError> {
+        let maze = &app.maze;
         refuse_unsupported(&request)?;
+        let fields = request.take_constraints();
+        let sampling = request.take_sampling().params(maze.model().vocab_len)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
         let max_tokens = caller.max_tokens(max_tokens(&request)?, maze.config().max_tokens_default)?;
         let num_logprobs = num_logprobs(&request)?;
         let tools = Tools::new(request.tools, request.tool_choice, request.parallel_tool_calls)?;
-        let binds_all = request.response_format.as_ref().is_some_and(|format| {
+        let binds_all = fields.response_format.as_ref().is_some_and(|format| {
             matches!(format.kind, ResponseFormatKind::JsonObject | ResponseFormatKind::JsonSchema)
         });
         if tools.is_some() && binds_all {
             let reason = "beside `tools` it would forbid every call; send `tool_choice: none` with it";
             return Err(HttpError::unsupported("response_format", reason));
         }
+        let mut constraints = Constraints::read(fields, app.profiles.as_deref())?;
         let messages = messages::read(request.messages, tools.as_ref())?;
-        let mut constraints =
-            Constraints::from_openai(request.response_format, request.structured_outputs, request.constraint_ir, None)?;
         if let Some(tools) = &tools {
             constraints.add_tools(tools.ir(), tools.places());
         }
-        constraints.add_context(request.context);
-        let fields = SamplingFields {
-            temperature: request.temperature,
-            top_p: request.top_p,
-            top_k: request.top_k,
-            min_p: request.min_p,
-            repetition_penalty: request.repetition_penalty,
-            frequency_penalty: request.frequency_penalty,
-            presence_penalty: request.presence_penalty,
-            logit_bias: request.logit_bias,
-        };
-        let request = GenerateRequest {
+        let (request, origins) = constraints.bind(GenerateRequest {
             prompt: Prompt::Chat(messages),
-            constraints: constraints.irs,
-            context: constraints.context,
-            sampling: fields.params(maze.model().vocab_len)?,
+            sampling,
             max_tokens,
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices: request.n.unwrap_or(1),
             seed: request.seed,
             client: caller.name.clone(),
             num_logprobs,
-            sample_forced_tokens: false,
-        };
-        Ok(Self { request, tools, origins: constraints.origins, delivery })
+            ..GenerateRequest::default()
+        });
+        Ok(Self { request, tools, origins, delivery })
     }
 }
 

@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::openai::{ContextField, ResponseFormat, StopField, StreamOptions, StructuredOutputs, Usage};
+use super::super::{
+    openai::{StopField, StreamOptions, Usage},
+    request_fields::request_body,
+};
 use crate::maze::{Provenance, Validation};
 
+request_body! {
 /// `POST /v1/chat/completions`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct ChatRequest {
     /// The loaded model's id, or absent.
     pub(crate) model: Option<String>,
@@ -22,14 +24,6 @@ pub(crate) struct ChatRequest {
     /// Default: the server's. The older name of `max_completion_tokens`.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) max_completion_tokens: Option<u32>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
-    pub(crate) top_k: Option<u32>,
-    pub(crate) min_p: Option<f64>,
-    pub(crate) repetition_penalty: Option<f64>,
-    pub(crate) frequency_penalty: Option<f64>,
-    pub(crate) presence_penalty: Option<f64>,
-    pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
     pub(crate) n: Option<u32>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,
@@ -42,10 +36,6 @@ pub(crate) struct ChatRequest {
     pub(crate) tool_choice: Option<ToolChoice>,
     /// Whether one answer may hold several calls. Default: true.
     pub(crate) parallel_tool_calls: Option<bool>,
-    pub(crate) response_format: Option<ResponseFormat>,
-    pub(crate) structured_outputs: Option<StructuredOutputs>,
-    pub(crate) constraint_ir: Option<Value>,
-    pub(crate) context: Option<ContextField>,
     #[serde(rename = "user")]
     pub(crate) _user: Option<String>,
     #[serde(rename = "metadata")]
@@ -68,6 +58,7 @@ pub(crate) struct ChatRequest {
     pub(crate) reasoning_effort: Option<Value>,
     pub(crate) verbosity: Option<Value>,
     pub(crate) web_search_options: Option<Value>,
+}
 }
 
 /// One message of the chat so far.
