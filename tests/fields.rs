@@ -221,7 +221,7 @@ async fn two_fields_that_contradict_each_other_are_both_named() {
         (json!({"guided_regex": 1}), 400, "guided_regex"),
         (json!({"guided_whitespace_pattern": " ?"}), 400, "guided_whitespace_pattern"),
         (json!({"guided_choice": []}), 400, "guided_choice"),
-        (json!({"json_schema": {"type": "strin"}, "guided_regex": "a"}), 422, "json_schema.type"),
+        (json!({"json_schema": {"type": "strin"}, "guided_regex": "a"}), 422, "json_schema"),
     ] {
         let refused = refusal(&server, None, &fields).await;
         assert_eq!((refused.0, refused.2.as_str()), (status, Some(param)), "{fields}: {refused:?}");

@@ -97,14 +97,14 @@ impl Caller {
             _ => Ok(asked),
         }
     }
-}
 
-impl Caller {
     /// The request under the policy of the key, whatever it asks for itself.
     pub(crate) fn bind(&self, mut request: GenerateRequest) -> GenerateRequest {
-        let policy = self.profile.iter().filter(|policy| !request.profiles.iter().any(|own| own.name == policy.name));
-        let policy: Vec<_> = policy.cloned().collect();
-        request.profiles.extend(policy);
+        if let Some(policy) = &self.profile
+            && !request.profiles.iter().any(|own| own.name == policy.name)
+        {
+            request.profiles.push(policy.clone());
+        }
         request
     }
 }

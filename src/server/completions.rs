@@ -60,7 +60,9 @@ struct Plan {
     requests: Vec<GenerateRequest>,
     /// What each answer to a prompt begins with: the prompt itself for `echo`, else nothing.
     echoes: Vec<String>,
+    /// Answers to each prompt that are sent; of more that are generated the likeliest.
     num_choices: u32,
+    logprobs: bool,
     origins: Origins,
     delivery: Delivery,
 }
@@ -80,7 +82,14 @@ impl Plan {
         let sampling = request.take_sampling().params(maze.model().vocab_len)?;
         let constraints = Constraints::read(request.take_constraints(), app.profiles.as_deref())?;
         let num_choices = request.n.unwrap_or(1);
-        let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
+        let num_generated = request.best_of.unwrap_or(num_choices);
+        let is_ranked = num_generated > num_choices;
+        let limit = maze.config().num_choices_max;
+        if is_ranked && num_generated > limit {
+            return Err(HttpError::invalid_value("best_of", format!("{num_generated} is more than {limit}")));
+        }
+        let logprobs = request.logprobs.is_some();
+        let prompts = prompts(request.prompt, num_generated, limit)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
@@ -94,14 +103,14 @@ impl Plan {
             sampling,
             max_tokens,
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
-            num_choices,
+            num_choices: num_generated,
             seed: request.seed,
             client: caller.name.clone(),
-            num_logprobs: request.logprobs,
+            num_logprobs: request.logprobs.or(is_ranked.then_some(0)),
             ..GenerateRequest::default()
         });
         let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
-        Ok(Self { requests, echoes, num_choices, origins, delivery })
+        Ok(Self { requests, echoes, num_choices, logprobs, origins, delivery })
     }
 }
 
@@ -109,8 +118,18 @@ fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
     if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_null()) {
         return Err(HttpError::unsupported("suffix", "filling a hole between prompt and suffix is not offered yet"));
     }
-    if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
-        return Err(HttpError::unsupported("best_of", "answers are not ranked: only `best_of` equal to `n`"));
+    let num_choices = request.n.unwrap_or(1);
+    match request.best_of {
+        Some(best_of) if best_of < num_choices => {
+            return Err(HttpError::invalid_value("best_of", format!("{best_of} is less than n, {num_choices}")));
+        }
+        Some(best_of) if best_of > num_choices && request.stream == Some(true) => {
+            return Err(HttpError::unsupported(
+                "best_of",
+                "which answers are best is known at their end; do not stream",
+            ));
+        }
+        _ => {}
     }
     if request.echo == Some(true) && request.logprobs.is_some() {
         return Err(HttpError::unsupported("logprobs", "`echo` together with `logprobs` is not offered"));
@@ -186,9 +205,9 @@ impl Reply {
         let mut completion = self.chunk();
         let mut num_tokens = 0;
         for ((prompt, completed), echo) in (0..).zip(answers).zip(&plan.echoes) {
-            for answer in completed {
-                num_tokens += answer.finish.num_tokens;
-                self.add(&mut completion, prompt, answer, echo, plan.requests[prompt as usize].num_logprobs.is_some());
+            num_tokens += completed.iter().map(|answer| answer.finish.num_tokens).sum::<u32>();
+            for answer in likeliest(completed, plan.num_choices) {
+                self.add(&mut completion, prompt, answer, echo, plan.logprobs);
             }
         }
         completion.usage = Some(Usage::new(self.num_prompt_tokens, num_tokens));
@@ -217,7 +236,7 @@ impl Reply {
             offsets: vec![OffsetCounter::default(); num_choices],
             num_tokens: 0,
             usage,
-            logprobs: plan.requests.iter().any(|request| request.num_logprobs.is_some()),
+            logprobs: plan.logprobs,
             origins: plan.origins,
             reply: self,
         };
@@ -235,6 +254,24 @@ impl Reply {
             provenance: Vec::new(),
         }
     }
+}
+
+/// The answers with the highest mean log-probability of their tokens, best first; all in their order where no more were
+/// generated.
+fn likeliest(mut answers: Vec<Completed>, count: u32) -> Vec<Completed> {
+    if answers.len() > count as usize {
+        // Of equal ones the first generated: the sort is stable.
+        answers.sort_by(|one, other| mean_logprob(&other.tokens).total_cmp(&mean_logprob(&one.tokens)));
+        answers.truncate(count as usize);
+        (0..).zip(&mut answers).for_each(|(place, answer)| answer.choice = place);
+    }
+    answers
+}
+
+/// Of an answer without tokens 0: it was certain.
+fn mean_logprob(tokens: &[TokenInfo]) -> f32 {
+    let sum: f32 = tokens.iter().map(|token| finite(token.logprob)).sum();
+    sum / tokens.len().max(1) as f32
 }
 
 type Deltas = Pin<Box<dyn Stream<Item = (u32, Result<Delta, Stopped>)> + Send>>;

@@ -27,7 +27,7 @@ pub(crate) struct CompletionRequest {
     /// Default: 16 as OpenAI's, but the server's own default where anything constrains the output.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) n: Option<u32>,
-    /// Only equal to `n`: nothing is ranked.
+    /// So many are generated, and the `n` with the highest mean log-probability sent. Not in a stream.
     pub(crate) best_of: Option<u32>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,

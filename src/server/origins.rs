@@ -54,16 +54,16 @@ impl Origins {
 
     /// The error of the maze with the paths that the client wrote.
     pub(crate) fn locate(&self, source: maze::Error) -> HttpError {
+        let param = source.param().map(|param| match param.starts_with("profile `") {
+            true => "profile".to_owned(),
+            false => self.path(&param).unwrap_or(param),
+        });
         let source = match source {
             maze::Error::Guide(error) => {
                 maze::Error::Guide(error.map_parts(|part| self.path(part).unwrap_or_else(|| part.to_owned())))
             }
             source => source,
         };
-        let param = source.param().map(|param| match param.starts_with("profile `") {
-            true => "profile".to_owned(),
-            false => self.path(&param).unwrap_or(param),
-        });
         HttpError::Maze { param, source: Box::new(source) }
     }
 

@@ -103,15 +103,12 @@ impl Recorder {
     }
 }
 
-/// Of each IR, of the constraint set, and of the profiles.
+/// Of each IR, of the profiles, and of the constraint set.
 fn digests_of(request: &GenerateRequest) -> Vec<String> {
     let profiles = request.profiles.iter().map(|profile| &profile.ir);
-    let irs = |irs: &mut dyn Iterator<Item = &ConstraintIr>| -> Vec<Digest> {
-        irs.map(ConstraintIr::compute_digest).collect()
-    };
-    let own = irs(&mut request.constraints.iter());
-    let rules = request.rules.as_ref().map(|rules| Digest::of_value(&rules.set));
-    own.into_iter().chain(rules).chain(irs(&mut profiles.into_iter())).map(|digest| digest.to_string()).collect()
+    let irs = request.constraints.iter().chain(profiles).map(ConstraintIr::compute_digest);
+    let rules = request.rules.iter().map(|rules| Digest::of_value(&rules.set));
+    irs.chain(rules).map(|digest| digest.to_string()).collect()
 }
 
 /// A chat is recorded as the JSON of its messages.
