@@ -263,6 +263,10 @@ fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, num_rows: Option<us
 fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
     let file = GgufFile::open(path)?;
     let found = file.tokenizer()?;
+    let markers = match (found.fim_prefix, found.fim_suffix, found.fim_middle) {
+        (Some(prefix), Some(suffix), Some(middle)) => Some([prefix, suffix, middle]),
+        _ => None,
+    };
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: found.model,
         pre: found.pre.unwrap_or_else(|| "default".into()),
@@ -275,6 +279,7 @@ fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
         eom: found.eom,
         add_bos: found.add_bos,
         chat_template: found.chat_template,
+        fim: markers,
         num_rows: file.num_rows(),
     })?)
 }
