@@ -14,6 +14,7 @@ mod classes;
 mod clock;
 mod compiled;
 mod config;
+mod document;
 mod ebnf;
 mod error;
 mod forbidden;
@@ -42,6 +43,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 pub use compiled::CompiledConstraint;
 pub use config::GuideConfig;
+pub use document::Document;
 pub use error::GuideError;
 pub use liveness::{UnknownWhy, Verdict, Witness};
 pub use mask::{allowed_tokens, is_allowed, num_words};
@@ -344,12 +346,12 @@ impl Guide {
     /// The grammar, and the automaton that follows what it does not know.
     fn code(&self, plan: &mut Plan, part: String, code: &Code) -> Result<(), GuideError> {
         let grammar = Grammar { syntax: GrammarSyntax::Lark, source: code.grammar.clone(), start: None };
-        plan.structural.push(self.grammar(&part, &grammar)?);
+        plan.structural.push(self.grammar(&part, &grammar)?.reading_document(code.document));
         let layout = match code.layout {
             Some(crate::constraint::Layout::Python) => Layout::python(&part, code.granularity, &self.config),
             None => None,
         };
-        plan.layouts.extend(layout.map(|layout| (part, layout)));
+        plan.layouts.extend(layout.map(|layout| (part, layout, code.document)));
         Ok(())
     }
 
@@ -394,7 +396,11 @@ impl Guide {
             .chain(
                 lazy.map(|(part, lazy, scope)| AutomatonPart::lazy(part, lazy, scope == Scope::Document, mask_bytes)),
             )
-            .chain(plan.layouts.into_iter().map(|(part, layout)| AutomatonPart::layout(part, layout, mask_bytes)))
+            .chain(
+                plan.layouts
+                    .into_iter()
+                    .map(|(part, layout, continues)| AutomatonPart::layout(part, layout, continues, mask_bytes)),
+            )
             .collect())
     }
 
@@ -423,7 +429,7 @@ struct Plan {
     automata: Vec<(String, ByteDfa)>,
     continuing: Vec<(String, RawDfa)>,
     lazy: Vec<(String, Box<LazyDfa>, Scope)>,
-    layouts: Vec<(String, Layout)>,
+    layouts: Vec<(String, Layout, bool)>,
 }
 
 impl Plan {
@@ -482,6 +488,10 @@ fn admit(compiled: &Arc<CompiledConstraint>, outlines: &mut Outlines) -> Result<
     let mut row = vec![0; compiled.text.len()];
     let mut matcher = compiled.matcher(b"")?;
     match matcher.fill(&mut row) {
+        // What a document allows is known when there is one.
+        Ok(()) | Err(GuideError::DeadEnd { .. }) if matcher.reads_document() => {
+            return Ok(Verdict::Unknown { why: UnknownWhy::Prompt });
+        }
         Err(GuideError::DeadEnd { parts, .. }) => return Err(GuideError::Unsatisfiable { parts }),
         other => other?,
     }
