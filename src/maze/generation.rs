@@ -345,7 +345,7 @@ impl Generation {
                 Some(is_complete) => is_complete,
                 None => maze.accepts(&compiled, &prompt, &text)?,
             };
-            let output = Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished };
+            let output = Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished, ..Output::default() };
             Ok(Validation::new(verify::check(&output, &constraints)))
         };
         tokio::task::spawn_blocking(judge).await.map_err(|panic| Error::Internal { message: panic.to_string() })?

@@ -105,7 +105,7 @@ impl Judge {
         let compiled = self.compile(irs)?;
         let canonical = self.canonical_split(text);
         let tokens = canonical.as_deref().unwrap_or_default();
-        let output = Output { text: text.as_bytes(), tokens, prompt: b"", finished: true };
+        let output = Output { text: text.as_bytes(), tokens, finished: true, ..Output::default() };
         let verdicts = verify::check(&output, irs);
         let random = self.random_split(text.as_bytes(), compiled.allowed_ids(), seed);
         let mut walker = Walker::new(self, &compiled, text.as_bytes())?;
