@@ -58,6 +58,18 @@ pub enum Error {
         /// The id.
         id: u32,
     },
+    /// A hole, and a model that was not trained to fill one.
+    #[error(
+        "the model `{model}` has no fill-in-the-middle tokens, so it cannot fill the hole before a suffix; leave `suffix` \
+         out, or load a model that has them"
+    )]
+    NoFimMarkers {
+        /// The loaded model.
+        model: String,
+    },
+    /// Token healing beside something that binds the output.
+    #[error("token healing goes with no constraints, which would judge the healed bytes too; leave one of them out")]
+    HealingWithConstraints,
     /// An IR that is not well-formed.
     #[error("constraints[{index}]: {source}")]
     Ir {
@@ -192,9 +204,12 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
-                ErrorClass::Invalid
-            }
+            Self::OutOfRange { .. }
+            | Self::PromptToken { .. }
+            | Self::NoFimMarkers { .. }
+            | Self::HealingWithConstraints
+            | Self::Text(_)
+            | Self::NoSuchModel { .. } => ErrorClass::Invalid,
             Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
                 ErrorClass::TooLarge
             }
@@ -226,6 +241,8 @@ impl Error {
             Self::TextTooLarge { .. } => "text_too_large",
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::PromptToken { .. } => "invalid_prompt_token",
+            Self::NoFimMarkers { .. } => "no_fim_tokens",
+            Self::HealingWithConstraints => "unsupported_parameter",
             Self::Ir { .. } => "invalid_constraint_ir",
             Self::Clew(ClewError::TooLarge { .. }) => "source_too_large",
             Self::Clew(_) => "extraction_failed",
@@ -260,6 +277,8 @@ impl Error {
             | Self::ContextLength { .. }
             | Self::Engine(EngineError::EmptyPrompt | EngineError::TooLong { .. }) => Some("prompt".into()),
             Self::TextTooLarge { .. } => Some("text".into()),
+            Self::NoFimMarkers { .. } => Some("suffix".into()),
+            Self::HealingWithConstraints => Some("token_healing".into()),
             Self::Text(
                 TextError::EmptyStopString | TextError::TooManyStopStrings { .. } | TextError::StopStringTooLong { .. },
             ) => Some("stop".into()),
@@ -301,6 +320,7 @@ fn guide_code(error: &GuideError) -> &'static str {
         GuideError::Unsatisfiable { .. } => "unsatisfiable",
         GuideError::UnknownSatisfiability { .. } => "unknown_satisfiability",
         GuideError::DeadEnd { .. } => "dead_end",
+        GuideError::UnparsableContext { .. } => "unparsable_context",
         GuideError::LimitExceeded { .. } => "constraint_limit_exceeded",
         _ => "internal_error",
     }

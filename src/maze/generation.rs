@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::healing::Healing;
 use super::{ChoiceStats, Error, Maze, Provenance, TokenizedPrompt, Validation};
 use crate::constraint::ConstraintIr;
 use crate::engine::{self, Finished, TokenEvent, TokenStream};
-use crate::guide::CompiledConstraint;
+use crate::guide::{CompiledConstraint, Document};
 use crate::kernels::sampling::TokenLogprobs;
 use crate::text::{Detokenizer, StopMatcher, StopStrings};
 use crate::verify::{self, Output};
@@ -47,6 +48,7 @@ struct Choice {
     /// `None` once the choice has ended.
     stream: Option<TokenStream>,
     detokenizer: Detokenizer,
+    healing: Healing,
     stop: StopMatcher,
     tokens: Vec<u32>,
     text: String,
@@ -155,6 +157,7 @@ impl Generation {
         let choices = streams.into_iter().map(|stream| Choice {
             stream: Some(stream),
             detokenizer: Detokenizer::new(maze.inner.tokenizer.vocabulary().clone()),
+            healing: Healing::new(prompt.healed.as_deref().unwrap_or_default()),
             stop: stop.matcher(),
             tokens: Vec::new(),
             text: String::new(),
@@ -266,9 +269,12 @@ impl Generation {
         let choice = &mut self.choices[choice_idx];
         choice.first_token.get_or_insert_with(|| choice.started.elapsed());
         choice.tokens.push(id);
-        let step = choice.stop.push(&choice.detokenizer.push(id));
+        let new = choice.healing.strip(choice.detokenizer.push(id));
+        let step = choice.stop.push(&new);
         choice.text.push_str(&step.text);
-        let tokens: Vec<_> = logprobs.map(|logprobs| self.token_info(id, logprobs)).into_iter().collect();
+        let token = logprobs.map(|logprobs| self.token_info(id, logprobs));
+        let tokens: Vec<_> =
+            token.and_then(|token| self.choices[choice_idx].healing.strip_token(token)).into_iter().collect();
         if step.stopped {
             let mut delta = self.end(choice_idx, End::StopString).await?;
             delta.text.insert_str(0, &step.text);
@@ -310,7 +316,7 @@ impl Generation {
         let mut rest = String::new();
         let mut cut = String::new();
         if !choice.stop.is_stopped() {
-            cut = choice.detokenizer.finish();
+            cut = choice.healing.strip(choice.detokenizer.finish());
             let step = choice.stop.push(&cut);
             rest = step.text + &choice.stop.finish();
         }
@@ -337,15 +343,23 @@ impl Generation {
         }
         let tokens = std::mem::take(&mut choice.tokens);
         let prompt = self.prompt.text.clone();
+        let hole = self.prompt.hole.as_ref().map(|hole| hole.document.clone());
+        let healed = self.prompt.healed.clone().unwrap_or_default();
         let constraints = self.constraints.clone();
         let is_complete = end.finished().map(|finished| finished.is_complete);
         let (maze, compiled) = (self.maze.clone(), self.compiled.clone());
         let judge = move || -> Result<Validation, Error> {
             let finished = match is_complete {
                 Some(is_complete) => is_complete,
-                None => maze.accepts(&compiled, &prompt, &text)?,
+                None => maze.accepts(&compiled, &prompt, hole.as_ref(), &format!("{healed}{text}"))?,
             };
-            let output = Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished, ..Output::default() };
+            let output = Output {
+                text: text.as_bytes(),
+                tokens: &tokens,
+                prompt: prompt.as_bytes(),
+                suffix: hole.as_ref().map_or(b"", |document| document.suffix.as_bytes()),
+                finished,
+            };
             Ok(Validation::new(verify::check(&output, &constraints)))
         };
         tokio::task::spawn_blocking(judge).await.map_err(|panic| Error::Internal { message: panic.to_string() })?
@@ -375,8 +389,17 @@ impl Drop for Generation {
 
 impl Maze {
     /// Whether a compiled constraint accepts exactly this text: what a stop string left may or may not be complete.
-    fn accepts(&self, compiled: &Arc<CompiledConstraint>, prompt: &str, text: &str) -> Result<bool, Error> {
-        let mut matcher = compiled.matcher(prompt.as_bytes())?;
+    fn accepts(
+        &self,
+        compiled: &Arc<CompiledConstraint>,
+        prompt: &str,
+        hole: Option<&Document>,
+        text: &str,
+    ) -> Result<bool, Error> {
+        let mut matcher = match hole {
+            Some(document) => compiled.matcher_in(document)?,
+            None => compiled.matcher(prompt.as_bytes())?,
+        };
         for id in self.inner.tokenizer.encode(text, false)? {
             if matcher.accept(id).is_err() {
                 return Ok(false);

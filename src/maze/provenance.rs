@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{GenerateRequest, ModelCard};
+use super::{FimRecord, GenerateRequest, ModelCard};
 use crate::constraint::{Digest, Lost, NotApplied, SourceRef};
 use crate::engine::Finished;
 use crate::guide::{self, CompiledConstraint};
@@ -40,6 +40,12 @@ pub struct Provenance {
     pub max_tokens: u32,
     /// Strings that end a choice.
     pub stop: Vec<String>,
+    /// Bytes of the prompt that were written again in tokens of the model's choice; absent without token healing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healed_bytes: Option<usize>,
+    /// How a hole was filled; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fim: Option<FimRecord>,
 }
 
 /// One IR, as provenance names it.
@@ -97,6 +103,8 @@ impl Provenance {
             sampling: request.sampling.clone(),
             max_tokens,
             stop: request.stop.clone(),
+            healed_bytes: None,
+            fim: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a caller asks of the maze, independent of any wire format.
 
+use serde::Deserialize;
+
 pub use crate::constraint::{
     ConstraintIr, ForbiddenText, FreeText, Grammar, GrammarSyntax, Language, MatchMode, RegexGroup, RegexPattern,
     Regions, Structure,
@@ -40,10 +42,54 @@ pub struct GenerateRequest {
 pub enum Prompt {
     /// Plain text; control tokens in it are ordinary characters.
     Text(String),
+    /// Plain text that may end inside a token: the output continues it as if it had been written in whole tokens. Goes
+    /// with no constraints.
+    Unfinished(String),
     /// Token ids, as the client's own tokenizer gave them; control ids are refused.
     Tokens(Vec<u32>),
     /// Messages, put through the model's chat template.
     Chat(Vec<Message>),
+    /// A hole in a text, to be filled by a model that was trained to.
+    Hole(Hole),
+}
+
+/// A hole in a text. Control tokens in either side are ordinary characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hole {
+    /// The text before it.
+    pub prefix: String,
+    /// The text behind it.
+    pub suffix: String,
+    /// The beginning of the hole's own text, which stands already and is not cut. Constraints see it as prefix.
+    pub begun: String,
+    /// Text of other files, for the model alone; the first to be cut.
+    pub extra: String,
+    /// What becomes of a text that is longer than the window.
+    pub truncation: Truncation,
+    /// What becomes of a text that the rules about code cannot read on.
+    pub on_unparsable_context: OnUnparsableContext,
+}
+
+/// What becomes of a prompt that is longer than the model's window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncation {
+    /// It is cut farthest from the hole, and the provenance says by how much.
+    #[default]
+    Auto,
+    /// It is refused.
+    Disabled,
+}
+
+/// What becomes of a hole whose document the rules about code cannot read: one that is being typed, or too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnparsableContext {
+    /// The rules judge the hole alone, and the provenance says so.
+    #[default]
+    HoleOnly,
+    /// The request is refused.
+    Refuse,
 }
 
 impl Default for Prompt {

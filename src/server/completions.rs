@@ -31,7 +31,9 @@ use super::{
     sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{Alternative, Completed, Delta, GenerateRequest, Maze, Prompt, TokenInfo};
+use crate::maze::{
+    Alternative, Completed, Delta, GenerateRequest, Hole, Maze, OnUnparsableContext, Prompt, TokenInfo, Truncation,
+};
 
 /// What OpenAI's completions give when `max_tokens` is absent.
 const OPENAI_MAX_TOKENS: u32 = 16;
@@ -90,6 +92,13 @@ impl Plan {
         let sampling = fields.params(maze.model().vocab_len)?;
         let num_choices = request.n.unwrap_or(1);
         let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
+        let sides = SuffixFields {
+            suffix: request.suffix,
+            token_healing: request.token_healing == Some(true),
+            truncation: request.truncation,
+            on_unparsable_context: request.on_unparsable_context,
+        };
+        let prompts = sides.open(prompts)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
@@ -124,9 +133,6 @@ impl Plan {
 }
 
 fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
-    if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_null()) {
-        return Err(HttpError::unsupported("suffix", "filling a hole between prompt and suffix is not offered yet"));
-    }
     if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
         return Err(HttpError::unsupported("best_of", "answers are not ranked: only `best_of` equal to `n`"));
     }
@@ -170,8 +176,58 @@ fn prompts(field: PromptField, num_choices: u32, num_choices_max: u32) -> Result
 fn text_of(prompt: &Prompt, maze: &Maze) -> String {
     match prompt {
         Prompt::Tokens(ids) => String::from_utf8_lossy(&maze.tokenizer().decode(ids)).into_owned(),
-        Prompt::Text(text) => text.clone(),
+        Prompt::Text(text) | Prompt::Unfinished(text) => text.clone(),
+        Prompt::Hole(hole) => hole.prefix.clone(),
         Prompt::Chat(_) => String::new(),
+    }
+}
+
+/// The fields that say how a prompt goes on: with a hole before a suffix, or inside a token.
+struct SuffixFields {
+    suffix: Option<String>,
+    token_healing: bool,
+    truncation: Option<Truncation>,
+    on_unparsable_context: Option<OnUnparsableContext>,
+}
+
+impl SuffixFields {
+    /// The prompts, each before a hole where there is a suffix, which is the same for all.
+    ///
+    /// # Errors
+    /// Token ids with a suffix, and a field that only goes with one.
+    fn open(self, prompts: Vec<Prompt>) -> Result<Vec<Prompt>, HttpError> {
+        let Self { suffix, token_healing, truncation, on_unparsable_context } = self;
+        let Some(suffix) = suffix else {
+            if truncation == Some(Truncation::Auto) {
+                return Err(HttpError::unsupported("truncation", "only a prompt with a `suffix` is cut"));
+            }
+            if on_unparsable_context.is_some() {
+                return Err(HttpError::invalid_value("on_unparsable_context", "only goes with a `suffix`"));
+            }
+            return if token_healing { prompts.into_iter().map(unfinished).collect() } else { Ok(prompts) };
+        };
+        if token_healing {
+            let reason = "a hole is not healed: models are trained to go on inside a word there";
+            return Err(HttpError::unsupported("token_healing", reason));
+        }
+        let open = |prompt| match prompt {
+            Prompt::Text(prefix) => Ok(Prompt::Hole(Hole {
+                prefix,
+                suffix: suffix.clone(),
+                truncation: truncation.unwrap_or_default(),
+                on_unparsable_context: on_unparsable_context.unwrap_or_default(),
+                ..Hole::default()
+            })),
+            _ => Err(HttpError::unsupported("prompt", "with a `suffix` the prompt is text, not token ids")),
+        };
+        prompts.into_iter().map(open).collect()
+    }
+}
+
+fn unfinished(prompt: Prompt) -> Result<Prompt, HttpError> {
+    match prompt {
+        Prompt::Text(text) => Ok(Prompt::Unfinished(text)),
+        _ => Err(HttpError::unsupported("prompt", "with `token_healing` the prompt is text, not token ids")),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Requests refuse unknown fields, and every field a request may carry is either honoured or answered with an error
 //! that names it. Fields beyond OpenAI's: vLLM's `structured_outputs`, `top_k`, `min_p` and `repetition_penalty`, and
-//! our own `constraint_ir` and `context`. Replies carry OpenAI's fields, and beside them `validation` in each choice
+//! our own `constraint_ir`, `context`, and with a `suffix` `truncation` and `on_unparsable_context`. Replies carry OpenAI's fields, and beside them `validation` in each choice
 //! and `provenance`, one record per choice in the order of `choices`.
 //!
 //! What several fields ask for all holds. Verdicts and provenance number the IRs in this order: `response_format`;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::HttpError;
-use crate::maze::{ChoiceStats, FinishReason, Language, Provenance, Validation};
+use crate::maze::{ChoiceStats, FinishReason, Language, OnUnparsableContext, Provenance, Truncation, Validation};
 
 /// `POST /v1/completions`.
 #[derive(Debug, Deserialize)]
@@ -45,8 +45,14 @@ pub(crate) struct CompletionRequest {
     /// Part of the protocol, an opaque label of the caller; nothing is done with it.
     #[serde(rename = "user")]
     pub(crate) _user: Option<String>,
-    /// Refused until holes are filled.
-    pub(crate) suffix: Option<Value>,
+    /// Whether the answer may write the end of the prompt again, in longer tokens; by default it does not.
+    pub(crate) token_healing: Option<bool>,
+    /// The text behind the hole that is to be filled; the prompt stands before it.
+    pub(crate) suffix: Option<String>,
+    /// `auto`, which is the default, cuts a document that is too long farthest from the hole; `disabled` refuses it.
+    pub(crate) truncation: Option<Truncation>,
+    /// With a suffix: `hole_only`, which is the default, or `refuse`.
+    pub(crate) on_unparsable_context: Option<OnUnparsableContext>,
     pub(crate) response_format: Option<ResponseFormat>,
     pub(crate) structured_outputs: Option<StructuredOutputs>,
     pub(crate) constraint_ir: Option<Value>,

@@ -16,7 +16,7 @@ use futures_util::future;
 use super::{App, RequestId, access::Caller, constraints::Origins, error::HttpError};
 use crate::{
     audit::{AuditLog, ChoiceRecord, Entry, PromptRecord, PromptSource, Request, Unavailable, hash_of},
-    maze::{self, Completed, Delta, Finish, GenerateRequest, Generation, Maze, Prompt},
+    maze::{self, Completed, Delta, Finish, GenerateRequest, Generation, Hole, Maze, Prompt},
 };
 
 /// What records a request: the log, if there is one, and what the request is called in it.
@@ -102,11 +102,15 @@ impl Recorder {
     }
 }
 
-/// A chat is recorded as the JSON of its messages.
+/// A chat is recorded as the JSON of its messages, a hole as the JSON of its two sides.
 fn source_of(prompt: &Prompt) -> PromptSource<'_> {
     match prompt {
-        Prompt::Text(text) => PromptSource::Text(text.into()),
+        Prompt::Text(text) | Prompt::Unfinished(text) => PromptSource::Text(text.into()),
         Prompt::Tokens(ids) => PromptSource::Tokens(ids),
+        Prompt::Hole(Hole { prefix, suffix, begun, extra, .. }) => {
+            let sides = serde_json::json!({"extra": extra, "prefix": prefix, "begun": begun, "suffix": suffix});
+            PromptSource::Text(sides.to_string().into())
+        }
         Prompt::Chat(messages) => {
             PromptSource::Text(serde_json::to_string(messages).expect("messages are plain data").into())
         }
