@@ -192,6 +192,20 @@ def several_prompts_are_answered_as_if_each_were_alone(server):
     assert [choice.text for choice in both] == alone
 
 
+@check
+def a_hole_is_filled_between_prompt_and_suffix(server):
+    reply = server.complete("def add(a, b):\n    ", suffix="\n\nprint(add(1, 2))\n", seed=3, temperature=0, max_tokens=48)
+    fim = reply.provenance[0]["fim"]
+    assert reply.usage.prompt_tokens == fim["prefix_tokens"] + fim["suffix_tokens"] + 4, (reply.usage, fim)
+    assert reply.choices[0].finish_reason in ("stop", "length")
+    document = {"forbidden_text": [{"text": "eval(", "scope": "document"}]}
+    reply = server.complete("x = ev", suffix="al(1)", seed=3, max_tokens=16, extra_body={"constraint_ir": document})
+    choice = reply.choices[0]
+    assert choice.finish_reason != "stop" or "eval(" not in f"x = ev{choice.text}al(1)", choice
+    streamed = server.stream("x = ev", suffix="al(1)", seed=3, max_tokens=16, extra_body={"constraint_ir": document})
+    assert streamed == choice.text
+
+
 WEATHER_TOOLS = [
     {
         "type": "function",
@@ -421,7 +435,8 @@ def malformed_requests_each_have_their_own_error(server):
         (b'{"prompt": "x", "temperature": NaN}', 400, "invalid_json", None, "line 1"),
         (completion(foo=1), 400, "unknown_parameter", "foo", "foo"),
         (completion(guided_json={}), 400, "unknown_parameter", "guided_json", ""),
-        (completion(suffix="x"), 400, "unsupported_parameter", "suffix", ""),
+        (completion(prompt=[1, 2], suffix="x"), 400, "unsupported_parameter", "prompt", "suffix"),
+        (completion(on_unparsable_context="refuse"), 400, "invalid_value", "on_unparsable_context", "suffix"),
         (completion(max_tokens=-1), 400, "invalid_value", "max_tokens", "-1"),
         (completion(max_tokens="x"), 400, "invalid_type", "max_tokens", ""),
         (completion(stop=""), 400, "invalid_text", "stop", ""),

@@ -104,7 +104,9 @@ async fn every_malformed_request_has_its_own_error_and_the_server_goes_on() {
         (with("logit_bias", json!({"7": 101})), 400, "out_of_range", "logit_bias"),
         (with("stream_options", json!({"include_usage": true})), 400, "invalid_value", "stream_options"),
         (with("best_of", json!(2)), 400, "unsupported_parameter", "best_of"),
-        (with("suffix", json!("}")), 400, "unsupported_parameter", "suffix"),
+        (with("suffix", json!(["}"])), 400, "invalid_type", "suffix"),
+        (with("truncation", json!("auto")), 400, "unsupported_parameter", "truncation"),
+        (with("on_unparsable_context", json!("refuse")), 400, "invalid_value", "on_unparsable_context"),
         (with("stop", json!([1])), 400, "invalid_value", "stop"),
         (with("response_format", json!({"type": "xml"})), 400, "invalid_value", "response_format.type"),
         (

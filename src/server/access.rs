@@ -40,7 +40,7 @@ enum Need {
 
 /// What each route needs, by its template. A route that is not listed needs `admin`, so that one nobody thought of is
 /// closed; a test holds that every route is listed.
-const NEEDS: [(&str, Need); 12] = [
+const NEEDS: [(&str, Need); 13] = [
     ("/", Need::Key),
     ("/health", Need::Nothing),
     ("/ready", Need::Nothing),
@@ -52,6 +52,7 @@ const NEEDS: [(&str, Need); 12] = [
     ("/v1/chat/completions", Need::Scope(Scope::Generate)),
     ("/v1/completions", Need::Scope(Scope::Generate)),
     ("/generate", Need::Scope(Scope::Generate)),
+    ("/infill", Need::Scope(Scope::Generate)),
     (UNMATCHED, Need::Key),
 ];
 

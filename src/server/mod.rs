@@ -15,6 +15,7 @@ mod constraints;
 mod error;
 mod generate;
 mod health;
+mod infill;
 mod keys;
 mod metrics;
 mod models;
@@ -137,7 +138,7 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 12] = [
     "GET /",
     "GET /health",
     "GET /ready",
@@ -149,6 +150,7 @@ const ROUTES: [&str; 11] = [
     "POST /v1/chat/completions",
     "POST /v1/completions",
     "POST /generate",
+    "POST /infill",
 ];
 
 /// All routes, over one maze, open to everyone.
@@ -171,6 +173,7 @@ pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKe
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
         .route("/generate", post(generate::create))
+        .route("/infill", post(infill::create))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())

@@ -14,13 +14,21 @@ pub(crate) const CONTEXT_LEN: usize = 512;
 
 /// A maze whose steps take at least so long.
 pub(crate) fn maze(time_per_step: Duration, engine: EngineConfig) -> Maze {
+    maze_reading(&read("tokenizer.json"), time_per_step, engine)
+}
+
+fn read(name: &str) -> Vec<u8> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/ananke-nano");
-    let read = |name: &str| std::fs::read(folder.join(name)).expect("the model's files come with the source");
+    std::fs::read(folder.join(name)).expect("the model's files come with the source")
+}
+
+/// The same with another tokenizer.json.
+pub(crate) fn maze_reading(tokenizer: &[u8], time_per_step: Duration, engine: EngineConfig) -> Maze {
     let config = read("config.json");
     let files = ConfigFiles { config: Some(&config), ..ConfigFiles::default() };
     let vocab_len = 4160;
     let config = TokenizerConfig { num_rows: Some(vocab_len), ..TokenizerConfig::from_files(&files).expect("configs") };
-    let tokenizer = Tokenizer::from_json(&read("tokenizer.json"), config).expect("a tokenizer");
+    let tokenizer = Tokenizer::from_json(tokenizer, config).expect("a tokenizer");
     let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default()).expect("a guide");
     let model = ScriptedModel::seeded(vocab_len, CONTEXT_LEN, 3).with_time_per_step(time_per_step);
     let end_tokens = tokenizer.vocabulary().end_tokens().to_vec();
