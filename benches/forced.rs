@@ -126,6 +126,7 @@ fn run(
                 num_logprobs: None,
                 forced_tokens: way != Way::Sampled,
                 matcher: compiled.matcher(prompt.as_bytes())?,
+                salt: None,
             };
             let started = Instant::now();
             let mut stream = engine.submit(vec![request])?.remove(0);

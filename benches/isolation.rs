@@ -106,6 +106,7 @@ fn run(
             num_logprobs: None,
             forced_tokens: true,
             matcher: if is_bound { bound } else { free }.matcher(b"")?,
+            salt: None,
         })
     };
     let requests = (0..NUM_PROBES + NUM_NEIGHBOURS).map(request).collect::<Result<Vec<_>, _>>()?;

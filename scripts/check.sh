@@ -60,8 +60,10 @@ step_clippy() {
   cargo clippy --locked --release --all-targets -- -D warnings
 }
 
+# The ignored ones need a redis-server, which is installed above.
 step_tests() {
   cargo nextest run --locked --release --no-fail-fast
+  cargo nextest run --locked --release --test cache --run-ignored only
 }
 
 step_doctests() {
@@ -116,6 +118,7 @@ install_tools() {
   command -v c++ > /dev/null || missing+=(build-essential)
   command -v python3 > /dev/null || missing+=(python3)
   python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
+  command -v redis-server > /dev/null || missing+=(redis-server)
   if ((${#missing[@]})); then
     need_packages "${missing[@]}"
   fi

@@ -192,6 +192,20 @@ def several_prompts_are_answered_as_if_each_were_alone(server):
     assert [choice.text for choice in both] == alone
 
 
+@check
+def a_hole_is_filled_between_prompt_and_suffix(server):
+    reply = server.complete("def add(a, b):\n    ", suffix="\n\nprint(add(1, 2))\n", seed=3, temperature=0, max_tokens=48)
+    fim = reply.provenance[0]["fim"]
+    assert reply.usage.prompt_tokens == fim["prefix_tokens"] + fim["suffix_tokens"] + 4, (reply.usage, fim)
+    assert reply.choices[0].finish_reason in ("stop", "length")
+    document = {"forbidden_text": [{"text": "eval(", "scope": "document"}]}
+    reply = server.complete("x = ev", suffix="al(1)", seed=3, max_tokens=16, extra_body={"constraint_ir": document})
+    choice = reply.choices[0]
+    assert choice.finish_reason != "stop" or "eval(" not in f"x = ev{choice.text}al(1)", choice
+    streamed = server.stream("x = ev", suffix="al(1)", seed=3, max_tokens=16, extra_body={"constraint_ir": document})
+    assert streamed == choice.text
+
+
 WEATHER_TOOLS = [
     {
         "type": "function",
@@ -251,6 +265,126 @@ def a_chat_answers_in_a_json_schema(server):
     wanted = {"type": "json_schema", "json_schema": {"name": "order", "strict": True, "schema": ORDER_SCHEMA}}
     choice = chat(server, response_format=wanted, max_tokens=120).choices[0]
     assert choice.finish_reason == "stop" and set(json.loads(choice.message.content)) == {"id", "status", "items"}
+
+
+def respond(server, **fields):
+    fields = {"model": server.model, "input": "What is the weather in Rome?", "max_output_tokens": 96, **fields}
+    return server.client.responses.create(**fields, extra_body={"seed": 7})
+
+
+RESPONSE_TOOLS = [{"type": "function", "strict": True, **WEATHER_TOOLS[0]["function"]}]
+
+
+@check
+def a_response_is_answered_whole_and_as_events(server):
+    whole = respond(server, instructions="Be brief.", metadata={"a": "b"}, max_output_tokens=24)
+    assert whole.object == "response" and whole.status in ("completed", "incomplete"), whole
+    assert whole.metadata == {"a": "b"} and whole.instructions == "Be brief.", whole
+    assert whole.output[0].role == "assistant" and whole.usage.output_tokens > 0, whole
+    events = list(respond(server, instructions="Be brief.", max_output_tokens=24, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert [type(event).__name__ for event in events[:2]] == ["ResponseCreatedEvent", "ResponseInProgressEvent"]
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == whole.output_text
+    last = events[-1]
+    assert last.type == f"response.{whole.status}" and last.response.output_text == text, last
+    assert last.response.usage == whole.usage
+
+
+@check
+def the_client_builds_a_streamed_response_itself(server):
+    fields = {"model": server.model, "input": "Hello", "max_output_tokens": 12, "extra_body": {"seed": 7}}
+    with server.client.responses.stream(**fields) as stream:
+        kinds = [event.type for event in stream]
+    assert kinds[0] == "response.created" and kinds[-1] in ("response.completed", "response.incomplete"), kinds
+    if kinds[-1] == "response.completed":
+        assert stream.get_final_response().output_text is not None
+
+
+@check
+def a_response_calls_functions_and_takes_their_results(server):
+    fields = {"tools": RESPONSE_TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    answer = respond(server, **fields)
+    call = answer.output[0]
+    assert call.type == "function_call" and call.name == "weather" and call.status == "completed", answer
+    assert json.loads(call.arguments)["unit"] in ("C", "F"), call
+    events = list(respond(server, stream=True, **fields))
+    deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == call.arguments
+    done = next(event for event in events if event.type == "response.function_call_arguments.done")
+    assert done.arguments == call.arguments and done.name == "weather", done
+    conversation = [
+        {"role": "user", "content": "What is the weather in Rome?"},
+        *[item.model_dump(exclude_none=True) for item in answer.output],
+        {"type": "function_call_output", "call_id": call.call_id, "output": "17 degrees"},
+    ]
+    after = respond(server, input=conversation, tools=RESPONSE_TOOLS, tool_choice="none", max_output_tokens=8)
+    assert after.output[0].type == "message", after
+
+
+@check
+def a_response_keeps_to_a_schema_and_names_what_it_cannot_do(server):
+    wanted = {"format": {"type": "json_schema", "name": "order", "strict": True, "schema": ORDER_SCHEMA}}
+    answer = respond(server, text=wanted, max_output_tokens=120)
+    assert answer.status == "completed" and set(json.loads(answer.output_text)) == {"id", "status", "items"}, answer
+    for fields, param in [
+        ({"store": True}, "store"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"background": True}, "background"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ]:
+        try:
+            respond(server, **fields)
+        except openai.BadRequestError as error:
+            assert error.code == "unsupported_parameter" and error.param == param, error
+        else:
+            raise AssertionError(f"{fields} was accepted")
+
+
+@check
+def text_becomes_tokens_and_text_again(server):
+    text = "def add(a, b):\n    return a + b  # \u4e16\u754c\n"
+    status, reply = server.post("/v1/tokenize", {"prompt": text, "return_token_bytes": True})
+    assert status == 200 and reply["count"] == len(reply["tokens"]) == server.complete(text, max_tokens=1).usage.prompt_tokens
+    assert bytes(byte for token in reply["token_bytes"] for byte in token).decode() == text, reply
+    status, back = server.post("/detokenize", {"tokens": reply["tokens"]})
+    assert status == 200 and text in back["prompt"], back
+
+
+@check
+def constraints_are_extracted_compiled_and_validated(server):
+    source = {"source": "interface Point { x: number; label: 'a' | 'b' }", "file": "point.ts"}
+    status, mined = server.post("/v1/constraints/extract", source)
+    assert status == 200 and any(one["name"] == "Point" for one in mined["constraints"]), mined
+    status, compiled = server.post("/v1/constraints/compile", {"constraints": mined, "type": "Point"})
+    assert status == 200 and compiled["satisfiability"] == "satisfiable", compiled
+    choice = server.complete("point = ", seed=1, max_tokens=120, extra_body={"constraint_ir": compiled["ir"]}).choices[0]
+    texts = [choice.text, '{"x": 1, "label": "c"}']
+    status, judged = server.post("/v1/constraints/validate", {"texts": texts, "ir": compiled["ir"]})
+    assert status == 200 and judged["results"][1]["all_satisfied"] is False, judged
+    if choice.finish_reason == "stop":
+        assert judged["results"][0]["all_satisfied"] is True, (choice, judged)
+
+
+@check
+def a_record_is_kept_and_run_again(server):
+    ananke = pathlib.Path(server.command[0]).with_name("ananke")
+    schema = {"response_format": {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER_SCHEMA}}}
+    reply = server.complete("order = ", max_tokens=64, temperature=0.9, extra_body=schema)
+    status, record = server.http("GET", f"/v1/provenance/{reply.id}")
+    assert status == 200 and record["requests"][0]["weights_digest"], record
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "prompt").write_text("order = ")
+        command = [ananke, "replay", folder / "record", "--prompt", folder / "prompt"]
+        if "--model" in server.command:
+            command += ["--model", server.command[server.command.index("--model") + 1]]
+        for seed, code in [(record["requests"][0]["seed"], 0), (12345, 3)]:
+            record["requests"][0]["seed"] = seed
+            (folder / "record").write_text(json.dumps(record))
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_PER_REQUEST)
+            assert done.returncode == code and (code or done.stdout == "identical\n"), done
+    assert server.http("GET", "/v1/provenance/cmpl-0000000000000000")[0] == 404
 
 
 @check
@@ -421,7 +555,8 @@ def malformed_requests_each_have_their_own_error(server):
         (b'{"prompt": "x", "temperature": NaN}', 400, "invalid_json", None, "line 1"),
         (completion(foo=1), 400, "unknown_parameter", "foo", "foo"),
         (completion(guided_json={}), 400, "unknown_parameter", "guided_json", ""),
-        (completion(suffix="x"), 400, "unsupported_parameter", "suffix", ""),
+        (completion(prompt=[1, 2], suffix="x"), 400, "unsupported_parameter", "prompt", "suffix"),
+        (completion(on_unparsable_context="refuse"), 400, "invalid_value", "on_unparsable_context", "suffix"),
         (completion(max_tokens=-1), 400, "invalid_value", "max_tokens", "-1"),
         (completion(max_tokens="x"), 400, "invalid_type", "max_tokens", ""),
         (completion(stop=""), 400, "invalid_text", "stop", ""),
@@ -462,7 +597,9 @@ def malformed_requests_each_have_their_own_error(server):
         assert words in error["message"], (body[:200], reply)
         assert server.health()["status"] == "ok"
     assert server.http("GET", "/v1/completions")[0] == 405
-    assert server.http("POST", "/v1/embeddings", b"{}")[0] == 404
+    for path in ("/v1/embeddings", "/v1/audio/speech", "/v1/files", "/v1/no-such-thing"):
+        status, reply = server.http("POST", path, b"{}")
+        assert (status, reply["error"]["code"]) == (404, "unsupported_endpoint"), reply
     assert server.http("POST", "/generate", b"{}", {"content-type": "text/plain"})[0] == 415
     server.complete(seed=1)
 

@@ -1,8 +1,8 @@
 //! What the programs are told on the command line, in the environment and in a file, as one checked value.
 //!
 //! A flag wins over its environment variable (`ANANKE_` and the flag's name), that over the file of `--config`, and
-//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]` and `[limits]`;
-//! a key it does not know is an error.
+//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]`, `[cache]` and
+//! `[limits]`; a key it does not know is an error.
 
 use std::{
     fmt,
@@ -17,15 +17,16 @@ use serde::Deserialize;
 
 use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
+    cache::{BadRedisUrl, CacheConfig, RedisUrl},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
-    server::{ApiKeys, KeyFileError, ServerConfig},
+    server::{ApiKeys, KeyFileError, ProfileError, ProfileFiles, ServerConfig, Tls, TlsError, TlsFiles},
 };
 
 /// Serves a code model whose output is bound, token by token, by constraints.
 #[derive(Debug, Default, Parser)]
 #[command(name = "ananke-serve", version)]
 pub struct ServeArgs {
-    /// A TOML file with the tables `server`, `security`, `model`, `audit` and `limits`.
+    /// A TOML file with the tables `server`, `security`, `model`, `audit`, `cache` and `limits`.
     #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where and how to serve.
@@ -40,6 +41,9 @@ pub struct ServeArgs {
     /// What to record.
     #[command(flatten)]
     pub audit: AuditArgs,
+    /// Where to keep results.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Be the process that `--probe-compile` starts: read constraints on standard input, compile them, say so.
     #[arg(long, hide = true)]
     pub probe_child: bool,
@@ -88,6 +92,18 @@ pub struct ServerArgs {
     /// What the system buffers of each connection's replies [default: 256KiB].
     #[arg(long, env = "ANANKE_SEND_BUFFER", value_name = "BYTES")]
     pub send_buffer: Option<ByteSize>,
+    /// Replies whose provenance is kept for `GET /v1/provenance/{id}`; 0 keeps none [default: 1024].
+    #[arg(long, env = "ANANKE_PROVENANCE_RECORDS", value_name = "COUNT")]
+    pub provenance_records: Option<usize>,
+    /// The largest memory of those records [default: 64MiB].
+    #[arg(long, env = "ANANKE_PROVENANCE_BYTES", value_name = "BYTES")]
+    pub provenance_bytes: Option<ByteSize>,
+    /// Requests to extract, compile or validate at once; more are told to try again [default: 8].
+    #[arg(long, env = "ANANKE_MAX_ANALYSES", value_name = "COUNT")]
+    pub max_analyses: Option<usize>,
+    /// The largest request body with sources to extract from [default: 24MiB].
+    #[arg(long, env = "ANANKE_MAX_SOURCE_BODY", value_name = "BYTES")]
+    pub max_source_body: Option<ByteSize>,
     /// Compile each new constraint in a process of its own first, so that a crash there leaves the server unharmed.
     #[arg(long, env = "ANANKE_PROBE_COMPILE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub probe_compile: Option<bool>,
@@ -100,9 +116,23 @@ pub struct SecurityArgs {
     /// A TOML file with the keys that are let in, as `ananke keys new` writes them; read again on SIGHUP.
     #[arg(long, env = "ANANKE_API_KEYS", value_name = "FILE")]
     pub api_keys: Option<PathBuf>,
+    /// Named rule sets for requests and keys: a TOML file of `[profile.NAME]`, or a folder in which each NAME.json is a
+    /// constraint set; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_PROFILES", value_name = "PATH")]
+    pub profiles: Option<PathBuf>,
     /// Serve beyond this machine without API keys: whoever reaches the address can use it.
     #[arg(long, env = "ANANKE_ALLOW_OPEN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_open: Option<bool>,
+    /// The server's certificate in PEM, followed by those that lead to a root; with it, only TLS is spoken. Read again
+    /// on SIGHUP.
+    #[arg(long, env = "ANANKE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert in PEM, not encrypted; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Lets in only clients with a certificate that an authority in this PEM file has signed; read again on SIGHUP.
+    #[arg(long, env = "ANANKE_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 /// What to run and with how much: flags of both programs, and the keys of `[model]`.
@@ -155,6 +185,63 @@ pub struct AuditArgs {
     pub audit_segment_bytes: Option<ByteSize>,
 }
 
+/// Where results are kept beyond this process: flags, and the keys of `[cache]`, there without `cache_`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheArgs {
+    /// A folder that keeps extraction results, compiled IRs and verdicts over restarts; without one they live as long
+    /// as the process.
+    #[arg(long, env = "ANANKE_CACHE_DIR", value_name = "FOLDER")]
+    #[serde(rename = "dir")]
+    pub cache_dir: Option<PathBuf>,
+    /// A Redis that keeps them for several servers, with TLS if it begins with rediss://; needs --cache-key. A password belongs into the environment or the
+    /// file, since others on the machine see flags.
+    #[arg(long, env = "ANANKE_CACHE_URL", value_name = "redis://[:PASSWORD@]HOST[:PORT][/DB]", hide_env_values = true)]
+    #[serde(rename = "url")]
+    pub cache_url: Option<Unshown>,
+    /// The authorities in PEM that a Redis with TLS is known by.
+    #[arg(long, env = "ANANKE_CACHE_CA", value_name = "FILE")]
+    #[serde(rename = "ca")]
+    pub cache_ca: Option<PathBuf>,
+    /// The secret that entries are authenticated with, the same for all servers that share them: a file of 64 hex digits
+    /// that only its owner may read.
+    #[arg(long, env = "ANANKE_CACHE_KEY", value_name = "FILE")]
+    #[serde(rename = "key")]
+    pub cache_key: Option<PathBuf>,
+    /// Bytes of the folder; beyond it the oldest entries are removed [default: 1GiB].
+    #[arg(long, env = "ANANKE_CACHE_DISK_BYTES", value_name = "BYTES")]
+    #[serde(rename = "disk_bytes")]
+    pub cache_disk_bytes: Option<ByteSize>,
+    /// Bytes of one entry; a larger one is not kept [default: 4MiB].
+    #[arg(long, env = "ANANKE_CACHE_ENTRY_BYTES", value_name = "BYTES")]
+    #[serde(rename = "entry_bytes")]
+    pub cache_entry_bytes: Option<ByteSize>,
+    /// Milliseconds that one question to the Redis may take [default: 50].
+    #[arg(long, env = "ANANKE_CACHE_TIMEOUT", value_name = "MILLISECONDS")]
+    #[serde(rename = "timeout")]
+    pub cache_timeout: Option<u64>,
+    /// Seconds for which a tier that keeps failing is left alone [default: 5].
+    #[arg(long, env = "ANANKE_CACHE_RETRY_AFTER", value_name = "SECONDS")]
+    #[serde(rename = "retry_after")]
+    pub cache_retry_after: Option<u64>,
+}
+
+/// Text that may hold a password: read as it is, so that no parser repeats it in an error, and never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Unshown(String);
+
+impl From<String> for Unshown {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Unshown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
 fn prompt_policy(text: &str) -> Result<PromptPolicy, String> {
     match text {
         "hash" => Ok(PromptPolicy::Hash),
@@ -170,6 +257,8 @@ struct LimitsTable {
     prompt_bytes: Option<ByteSize>,
     choices: Option<u32>,
     constraints: Option<usize>,
+    rules: Option<usize>,
+    description_bytes: Option<ByteSize>,
     default_max_tokens: Option<u32>,
     queue_len: Option<usize>,
     compile_threads: Option<usize>,
@@ -193,6 +282,8 @@ struct ConfigFile {
     #[serde(default)]
     audit: AuditArgs,
     #[serde(default)]
+    cache: CacheArgs,
+    #[serde(default)]
     limits: LimitsTable,
 }
 
@@ -209,6 +300,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who may use it; everyone who reaches the address where there is none.
     pub keys: Option<ApiKeys>,
+    /// TLS, if it is to be spoken.
+    pub tls: Option<Tls>,
+    /// The rule sets that requests may name and keys are bound by, not yet compiled.
+    pub profiles: Option<ProfileFiles>,
     /// The audit log, if there is to be one.
     pub audit: Option<AuditConfig>,
     /// The model, and the bounds of everything below.
@@ -262,6 +357,20 @@ pub enum ConfigError {
     /// The file of `--api-keys` is not what it should be.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// TLS cannot be spoken with the files that were named.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// One of `--tls-cert` and `--tls-key` without the other, or a list of authorities without both.
+    #[error("{given} was given without {missing}")]
+    HalfTls {
+        /// What was given.
+        given: &'static str,
+        /// What it needs.
+        missing: &'static str,
+    },
+    /// What `--profiles` names is not what it should be.
+    #[error(transparent)]
+    Profiles(#[from] ProfileError),
     /// An address beyond this machine, and everyone may use it.
     #[error("{host} is reached from other machines, and there are no API keys: anyone could use this server")]
     OpenToOthers {
@@ -285,6 +394,23 @@ pub enum ConfigError {
     /// `--probe-compile` on a system that does not say which program runs.
     #[error("--probe-compile starts this program again, which cannot be found: {0}")]
     NoProgram(#[source] std::io::Error),
+    /// A Redis without the key that its entries are authenticated with, or a key or bound without anything to keep in.
+    #[error("{given} was given without {missing}")]
+    HalfCache {
+        /// What was given.
+        given: &'static str,
+        /// What it needs.
+        missing: &'static str,
+    },
+    /// The address of the Redis.
+    #[error("--cache-url: {0}")]
+    CacheUrl(#[from] BadRedisUrl),
+    /// `--offline` with a Redis that is not on this machine.
+    #[error("--offline was given, and --cache-url names {host}, which is not this machine")]
+    OfflineCache {
+        /// Its host.
+        host: String,
+    },
     /// No model was named and none is compiled in.
     #[error("no --model was given, and this build has no model in it")]
     NoModel,
@@ -309,10 +435,14 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "give the path of a TOML file to --config",
             Self::File { .. } => {
-                "the tables are [server], [security], [model], [audit] and [limits]; --help names the keys of all but the last"
+                "the tables are [server], [security], [model], [audit], [cache] and [limits]; --help names the keys of all but the last"
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
+            Self::Tls(_) | Self::HalfTls { .. } => {
+                "TLS needs --tls-cert FILE and --tls-key FILE, both in PEM; docs/security.md says how they are made and changed"
+            }
+            Self::Profiles(_) => "docs/constraints-in-requests.md says what a file of profiles looks like",
             Self::OpenToOthers { .. } => {
                 "give --api-keys FILE, or --host 127.0.0.1, or --allow-open where something in front lets in only some"
             }
@@ -321,6 +451,14 @@ impl ConfigError {
             }
             Self::HalfAudit { .. } => {
                 "an audit log needs --audit-dir FOLDER and --audit-key FILE; `openssl rand -hex 32` makes a key"
+            }
+            Self::HalfCache { .. } => {
+                "a cache needs --cache-dir FOLDER or --cache-url redis://HOST, a Redis also --cache-key FILE, with TLS --cache-ca FILE; `openssl rand \
+                 -hex 32` makes a key"
+            }
+            Self::CacheUrl(_) => "write redis://HOST:PORT/DB, with :PASSWORD@ in front of the host where there is one",
+            Self::OfflineCache { .. } => {
+                "a Redis on this machine is named in digits (redis://127.0.0.1), so that nothing is looked up"
             }
             Self::NoProgram(_) => "leave --probe-compile out",
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
@@ -344,13 +482,15 @@ impl ServeArgs {
         let server = self.server.or(file.server);
         let mut open = self.model.or(file.model).open_options(embedded)?;
         file.limits.apply(&mut open)?;
+        open.cache = self.cache.or(file.cache).tiers(open.offline)?;
         if server.probe_compile == Some(true) {
             let probe = ProbeConfig::this_program(vec!["--probe-child".into()]).map_err(ConfigError::NoProgram)?;
             open.maze.probe = Some(probe);
         }
         let security = self.security.or(file.security);
         let host = server.host.unwrap_or_default().0;
-        if security.api_keys.is_none() && !host.is_loopback() && security.allow_open != Some(true) {
+        let tls = security.tls_files()?.map(Tls::open).transpose()?;
+        if !security.asks_who() && !host.is_loopback() && security.allow_open != Some(true) {
             return Err(ConfigError::OpenToOthers { host });
         }
         Ok(Config {
@@ -359,6 +499,8 @@ impl ServeArgs {
             log_format: server.log_format.unwrap_or_default(),
             server: server.http()?,
             keys: security.api_keys.as_deref().map(ApiKeys::open).transpose()?,
+            tls,
+            profiles: security.profiles.as_deref().map(ProfileFiles::read).transpose()?,
             audit: self.audit.or(file.audit).log()?,
             open,
         })
@@ -389,15 +531,27 @@ impl ServerArgs {
             request_timeout: self.request_timeout.or(others.request_timeout),
             stalled_stream: self.stalled_stream.or(others.stalled_stream),
             send_buffer: self.send_buffer.or(others.send_buffer),
+            provenance_records: self.provenance_records.or(others.provenance_records),
+            provenance_bytes: self.provenance_bytes.or(others.provenance_bytes),
+            max_analyses: self.max_analyses.or(others.max_analyses),
+            max_source_body: self.max_source_body.or(others.max_source_body),
             probe_compile: self.probe_compile.or(others.probe_compile),
         }
     }
 
     fn http(&self) -> Result<ServerConfig, ConfigError> {
         let default = ServerConfig::default();
-        let max_body_bytes = self.max_body.map_or(default.max_body_bytes as u64, |size| size.0);
+        let body = |name, size: Option<ByteSize>, default: usize| {
+            within(name, size.map_or(default as u64, |size| size.0), 1 << 10, 1 << 30).map(|size| size as usize)
+        };
+        let records = self.provenance_records.unwrap_or(default.max_provenance_records) as u64;
+        let provenance_bytes = self.provenance_bytes.map_or(default.max_provenance_bytes as u64, |size| size.0);
         Ok(ServerConfig {
-            max_body_bytes: within("--max-body", max_body_bytes, 1 << 10, 1 << 30)? as usize,
+            max_body_bytes: body("--max-body", self.max_body, default.max_body_bytes)?,
+            max_source_body_bytes: body("--max-source-body", self.max_source_body, default.max_source_body_bytes)?,
+            max_analyses: optional("--max-analyses", self.max_analyses, 1 << 10)?.unwrap_or(default.max_analyses),
+            max_provenance_records: within("--provenance-records", records, 0, 1 << 20)? as usize,
+            max_provenance_bytes: within("--provenance-bytes", provenance_bytes, 0, 1 << 40)? as usize,
             max_drained_bytes: default.max_drained_bytes,
             keep_alive_s: within("--keep-alive", self.keep_alive.unwrap_or(default.keep_alive_s), 1, 3600)?,
             drain_s: within("--drain", self.drain.unwrap_or(default.drain_s), 0, 3600)?,
@@ -426,7 +580,32 @@ fn size(name: &'static str, value: Option<ByteSize>, default: usize, min: u64) -
 impl SecurityArgs {
     /// These values, and `others` where they are silent.
     fn or(self, others: Self) -> Self {
-        Self { api_keys: self.api_keys.or(others.api_keys), allow_open: self.allow_open.or(others.allow_open) }
+        Self {
+            api_keys: self.api_keys.or(others.api_keys),
+            profiles: self.profiles.or(others.profiles),
+            allow_open: self.allow_open.or(others.allow_open),
+            tls_cert: self.tls_cert.or(others.tls_cert),
+            tls_key: self.tls_key.or(others.tls_key),
+            tls_client_ca: self.tls_client_ca.or(others.tls_client_ca),
+        }
+    }
+
+    /// Whether a stranger who reaches the address is turned away.
+    fn asks_who(&self) -> bool {
+        self.api_keys.is_some() || self.tls_client_ca.is_some()
+    }
+
+    fn tls_files(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        let half = |given, missing| Err(ConfigError::HalfTls { given, missing });
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => {
+                Ok(Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: self.tls_client_ca.clone() }))
+            }
+            (Some(_), None) => half("--tls-cert", "--tls-key"),
+            (None, Some(_)) => half("--tls-key", "--tls-cert"),
+            (None, None) if self.tls_client_ca.is_some() => half("--tls-client-ca", "--tls-cert"),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -501,6 +680,61 @@ impl AuditArgs {
     }
 }
 
+impl CacheArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self {
+            cache_dir: self.cache_dir.or(others.cache_dir),
+            cache_url: self.cache_url.or(others.cache_url),
+            cache_ca: self.cache_ca.or(others.cache_ca),
+            cache_key: self.cache_key.or(others.cache_key),
+            cache_disk_bytes: self.cache_disk_bytes.or(others.cache_disk_bytes),
+            cache_entry_bytes: self.cache_entry_bytes.or(others.cache_entry_bytes),
+            cache_timeout: self.cache_timeout.or(others.cache_timeout),
+            cache_retry_after: self.cache_retry_after.or(others.cache_retry_after),
+        }
+    }
+
+    fn tiers(self, is_offline: bool) -> Result<Option<CacheConfig>, ConfigError> {
+        if self == Self::default() {
+            return Ok(None);
+        }
+        if self.cache_dir.is_none() && self.cache_url.is_none() {
+            return Err(ConfigError::HalfCache {
+                given: "an option of the cache",
+                missing: "--cache-dir or --cache-url",
+            });
+        }
+        if self.cache_url.is_some() && self.cache_key.is_none() {
+            return Err(ConfigError::HalfCache { given: "--cache-url", missing: "--cache-key" });
+        }
+        let redis: Option<RedisUrl> = self.cache_url.map(|url| url.0.parse()).transpose()?;
+        if redis.as_ref().is_some_and(RedisUrl::is_tls) && self.cache_ca.is_none() {
+            return Err(ConfigError::HalfCache { given: "rediss://", missing: "--cache-ca" });
+        }
+        if let Some(url) = redis.as_ref().filter(|url| is_offline && !url.is_loopback()) {
+            return Err(ConfigError::OfflineCache { host: url.host() });
+        }
+        let default = CacheConfig::default();
+        let entry_bytes_max = size("--cache-entry-bytes", self.cache_entry_bytes, default.entry_bytes_max, 1 << 10)?;
+        let disk_bytes = self.cache_disk_bytes.map_or(default.disk_bytes_max, |size| size.0);
+        let timeout_ms = self.cache_timeout.unwrap_or(default.redis_time_max.as_millis() as u64);
+        let retry_after_s = self.cache_retry_after.unwrap_or(default.retry_after.as_secs());
+        Ok(Some(CacheConfig {
+            dir: self.cache_dir,
+            redis,
+            redis_ca: self.cache_ca,
+            key: self.cache_key,
+            entry_bytes_max,
+            // Room for the largest entry, in whole blocks.
+            disk_bytes_max: within("--cache-disk-bytes", disk_bytes, entry_bytes_max as u64 + (8 << 10), 1 << 50)?,
+            redis_time_max: Duration::from_millis(within("--cache-timeout", timeout_ms, 1, 10_000)?),
+            retry_after: Duration::from_secs(within("--cache-retry-after", retry_after_s, 1, 3600)?),
+            ..default
+        }))
+    }
+}
+
 impl LimitsTable {
     fn apply(&self, options: &mut OpenOptions) -> Result<(), ConfigError> {
         let maze: &mut MazeConfig = &mut options.maze;
@@ -512,6 +746,12 @@ impl LimitsTable {
         }
         if let Some(count) = optional("limits.constraints", self.constraints, 1024)? {
             maze.num_irs_max = count;
+        }
+        if let Some(count) = optional("limits.rules", self.rules, 1 << 16)? {
+            maze.num_rules_max = count;
+        }
+        if let Some(size) = self.description_bytes {
+            maze.description_bytes_max = within("limits.description_bytes", size.0, 1, 1 << 20)? as usize;
         }
         if let Some(count) = self.default_max_tokens {
             maze.max_tokens_default = within("limits.default_max_tokens", count.into(), 1, 1 << 24)? as u32;
@@ -695,11 +935,16 @@ mod tests {
             (&["--read-timeout", "0"], None, "--read-timeout"),
             (&["--stalled-stream", "86401"], None, "--stalled-stream"),
             (&["--api-keys", "/no/such/keys.toml"], None, "/no/such/keys.toml"),
+            (&["--profiles", "/no/such/profiles.toml"], None, "/no/such/profiles.toml"),
             (&[], Some("[security]\napi_kys = \"keys.toml\"\n"), "api_kys"),
             (&[], Some("[server]\nprot = 1\n"), "prot"),
             (&[], Some("[sever]\n"), "sever"),
             (&[], Some("[model]\nkv_memory = \"2 bananas\"\n"), "2 bananas"),
             (&[], Some("[server]\nhost = \"example.org\"\n"), "example.org"),
+            (&["--tls-cert", "a.pem"], None, "--tls-key"),
+            (&["--tls-key", "a.pem"], None, "--tls-cert"),
+            (&["--tls-client-ca", "a.pem"], None, "--tls-cert"),
+            (&["--tls-cert", "/no/such/cert.pem", "--tls-key", "a.pem"], None, "/no/such/cert.pem"),
             (&["--audit-dir", "log"], None, "--audit-key"),
             (&["--audit-key", "key"], None, "--audit-dir"),
             (&["--audit-prompts", "text"], None, "--audit-dir"),
@@ -709,6 +954,13 @@ mod tests {
                 "--audit-segment-bytes",
             ),
             (&[], Some("[audit]\nfsync = \"sometimes\"\n"), "sometimes"),
+            (&["--cache-url", "redis://127.0.0.1"], None, "--cache-key"),
+            (&["--cache-key", "key"], None, "--cache-dir"),
+            (&["--cache-url", "rediss://127.0.0.1", "--cache-key", "key"], None, "--cache-ca"),
+            (&["--cache-dir", "cache", "--cache-timeout", "0"], None, "--cache-timeout"),
+            (&["--cache-dir", "cache", "--cache-disk-bytes", "1"], None, "--cache-disk-bytes"),
+            (&["--offline", "--cache-url", "redis://redis.lan", "--cache-key", "key"], None, "redis.lan:6379"),
+            (&[], Some("[cache]\nurl = \"http://127.0.0.1\"\nkey = \"key\"\n"), "redis://"),
             (&["--config", "/no/such/file.toml"], None, "/no/such/file.toml"),
         ] {
             let error = config(flags, file).expect_err(named);
@@ -745,6 +997,25 @@ mod tests {
         );
         let audit = config(&[], Some(file)).expect("in range").audit.expect("it was asked for");
         assert_eq!(audit.fsync, FsyncPolicy::Interval(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn the_password_of_a_redis_is_in_no_error() {
+        for file in [
+            "[cache]\nkey = \"key\"\nurl = \"redis://:hunter2@host:port\"\n",
+            "[cache]\nkey = \"key\"\nurl = \"redis://hunter2@host\"\n",
+            "[cache]\nurl = \"redis://:hunter2@host\"\n",
+            "[model]\noffline = true\n[cache]\nkey = \"key\"\nurl = \"redis://:hunter2@host\"\n",
+        ] {
+            let error = config(&[], Some(file)).expect_err("it cannot be used");
+            assert!(!format!("{error} {error:?} {}", error.hint()).contains("hunter2"), "{error:?}");
+        }
+        let file = "[cache]\nkey = \"key\"\nurl = \"redis://:hunter2@127.0.0.1/3\"\ntimeout = 20\n";
+        let config = config(&["--cache-dir", "folder"], Some(file)).expect("in range");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let cache = config.open.cache.expect("it was asked for");
+        assert_eq!((cache.redis_time_max, cache.dir), (Duration::from_millis(20), Some("folder".into())));
+        assert_eq!(cache.redis.map(|url| url.host()).as_deref(), Some("127.0.0.1:6379"));
     }
 
     #[test]

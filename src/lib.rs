@@ -16,6 +16,7 @@
 
 pub mod audit;
 pub mod braid;
+pub mod cache;
 pub mod clew;
 pub mod cli;
 pub mod config;

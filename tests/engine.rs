@@ -45,6 +45,7 @@ fn request(guide: &Guide, irs: &[ConstraintIr], prompt: &[u8], seed: u64, max_to
         num_logprobs: None,
         forced_tokens: true,
         matcher: guide.compile(irs).expect("the IR compiles").matcher(prompt).expect("a matcher"),
+        salt: None,
     }
 }
 
@@ -233,4 +234,26 @@ fn padded_rows_and_control_ids_are_never_sampled() {
     let engine = start_model(model, EngineConfig::default());
     let (tokens, _) = outcome(submit(&engine, request(&guide, &[], b"x", 1, 200)));
     assert!(tokens.iter().all(|&id| id < END), "{tokens:?}");
+}
+
+#[test]
+fn prefixes_are_shared_only_under_one_salt_and_the_bytes_are_the_same() {
+    let guide = guide();
+    let engine = start(EngineConfig::default());
+    let prompt = [b'a'; 100];
+    let mut outcomes = Vec::new();
+    for (salt, is_found) in [
+        (None, false),
+        (None, true),
+        (Some([1; 32]), false),
+        (Some([1; 32]), true),
+        (Some([2; 32]), false),
+        (None, true),
+    ] {
+        let before = engine.stats().snapshot().prefix_hit_tokens;
+        outcomes.push(outcome(submit(&engine, SequenceRequest { salt, ..request(&guide, &[], &prompt, 9, 20) })));
+        let num_found = engine.stats().snapshot().prefix_hit_tokens - before;
+        assert_eq!(num_found > 0, is_found, "{salt:?} found {num_found} tokens");
+    }
+    assert!(outcomes.iter().all(|one| *one == outcomes[0]));
 }

@@ -103,8 +103,12 @@ async fn every_malformed_request_has_its_own_error_and_the_server_goes_on() {
         (with("logit_bias", json!({"4160": 1})), 400, "invalid_value", "logit_bias.4160"),
         (with("logit_bias", json!({"7": 101})), 400, "out_of_range", "logit_bias"),
         (with("stream_options", json!({"include_usage": true})), 400, "invalid_value", "stream_options"),
-        (with("best_of", json!(2)), 400, "unsupported_parameter", "best_of"),
-        (with("suffix", json!("}")), 400, "unsupported_parameter", "suffix"),
+        (with("best_of", json!(0)), 400, "invalid_value", "best_of"),
+        (with("best_of", json!(33)), 400, "invalid_value", "best_of"),
+        (json!({"prompt": "x", "best_of": 2, "stream": true}), 400, "unsupported_parameter", "best_of"),
+        (with("suffix", json!(["}"])), 400, "invalid_type", "suffix"),
+        (with("truncation", json!("auto")), 400, "unsupported_parameter", "truncation"),
+        (with("on_unparsable_context", json!("refuse")), 400, "invalid_value", "on_unparsable_context"),
         (with("stop", json!([1])), 400, "invalid_value", "stop"),
         (with("response_format", json!({"type": "xml"})), 400, "invalid_value", "response_format.type"),
         (
@@ -339,6 +343,38 @@ async fn logprobs_come_with_each_token() {
 }
 
 #[tokio::test]
+async fn of_more_answers_the_likeliest_are_sent_and_all_are_counted() {
+    let server = server();
+    let body = |fields: Value| {
+        let mut body = json!({"prompt": ["a", "b"], "max_tokens": 6, "seed": 4});
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("fields").clone());
+        body
+    };
+    let all = complete(&server, body(json!({"n": 5, "logprobs": 0}))).await;
+    let best = complete(&server, body(json!({"n": 2, "best_of": 5}))).await;
+    assert_eq!(best["usage"], all["usage"]);
+    let choices = |reply: &Value| reply["choices"].as_array().expect("a list").clone();
+    let mean = |choice: &Value| {
+        let logprobs = choice["logprobs"]["token_logprobs"].as_array().expect("a list");
+        logprobs.iter().map(|logprob| logprob.as_f64().expect("a number")).sum::<f64>() / logprobs.len() as f64
+    };
+    let mut expected = Vec::new();
+    for of_prompt in choices(&all).chunks_mut(5) {
+        of_prompt.sort_by(|one, other| mean(other).total_cmp(&mean(one)));
+        expected.extend(of_prompt[..2].iter().map(|choice| choice["text"].clone()));
+    }
+    let texts: Vec<_> = choices(&best).iter().map(|choice| choice["text"].clone()).collect();
+    assert_eq!(texts, expected);
+    for (index, choice) in choices(&best).iter().enumerate() {
+        assert!(choice["index"] == index && choice["logprobs"].is_null(), "{choice}");
+    }
+    assert_eq!(best["provenance"].as_array().map(Vec::len), Some(4));
+    let shown = complete(&server, body(json!({"n": 1, "best_of": 5, "logprobs": 0}))).await;
+    assert_eq!(choices(&shown)[1]["text"], expected[2]);
+    assert!(choices(&shown)[0]["logprobs"]["tokens"].is_array());
+}
+
+#[tokio::test]
 async fn generate_answers_in_its_own_shape() {
     let server = server();
     let body = json!({
@@ -408,6 +444,9 @@ async fn the_server_says_what_it_is() {
         let path = path.replace("{id}", "scripted");
         let method: Method = method.parse().expect("a method");
         let response = send(&server, method, &path, "application/json", b"{}".to_vec()).await;
-        assert!(![404, 405].contains(&response.status().as_u16()), "{route} is listed and does not exist");
+        let is_router_error = [404, 405].contains(&response.status().as_u16());
+        // There is no reply yet whose record could be asked for.
+        let exists = !is_router_error || text(response).await.contains("provenance_not_found");
+        assert!(exists, "{route} is listed and does not exist");
     }
 }

@@ -23,7 +23,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("verify", "constraint clew"),     // Clew reads finished code again
     ("hub", ""),
     ("remote", ""),
-    ("maze", "constraint clew braid text guide kernels model engine verify hub"),
+    ("cache", ""),
+    ("maze", "constraint clew braid text guide kernels model engine verify hub cache"),
     ("audit", ""),
     ("server", "maze audit"),
     ("config", "*"),
@@ -39,8 +40,8 @@ const CRATES: &[(&str, &str)] = &[
     ("thiserror", "*"),
     ("tracing", "*"),
     // What may be said.
-    ("schemars", "constraint"),
-    ("blake3", "constraint text audit server"), // of audit lines, and digests of API keys
+    ("schemars", "constraint server"), // of the IR, and of what goes over the wire
+    ("blake3", "constraint text audit cache server maze"), // of audit lines, entries, API keys, and weights
     ("tree_sitter", "clew"),
     ("tree_sitter_go", "clew"),
     ("tree_sitter_python", "clew"),
@@ -62,8 +63,10 @@ const CRATES: &[(&str, &str)] = &[
     ("safetensors", "model"),
     ("memmap2", "model"),
     // Above both.
-    ("crossbeam_channel", "engine maze audit"),
+    ("crossbeam_channel", "engine maze audit cache"),
     ("tokio", "engine maze audit server bin cli"),
+    ("rustls", "cache server"),
+    ("tokio_rustls", "server"),
     ("tokio_stream", "maze server"),
     ("futures_core", "maze server"),
     ("futures_util", "maze server"),
@@ -79,7 +82,7 @@ const CRATES: &[(&str, &str)] = &[
     ("hyper", "server"),
     ("hyper_util", "server"),
     ("getrandom", "server"),
-    ("prometheus", "maze server"),
+    ("prometheus", "maze cache server"),
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
     ("cpu_time", "cli"),

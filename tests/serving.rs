@@ -298,6 +298,30 @@ async fn a_client_that_hangs_up_pays_for_what_was_generated() {
 }
 
 #[tokio::test]
+async fn an_isolated_key_shares_neither_prefixes_nor_constraints() {
+    let file = KeyFile::new()
+        .add("a", &[Scope::Generate], "")
+        .add("b", &[Scope::Generate], "isolated = false\n")
+        .add("apart", &[Scope::Generate], "isolated = true\n")
+        .add("alone", &[Scope::Generate], "isolated = true\n");
+    let server = start(Duration::ZERO, ServerConfig::default(), Some(file.open())).await;
+    let mut body = few_tokens(4);
+    body["prompt"] = json!("a long prompt of many words, of which whole blocks are kept for whoever begins like this");
+    let mut texts = BTreeSet::new();
+    for (name, finds_it) in
+        [("a", false), ("b", true), ("apart", false), ("apart", true), ("alone", false), ("a", true), ("alone", true)]
+    {
+        let before = server.maze.health();
+        let reply = server.complete(&file.bearer(name), &body).await;
+        let after = server.maze.health();
+        texts.insert(reply.json()["choices"][0]["text"].as_str().expect("a text").to_owned());
+        assert_eq!(after.engine.prefix_hit_tokens > before.engine.prefix_hit_tokens, finds_it, "{name}: prefixes");
+        assert_eq!(after.constraints.compiled == before.constraints.compiled, finds_it, "{name}: constraints");
+    }
+    assert_eq!(texts.len(), 1, "nobody's reply is another for it");
+}
+
+#[tokio::test]
 async fn tokens_that_nobody_takes_are_counted() {
     let maze = scripted::maze(Duration::ZERO, EngineConfig::default());
     let long = json!({"regex_patterns": [{"any_of": [{"pattern": "[a-z]{4000,}"}], "match": "full"}]});

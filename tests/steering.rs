@@ -35,6 +35,7 @@ fn request(compiled: &Arc<CompiledConstraint>, seed: u64, max_tokens: u32) -> Se
         num_logprobs: None,
         forced_tokens: seed.is_multiple_of(2),
         matcher: compiled.matcher(b"").expect("a matcher"),
+        salt: None,
     }
 }
 
@@ -135,7 +136,7 @@ fn a_document_ends_in_its_budget() {
             let context = format!("schema {index} {ir:?}, budget {budget} of {min_tokens}: {}", text.escape_ascii());
             assert!(finished.is_complete, "{context}: {finished:?}");
             assert!(tokens.len() <= (*budget).max(1) as usize, "{context}");
-            let output = Output { text: &text, tokens: &tokens, prompt: b"", finished: true };
+            let output = Output { text: &text, tokens: &tokens, finished: true, ..Output::default() };
             assert!(verify::all_satisfied(&verify::check(&output, std::slice::from_ref(&ir))), "{context}");
         }
     }
@@ -212,7 +213,7 @@ fn sets_that_dead_end_are_steered_to_an_end() {
             let text = NANO.decode(&tokens);
             assert!(finished.is_complete, "{ir:?}, seed {seed}: {} {finished:?}", text.escape_ascii());
             assert!(finished.steering.hold_back >= 1);
-            let output = Output { text: &text, tokens: &tokens, prompt: b"", finished: true };
+            let output = Output { text: &text, tokens: &tokens, finished: true, ..Output::default() };
             assert!(verify::all_satisfied(&verify::check(&output, std::slice::from_ref(&ir))), "{ir:?}, seed {seed}");
         }
     }

@@ -43,6 +43,7 @@ fn deepseek() -> Tokenizer {
         add_bos: Some(true),
         end_tokens: vec![32014.into()],
         chat_template: None,
+        fim: None,
     };
     Tokenizer::from_json(&deepseek_json(), config).expect("a valid tokenizer")
 }
@@ -66,6 +67,7 @@ fn gguf_vocab(name: &str) -> GgufVocab {
         eom: id("ggml.eom_token_id"),
         add_bos: get("ggml.add_bos_token").map(|value| value.to_bool().expect("a flag")),
         chat_template: get("chat_template").map(text),
+        fim: None,
         num_rows: None,
     }
 }

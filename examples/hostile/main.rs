@@ -301,7 +301,7 @@ fn judge_again(asked: &Value, choice: &Value, irs: &[ConstraintIr]) -> Result<()
     let finished = choice["finish_reason"] == "stop" && asked.get("stop").is_none();
     // Text forbidden in the document may lie across the prompt's end, or speak of the document's beginning.
     let prompt = asked["prompt"].as_str().unwrap_or_default().as_bytes();
-    let output = Output { text: text.as_bytes(), tokens: &[], prompt, finished };
+    let output = Output { text: text.as_bytes(), tokens: &[], prompt, finished, ..Output::default() };
     match verify::check(&output, irs).iter().find(|verdict| verdict.status == VerdictStatus::Violated) {
         Some(verdict) => Err(format!("judged again, {} is violated by {text:?}", verdict.part)),
         None => Ok(()),

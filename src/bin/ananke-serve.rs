@@ -14,8 +14,8 @@ use std::{
 use ananke::{
     audit::{AuditError, AuditLog},
     config::{Config, LogFormat, ServeArgs},
-    maze::{self, ModelCard},
-    server::{self, ApiKeys},
+    maze::{self, Maze, ModelCard},
+    server::{self, Policy, PolicyError, Tls},
 };
 use clap::Parser;
 use tokio::{
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Err(Failure::Listen { address, error }) => {
             fail(1, &format!("cannot listen on {address}: {error}"), "--port 0 picks a free port")
         }
+        Err(Failure::Policy(error)) => fail(1, &error, "docs/constraints-in-requests.md says what profiles are"),
         Err(Failure::Audit(error)) => fail(1, &error, "docs/audit.md says how the log is set up, kept and checked"),
         Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
     }
@@ -82,6 +83,8 @@ enum Failure {
     },
     /// The audit log cannot be opened, or could not be written to its end.
     Audit(AuditError),
+    /// The profiles cannot be compiled, or a key names one that is not there.
+    Policy(PolicyError),
     Io(io::Error),
 }
 
@@ -110,32 +113,68 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         let listener = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;
         // Before anyone is told the address: whoever reads it may send a signal.
         let stop = stop_signal()?;
-        let keys = config.keys.map(Arc::new);
-        if let Some(keys) = &keys {
-            reload_on_hangup(keys.clone())?;
+        let policy = Policy::new(config.keys, config.profiles, &maze).await.map_err(Failure::Policy)?;
+        if policy.has_files() {
+            reload_policy_on_hangup(policy.clone(), maze.clone())?;
         }
-        announce(maze.model(), listener.local_addr()?, keys.is_some())?;
-        if !config.host.is_loopback() {
-            let who = if keys.is_some() { "whoever has a key" } else { "anyone who reaches it" };
+        let tls = config.tls.map(Arc::new);
+        if let Some(tls) = &tls {
+            reload_tls_on_hangup(tls.clone())?;
+        }
+        let scheme = if tls.is_some() { "https://" } else { "http://" };
+        announce(maze.model(), scheme, listener.local_addr()?, policy.has_keys())?;
+        if !config.host.is_loopback() && tls.is_none() {
+            let who = if policy.has_keys() { "whoever has a key" } else { "anyone who reaches it" };
             tracing::warn!("listening beyond this machine without TLS, where {who} can use it");
         }
-        let mut router = server::router_with_keys(maze, config.server, keys);
+        let mut router = server::router_with_policy(maze, config.server, policy);
         if let Some(log) = log {
             router = server::audited(router, log.clone());
         }
-        server::serve(listener, router, config.server, stop).await;
+        match tls {
+            Some(tls) => server::serve_tls(listener, tls, router, config.server, stop).await,
+            None => server::serve(listener, router, config.server, stop).await,
+        }
         Ok(())
     })
 }
 
-/// Reads the API keys again whenever the process gets SIGHUP; a file that cannot be used changes nothing.
-fn reload_on_hangup(keys: Arc<ApiKeys>) -> io::Result<()> {
+/// Reads the certificates again whenever the process gets SIGHUP; files that cannot be used change nothing.
+fn reload_tls_on_hangup(tls: Arc<Tls>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match keys.reload() {
-                Ok(num_keys) => tracing::info!(num_keys, "API keys read again"),
-                Err(error) => tracing::error!(%error, "API keys stay as they were"),
+            match tls.reload() {
+                Ok(()) => tracing::info!("certificates read again"),
+                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Reads the API keys and the profiles again whenever the process gets SIGHUP; a file that cannot be used changes
+/// nothing.
+fn reload_policy_on_hangup(policy: Policy, maze: Maze) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let reloaded = match policy.reload(&maze).await {
+                Ok(reloaded) => reloaded,
+                Err(error) => {
+                    tracing::error!(%error, "API keys and profiles stay as they were");
+                    continue;
+                }
+            };
+            match reloaded.keys {
+                Some(Ok(num_keys)) => tracing::info!(num_keys, "API keys read again"),
+                Some(Err(error)) => tracing::error!(%error, "API keys stay as they were"),
+                None => {}
+            }
+            match reloaded.profiles {
+                Some(Ok(num_profiles)) => tracing::info!(num_profiles, "profiles read again"),
+                Some(Err(error)) => tracing::error!(%error, "profiles stay as they were"),
+                None => {}
             }
         }
     });
@@ -155,7 +194,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn announce(model: &ModelCard, address: SocketAddr, has_keys: bool) -> io::Result<()> {
+fn announce(model: &ModelCard, scheme: &str, address: SocketAddr, has_keys: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if model.embedded {
         writeln!(out, "no --model given: running the embedded {}", model.id)?;
@@ -163,14 +202,14 @@ fn announce(model: &ModelCard, address: SocketAddr, has_keys: bool) -> io::Resul
     let millions = model.num_parameters as f64 / 1e6;
     let ModelCard { id, architecture, context_len, .. } = model;
     writeln!(out, "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)")?;
-    writeln!(out, "listening on http://{address}")?;
+    writeln!(out, "listening on {scheme}{address}")?;
     writeln!(out, "try it:")?;
-    writeln!(out, "{}", curl_line(address, has_keys))?;
+    writeln!(out, "{}", curl_line(scheme, address, has_keys))?;
     out.flush()
 }
 
 /// A request that works when pasted into a shell: JSON under a schema. A key comes from the shell's `ANANKE_API_KEY`.
-fn curl_line(address: SocketAddr, has_keys: bool) -> String {
+fn curl_line(scheme: &str, address: SocketAddr, has_keys: bool) -> String {
     let body = concat!(
         r#"{"prompt": "user = ", "max_tokens": 128, "response_format": {"type": "json_schema", "#,
         r#""json_schema": {"name": "user", "schema": {"type": "object", "properties": {"#,
@@ -180,7 +219,7 @@ fn curl_line(address: SocketAddr, has_keys: bool) -> String {
     // A server on all addresses is reached on loopback.
     let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     let authority = if host.contains(':') { format!("[{host}]") } else { host };
-    let url = format!("http://{authority}:{}/v1/completions", address.port());
+    let url = format!("{scheme}{authority}:{}/v1/completions", address.port());
     let key = if has_keys { " -H \"authorization: Bearer $ANANKE_API_KEY\"" } else { "" };
     format!("curl -s {url}{key} -H 'content-type: application/json' -d '{body}'")
 }

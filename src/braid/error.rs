@@ -93,6 +93,34 @@ pub enum BraidError {
     Ir(#[from] IrError),
 }
 
+impl BraidError {
+    /// The constraint that it is about, by id or by name; of several the first.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::NeedsLanguage { id, .. } | Self::Unfit { id, .. } => Some(id),
+            Self::UnknownDependency { name, .. }
+            | Self::NotMergeable { name, .. }
+            | Self::SchemaTooDeep { name, .. } => Some(name),
+            Self::Conflicts { conflicts } => conflicts.first()?.between.first().map(|party| party.id.as_str()),
+            Self::SeveralRoots { .. }
+            | Self::UnknownRoot { .. }
+            | Self::SameName { .. }
+            | Self::AdvisoryRoot { .. }
+            | Self::Ir(_) => None,
+        }
+    }
+
+    /// Whether it is about the choice of the type that the output is a value of.
+    #[must_use]
+    pub fn is_of_root(&self) -> bool {
+        matches!(
+            self,
+            Self::SeveralRoots { .. } | Self::UnknownRoot { .. } | Self::SameName { .. } | Self::AdvisoryRoot { .. }
+        )
+    }
+}
+
 /// The first few conflicts, one a line.
 fn listed(conflicts: &[Conflict]) -> String {
     const SHOWN_MAX: usize = 10;

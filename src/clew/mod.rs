@@ -220,6 +220,13 @@ fn read_lines(source: &str, language: Language, file: &str, first_line: u32) -> 
 /// per file.
 #[must_use]
 pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
+    combine_at_most(files, manifests, CONSTRAINTS_MAX.saturating_mul(files.len()))
+}
+
+/// [`combine`] with at most `limit` constraints in all; those of single places are left out first, and counted in a
+/// diagnostic.
+#[must_use]
+pub fn combine_at_most(files: &[FileFacts], manifests: &[Manifest], limit: usize) -> ConstraintSet {
     let mut files: Vec<&FileFacts> = files.iter().collect();
     files.sort_by(|one, two| one.file.cmp(&two.file).then(one.language.cmp(&two.language)));
     let mut manifests = manifests.to_vec();
@@ -232,7 +239,6 @@ pub fn combine(files: &[FileFacts], manifests: &[Manifest]) -> ConstraintSet {
     let ConstraintSet { constraints, diagnostics, .. } = lower::to_constraints(&types, &manifests);
     let rules = code::rules::mine(&code, &manifests);
     let mut set = ConstraintSet { diagnostics, ..ConstraintSet::default() };
-    let limit = CONSTRAINTS_MAX.saturating_mul(files.len());
     let mut items = unique(constraints.into_iter().chain(rules.items));
     let room = limit.saturating_sub(rules.habits.len());
     if let (Some(more @ 1..), Some(last)) = (items.len().checked_sub(room), files.last()) {

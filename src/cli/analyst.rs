@@ -175,8 +175,11 @@ impl OpenAnalyst {
         let Self::Local { maze, max_tokens, .. } = self else { return Ok(true) };
         let num_tokens = match prompt(maze, question) {
             Prompt::Chat(messages) => maze.tokenizer().encode_chat(&messages, true)?.len(),
-            Prompt::Text(text) => maze.tokenizer().encode(&text, maze.tokenizer().adds_bos())?.len(),
+            Prompt::Text(text) | Prompt::Unfinished(text) => {
+                maze.tokenizer().encode(&text, maze.tokenizer().adds_bos())?.len()
+            }
             Prompt::Tokens(ids) => ids.len(),
+            Prompt::Hole(_) => anyhow::bail!("a question has no hole"),
         };
         Ok(num_tokens + *max_tokens as usize <= maze.model().context_len)
     }

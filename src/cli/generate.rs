@@ -98,9 +98,7 @@ fn request(args: GenerateArgs, maze: &Maze) -> anyhow::Result<GenerateRequest> {
         stop: args.stop,
         num_choices: args.num_choices,
         seed: args.seed,
-        client: None,
-        num_logprobs: None,
-        sample_forced_tokens: false,
+        ..GenerateRequest::default()
     })
 }
 

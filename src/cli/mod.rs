@@ -1,7 +1,8 @@
 //! The `ananke` command: its arguments, and one file per subcommand.
 //!
 //! Results go to standard output, everything else to standard error, so that every command can stand in a pipe.
-//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied, 4 an audit log that is whole
+//! Exit status: 0 done, 1 failed, 2 wrong arguments, 3 generated or judged, but not satisfied, or run again with
+//! another output, 4 an audit log that is whole
 //! but for a torn last line.
 
 mod analyst;
@@ -12,6 +13,7 @@ mod compile_masks;
 mod extract;
 mod generate;
 mod keys;
+mod replay;
 mod validate;
 
 use std::io::{BufWriter, Write};
@@ -43,6 +45,8 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Measure masks, beside llguidance alone, in this process.
     Bench(bench::BenchArgs),
+    /// Run a recorded request again, and say whether the same comes out.
+    Replay(Box<replay::ReplayArgs>),
     /// Make API keys for the server.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -65,6 +69,7 @@ impl Cli {
             Command::Generate(args) => generate::run(*args, embedded, out),
             Command::Validate(args) => validate::run(&args, embedded, out),
             Command::Bench(args) => bench::run(&args, embedded, out),
+            Command::Replay(args) => replay::run(&args, embedded, out),
             Command::Keys(command) => keys::run(&command, out),
             Command::Audit(command) => audit::run(&command, out),
             Command::Schema => write_json(&ConstraintIr::schema(), out),

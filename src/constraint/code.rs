@@ -16,6 +16,10 @@ pub struct Code {
     pub language: Language,
     /// How much of a program the output is.
     pub granularity: Granularity,
+    /// Whether the code is the document that the output stands in, from the first byte of the prompt to the last of the
+    /// suffix, and not the output alone. Set by itself where the output fills a hole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub document: bool,
     /// What the code keeps to, beside the syntax.
     #[serde(default, skip_serializing_if = "CodeRules::is_empty")]
     pub rules: CodeRules,

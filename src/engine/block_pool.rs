@@ -6,13 +6,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Identity of published content: the prefix up to and including one block. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PrefixId(u64);
+use super::request::Salt;
 
-impl PrefixId {
-    /// The empty prefix.
-    pub(super) const ROOT: Self = Self(0);
+/// Identity of published content. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PrefixId {
+    /// The empty prefix of the sequences with one salt: nothing that is published after it is found by others.
+    Root(Option<Salt>),
+    /// The prefix up to and including one block.
+    Block(u64),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +101,7 @@ impl BlockPool {
             return id;
         }
         self.last_id += 1;
-        let id = PrefixId(self.last_id);
+        let id = PrefixId::Block(self.last_id);
         self.blocks[index as usize].key = Some(key.clone());
         self.published.insert(key, (index, id));
         id
@@ -127,6 +129,8 @@ impl BlockPool {
 mod tests {
     use super::*;
 
+    const ROOT: PrefixId = PrefixId::Root(None);
+
     #[test]
     fn every_block_is_allocated_once() {
         let mut pool = BlockPool::new(3);
@@ -142,21 +146,21 @@ mod tests {
     fn a_freed_block_keeps_its_prefix_until_it_is_needed() {
         let mut pool = BlockPool::new(2);
         let first = pool.allocate().expect("the pool is fresh");
-        let id = pool.publish(first, PrefixId::ROOT, &[1, 2]);
+        let id = pool.publish(first, ROOT, &[1, 2]);
         pool.free(first);
-        assert_eq!(pool.reuse(PrefixId::ROOT, &[1, 2]), Some((first, id)));
+        assert_eq!(pool.reuse(ROOT, &[1, 2]), Some((first, id)));
         assert_eq!(pool.num_free(), 1);
         pool.free(first);
         assert!(pool.allocate().is_some() && pool.allocate().is_some());
-        assert_eq!(pool.reuse(PrefixId::ROOT, &[1, 2]), None);
+        assert_eq!(pool.reuse(ROOT, &[1, 2]), None);
     }
 
     #[test]
     fn a_shared_block_is_free_only_after_its_last_user() {
         let mut pool = BlockPool::new(1);
         let block = pool.allocate().expect("the pool is fresh");
-        pool.publish(block, PrefixId::ROOT, &[7]);
-        pool.reuse(PrefixId::ROOT, &[7]).expect("it was published");
+        pool.publish(block, ROOT, &[7]);
+        pool.reuse(ROOT, &[7]).expect("it was published");
         pool.free(block);
         assert_eq!(pool.allocate(), None);
         pool.free(block);
@@ -164,12 +168,25 @@ mod tests {
     }
 
     #[test]
+    fn the_same_tokens_under_another_salt_are_another_block() {
+        let mut pool = BlockPool::new(2);
+        let salted = |byte| PrefixId::Root(Some([byte; 32]));
+        let (a, b) = (pool.allocate().expect("free"), pool.allocate().expect("free"));
+        let after_a = pool.publish(a, salted(1), &[1]);
+        assert_eq!((pool.reuse(ROOT, &[1]), pool.reuse(salted(2), &[1])), (None, None));
+        assert_eq!(pool.reuse(salted(1), &[1]), Some((a, after_a)));
+        let after_b = pool.publish(b, salted(2), &[1]);
+        assert_ne!(after_a, after_b);
+        assert_eq!(pool.reuse(salted(2), &[1]), Some((b, after_b)));
+    }
+
+    #[test]
     fn the_same_tokens_after_another_prefix_are_another_block() {
         let mut pool = BlockPool::new(2);
         let (a, b) = (pool.allocate().expect("free"), pool.allocate().expect("free"));
-        let after_a = pool.publish(a, PrefixId::ROOT, &[1]);
+        let after_a = pool.publish(a, ROOT, &[1]);
         pool.publish(b, after_a, &[1]);
-        assert_eq!(pool.reuse(PrefixId::ROOT, &[1]).map(|(block, _)| block), Some(a));
+        assert_eq!(pool.reuse(ROOT, &[1]).map(|(block, _)| block), Some(a));
         assert_eq!(pool.reuse(after_a, &[1]).map(|(block, _)| block), Some(b));
     }
 }

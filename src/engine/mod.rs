@@ -20,6 +20,6 @@ mod thread;
 
 pub use config::EngineConfig;
 pub use error::EngineError;
-pub use request::{EngineHandle, FinishReason, Finished, SequenceRequest, TokenEvent, TokenStream};
+pub use request::{EngineHandle, FinishReason, Finished, Salt, SequenceRequest, TokenEvent, TokenStream};
 pub use stats::{Distribution, EngineStats, StatsSnapshot};
 pub use thread::Engine;

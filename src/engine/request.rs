@@ -31,7 +31,12 @@ pub struct SequenceRequest {
     pub forced_tokens: bool,
     /// What binds the output; it masks every token.
     pub matcher: Matcher,
+    /// Prefixes are shared only among sequences of the same salt.
+    pub salt: Option<Salt>,
 }
+
+/// Sets sequences apart whose cached prefixes must not meet.
+pub type Salt = [u8; 32];
 
 /// What a sequence's stream carries, in order: tokens, then one end.
 #[derive(Debug)]

@@ -318,7 +318,7 @@ impl Scheduler {
         let block_len = self.config.block_len;
         // The last token always runs: its logits are needed.
         let num_blocks_max = (sequence.tokens().len() - 1) / block_len;
-        let mut before = PrefixId::ROOT;
+        let mut before = PrefixId::Root(sequence.salt);
         for index in 0..num_blocks_max {
             let tokens = &sequence.tokens()[index * block_len..(index + 1) * block_len];
             let Some((block, prefix)) = self.pool.reuse(before, tokens) else { break };
@@ -335,7 +335,7 @@ impl Scheduler {
         let block_len = self.config.block_len;
         while (sequence.prefixes.len() + 1) * block_len <= sequence.num_computed() {
             let index = sequence.prefixes.len();
-            let before = sequence.prefixes.last().copied().unwrap_or(PrefixId::ROOT);
+            let before = sequence.prefixes.last().copied().unwrap_or(PrefixId::Root(sequence.salt));
             let tokens = &sequence.tokens()[index * block_len..(index + 1) * block_len];
             let prefix = self.pool.publish(sequence.block_table[index], before, tokens);
             sequence.prefixes.push(prefix);

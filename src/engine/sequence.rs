@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::block_pool::PrefixId;
 use super::mask_workers::Steered;
-use super::request::{Finished, QueuePlace, Submission};
+use super::request::{Finished, QueuePlace, Salt, Submission};
 use super::{EngineError, FinishReason, TokenEvent};
 use crate::guide::{GuideError, Pilot, PilotStats, Steering};
 use crate::kernels::sampling::{SampledToken, SamplingParams, SamplingRow, TokenLogprobs};
@@ -46,6 +46,7 @@ pub(super) struct Sequence {
     pub(super) block_table: Vec<u32>,
     /// Identity of each published block in the table's front.
     pub(super) prefixes: Vec<PrefixId>,
+    pub(super) salt: Option<Salt>,
     /// Raised whenever tokens are taken back.
     edition: u32,
     pilot: PilotPlace,
@@ -80,6 +81,7 @@ impl Sequence {
             num_computed: 0,
             block_table: Vec::new(),
             prefixes: Vec::new(),
+            salt: request.salt,
             edition: 0,
             num_masks: 0,
             mask_time: Duration::ZERO,

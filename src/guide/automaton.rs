@@ -51,6 +51,26 @@ impl RawDfa {
         bytes.iter().fold(self.start, |state, &byte| self.step(state, byte))
     }
 
+    /// Whether `suffix` may follow `state` without a match that begins before it. What the suffix holds by itself is not
+    /// looked at: the walk ends where it is the same as from a fresh start.
+    ///
+    /// With `is_fresh`, nothing was written since the prompt, and what ended with it does not count.
+    fn seam_holds(&self, mut state: u32, is_fresh: bool, suffix: &[u8]) -> bool {
+        let mut alone = self.start;
+        for (idx, &byte) in suffix.iter().enumerate() {
+            if state == alone {
+                return true;
+            }
+            state = self.step(state, byte);
+            alone = self.step(alone, byte);
+            let is_excused = is_fresh && self.delayed && idx == 0;
+            if self.refused[state as usize] && !is_excused {
+                return false;
+            }
+        }
+        state == alone || self.accepting[state as usize]
+    }
+
     /// The states from which an end can be reached, by walking the edges backwards from the accepting ones.
     fn hopeful(&self) -> Vec<bool> {
         let num_states = self.num_states();
@@ -291,7 +311,7 @@ enum Seed {
     None,
     /// This automaton reads the prompt.
     Raw(RawDfa),
-    /// The lazily built automaton reads the prompt itself.
+    /// The automaton reads the prompt itself.
     Own,
 }
 
@@ -312,9 +332,10 @@ impl AutomatonPart {
         Self::with_engine(vec![part], Engine::Lazy(lazy), seed, mask_bytes)
     }
 
-    /// A part that follows indentation.
-    pub(crate) fn layout(part: String, layout: Layout, mask_bytes: usize) -> Self {
-        Self::with_engine(vec![part], Engine::Layout(Box::new(layout)), Seed::None, mask_bytes)
+    /// A part that follows indentation, from the start of the document where it `continues` one.
+    pub(crate) fn layout(part: String, layout: Layout, continues: bool, mask_bytes: usize) -> Self {
+        let seed = if continues { Seed::Own } else { Seed::None };
+        Self::with_engine(vec![part], Engine::Layout(Box::new(layout)), seed, mask_bytes)
     }
 
     fn with_engine(parts: Vec<String>, engine: Engine, seed: Seed, mask_bytes: usize) -> Self {
@@ -377,6 +398,27 @@ impl AutomatonPart {
         }
     }
 
+    /// Whether the output may end in `state` when `suffix` follows it in the document, as far as this part sees that.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn may_end_before(&self, state: u32, suffix: &[u8]) -> Result<bool, GuideError> {
+        if suffix.is_empty() || state == DEAD {
+            return Ok(self.is_accepting(state));
+        }
+        match (&self.engine, &self.seed) {
+            (Engine::Table(_), Seed::Raw(raw)) => {
+                let num_states = raw.num_states() as u32;
+                let is_fresh = state > num_states;
+                let place = state - 1 - if is_fresh { num_states } else { 0 };
+                Ok(raw.seam_holds(place, is_fresh, suffix))
+            }
+            (Engine::Lazy(lazy), Seed::Own) => lazy.seam_holds(state, suffix),
+            (Engine::Layout(layout), Seed::Own) => Ok(layout.is_accepting(layout.run(state, suffix)?)),
+            _ => Ok(self.is_accepting(state)),
+        }
+    }
+
     /// Bytes of the shortest text from `state` to an accepting state; `None` where there is none or it is unknown.
     ///
     /// The first call looks at the whole table: about 10 ns per transition.
@@ -423,7 +465,8 @@ impl AutomatonPart {
         }
     }
 
-    /// The state before the first byte of output. Costs one step per byte of `prompt`, and only for `scope: document`.
+    /// The state before the first byte of output; [`DEAD`] for a layout that does not take the prompt. Costs one step per
+    /// byte of `prompt`, and only for what sees the document.
     ///
     /// # Errors
     /// [`GuideError::LimitExceeded`] when an automaton that is built as it is walked meets a bound.
@@ -432,6 +475,7 @@ impl AutomatonPart {
         match (&self.engine, &self.seed) {
             (Engine::Table(_), Seed::Raw(raw)) => Ok((1 + raw.num_states()) as u32 + raw.run(tail)),
             (Engine::Lazy(lazy), Seed::Own) => lazy.start_after(tail),
+            (Engine::Layout(layout), Seed::Own) => layout.run(layout.start, prompt),
             (Engine::Table(dfa), _) => Ok(dfa.start),
             (Engine::Lazy(lazy), _) => Ok(lazy.start),
             (Engine::Layout(layout), _) => Ok(layout.start),

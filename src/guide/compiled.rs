@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
+use super::document::Around;
 use super::liveness::{Alphabet, Course, LeftCorner, UnknownWhy, Verdict};
 use super::matcher::Matcher;
 use super::soft::SoftBiases;
@@ -62,20 +63,44 @@ pub(crate) struct IdList {
 impl CompiledConstraint {
     /// A matcher at the start of an output that follows `prompt`.
     ///
-    /// The prompt matters only to forbidden text of `scope: document`. Costs about 3 ms and 2 MB per structural part:
+    /// The prompt matters only to text forbidden in the document and to code that is the document, which reads it at about
+    /// 1 us a byte. Costs about 3 ms and 2 MB per structural part:
     /// make it off the engine thread. One that a finished sequence left is taken first, in about 1 us.
     ///
     /// # Errors
-    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound while it reads the prompt.
+    /// [`GuideError::LimitExceeded`] when a lazily built automaton meets a bound while it reads the prompt;
+    /// [`GuideError::UnparsableContext`] where code is the document and the prompt does not go through.
     pub fn matcher(self: &Arc<Self>, prompt: &[u8]) -> Result<Matcher, GuideError> {
-        let structural = self.spares.take().unwrap_or_else(|| {
+        let around = match self.document_part() {
+            Some(_) => Some(Around::new(prompt, b"", self)?),
+            None => None,
+        };
+        self.matcher_around(prompt, around)
+    }
+
+    /// The same, in a document where there is one, which `prompt` begins.
+    pub(crate) fn matcher_around(
+        self: &Arc<Self>,
+        prompt: &[u8],
+        around: Option<Around>,
+    ) -> Result<Matcher, GuideError> {
+        let mut structural = self.spares.take().unwrap_or_else(|| {
             let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
             structural.iter().map(Structural::deep_clone).collect()
         });
-        let start = self.automata.iter().map(|automaton| automaton.start(prompt, &self.config));
+        let start = self.automata.iter().map(|automaton| match &around {
+            Some(around) => around.start(automaton, prompt, &self.config),
+            None => automaton.start(prompt, &self.config),
+        });
         let mut start = start.collect::<Result<Vec<_>, _>>()?;
         start.extend(self.soft.iter().flat_map(SoftBiases::start));
-        Ok(Matcher::new(Arc::clone(self), structural, start))
+        if let Some(around) = &around
+            && let Err(error) = structural.iter_mut().try_for_each(|part| around.enter(part, &self.vocabulary))
+        {
+            self.keep_warm(structural);
+            return Err(error);
+        }
+        Ok(Matcher::new(Arc::clone(self), structural, start, around))
     }
 
     /// Keeps the structural parts of a finished sequence for the next one, as far as there is room and all are sound.
@@ -136,6 +161,12 @@ impl CompiledConstraint {
         lists.chain(structural.iter().map(|part| part.part().to_owned())).chain(automata).collect()
     }
 
+    /// The first structural part that reads the document around the output.
+    pub(crate) fn document_part(&self) -> Option<String> {
+        let structural = self.structural.lock().unwrap_or_else(PoisonError::into_inner);
+        structural.iter().find(|part| part.reads_document()).map(|part| part.part().to_owned())
+    }
+
     /// One structural part as it is before any token.
     pub(crate) fn structural_at_start(&self, idx: usize) -> Structural {
         self.structural.lock().unwrap_or_else(PoisonError::into_inner)[idx].deep_clone()
@@ -171,6 +202,12 @@ impl CompiledConstraint {
     #[must_use]
     pub fn allowed_ids(&self) -> &[u32] {
         &self.allowed
+    }
+
+    /// Rows of the vocabulary, which are the bits of a mask.
+    #[must_use]
+    pub fn num_rows(&self) -> usize {
+        self.vocabulary.num_rows()
     }
 
     /// Whether any output satisfies this constraint. What is admitted is never [`Verdict::Empty`].

@@ -116,6 +116,15 @@ pub struct GuideConfig {
     pub max_conflict_proofs: usize,
     /// Prompt bytes that can still matter for forbidden text of `scope: document`. Default 64 KiB.
     pub max_seed_bytes: usize,
+    /// Bytes of the text before a hole that language grammars read. Default 256 KiB, at about 1 us a byte for each choice;
+    /// a document with more is judged by its hole alone.
+    pub max_prefix_bytes: usize,
+    /// Bytes of the text behind a hole that language grammars read wherever the hole may be about to end. Default 32 KiB,
+    /// at about 1 us a byte where all of it goes through, which most places refuse within a few bytes; a document with
+    /// more is judged by its hole alone.
+    pub max_suffix_bytes: usize,
+    /// States of which it is remembered whether the text behind the hole may follow, in one sequence. Default 4,096.
+    pub max_seam_states: usize,
     /// Masks that one search for a witness may cost while a sequence runs, a hard mask counting as many. Default 512,
     /// about 5-10 ms; a search that runs out leaves the token to chance or takes it back.
     pub witness_fuel_per_token: usize,
@@ -220,6 +229,9 @@ impl Default for GuideConfig {
             max_spelling_states: 1_000,
             max_conflict_proofs: 32,
             max_seed_bytes: 64 << 10,
+            max_prefix_bytes: 256 << 10,
+            max_suffix_bytes: 32 << 10,
+            max_seam_states: 4_096,
             witness_fuel_per_token: 512,
             max_closing_states: 20_000,
             max_closing_texts: 8,

@@ -136,6 +136,15 @@ pub enum GuideError {
         /// Bytes generated so far.
         byte_offset: usize,
     },
+    /// The text around a hole that a part sees as one document with the output, and that does not begin or go on as it
+    /// should.
+    #[error("{part}: {why}")]
+    UnparsableContext {
+        /// The part.
+        part: String,
+        /// What is wrong with the text, and where.
+        why: String,
+    },
     /// A token that a part does not allow here.
     #[error("{part} does not allow token {token} here")]
     NotAllowed {
@@ -201,6 +210,7 @@ impl GuideError {
             | Self::UnknownToken { part, .. }
             | Self::OtherVocabulary { part, .. }
             | Self::NotAllowed { part, .. }
+            | Self::UnparsableContext { part, .. }
             | Self::LimitExceeded { part }
             | Self::Aborted { part }
             | Self::Internal { part, .. } => Some(part),
@@ -224,6 +234,7 @@ impl GuideError {
             | Self::UnknownToken { part, .. }
             | Self::OtherVocabulary { part, .. }
             | Self::NotAllowed { part, .. }
+            | Self::UnparsableContext { part, .. }
             | Self::LimitExceeded { part }
             | Self::Aborted { part }
             | Self::Internal { part, .. } => *part = name(part),

@@ -129,6 +129,28 @@ impl LazyDfa {
         walker.check().map(|()| end)
     }
 
+    /// Whether `suffix` may follow `state` without a match that begins before it; what the suffix holds by itself is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`GuideError::LimitExceeded`] when a bound is met.
+    pub(crate) fn seam_holds(&self, mut state: u32, suffix: &[u8]) -> Result<bool, GuideError> {
+        let mut walker = self.walker();
+        let mut alone = self.start;
+        for &byte in suffix {
+            if state == alone {
+                break;
+            }
+            state = walker.step(state, byte);
+            alone = walker.step_over(alone, byte);
+            walker.check()?;
+            if state == DEAD {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Bytes of one class do the same in every state.
     pub(crate) fn class(&self, byte: u8) -> usize {
         usize::from(self.classes[byte as usize])

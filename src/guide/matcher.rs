@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::chars::num_chars;
 use super::compiled::CompiledConstraint;
+use super::document::Around;
 use super::liveness::{Course, Search, walk};
 use super::structural::{AbortHandle, Structural};
 use super::{GuideError, mask};
@@ -26,6 +27,10 @@ pub struct Matcher {
     planted: Option<u32>,
     aborted: Arc<AtomicBool>,
     course: CourseState,
+    /// What stands around the output, where it fills a hole.
+    around: Option<Box<Around>>,
+    /// In a document: what is known of the end in this place, which may be dear to find out.
+    unfinished_here: Option<Option<String>>,
 }
 
 /// What is known of the way to the end.
@@ -49,7 +54,12 @@ enum Step {
 }
 
 impl Matcher {
-    pub(crate) fn new(compiled: Arc<CompiledConstraint>, structural: Vec<Structural>, start: Vec<u32>) -> Self {
+    pub(crate) fn new(
+        compiled: Arc<CompiledConstraint>,
+        structural: Vec<Structural>,
+        start: Vec<u32>,
+        around: Option<Around>,
+    ) -> Self {
         let row_len = start.len();
         Self {
             compiled,
@@ -62,6 +72,8 @@ impl Matcher {
             planted: None,
             aborted: Arc::default(),
             course: CourseState::Unasked,
+            around: around.map(Box::new),
+            unfinished_here: None,
         }
     }
 
@@ -129,6 +141,10 @@ impl Matcher {
 
     /// Bytes that some structural part says must follow, as long as the output cannot end here.
     pub(crate) fn forced_bytes(&self) -> Vec<u8> {
+        // What a document determines may stand in its suffix.
+        if self.around.is_some() {
+            return Vec::new();
+        }
         self.structural.iter().map(Structural::forced_bytes).max_by_key(Vec::len).unwrap_or_default()
     }
 
@@ -151,7 +167,8 @@ impl Matcher {
         if let Some(tokens) = self.completion()?.filter(|tokens| tokens.len() <= max_tokens) {
             return Ok(Some(tokens));
         }
-        Ok(Search::new(self, max_tokens, fuel).run()?.tokens())
+        let cost = self.around.as_ref().map_or(1, |around| around.cost_of_an_end());
+        Ok(Search::new(self, max_tokens, fuel / cost).run()?.tokens())
     }
 
     /// The shortest complete continuation from here, in bytes, in the fewest tokens that spell it; `None` where the
@@ -166,6 +183,9 @@ impl Matcher {
     pub(crate) fn completion(&mut self) -> Result<Option<Vec<u32>>, GuideError> {
         if self.has_ended() {
             return Ok(Some(Vec::new()));
+        }
+        if self.reads_document() {
+            return Ok(None);
         }
         let mut course = match std::mem::replace(&mut self.course, CourseState::Lost) {
             CourseState::Known(course) => course,
@@ -266,7 +286,7 @@ impl Matcher {
     /// As [`Self::is_complete`].
     pub fn forced(&mut self, row: &[u32], room: usize) -> Result<Vec<u32>, GuideError> {
         // The planted fault of a test build is no forced token.
-        if cfg!(feature = "planted-fault") || room == 0 || self.is_complete()? {
+        if cfg!(feature = "planted-fault") || room == 0 || self.around.is_some() || self.is_complete()? {
             return Ok(Vec::new());
         }
         let mut allowed = mask::allowed_tokens(row);
@@ -334,6 +354,7 @@ impl Matcher {
             return Err(GuideError::Rollback { asked: num_tokens, accepted: self.steps.len() });
         };
         let taken = self.steps.split_off(kept);
+        self.unfinished_here = None;
         let num_consumed = taken.iter().filter(|step| matches!(step, Step::Text(_))).count();
         self.num_bytes -= taken.iter().map(|step| self.text_of(*step).len()).sum::<usize>();
         self.num_chars -= taken.iter().map(|step| num_chars(self.text_of(*step))).sum::<usize>();
@@ -345,6 +366,16 @@ impl Matcher {
             }
         }
         Ok(())
+    }
+
+    /// Whether the output fills a hole.
+    pub(crate) fn is_in_document(&self) -> bool {
+        self.around.is_some()
+    }
+
+    /// Whether some structural part reads the document around the output, not the output alone.
+    pub(crate) fn reads_document(&self) -> bool {
+        self.structural.iter().any(Structural::reads_document)
     }
 
     /// Tokens accepted so far, end tokens included.
@@ -411,6 +442,7 @@ impl Matcher {
     }
 
     fn push(&mut self, step: Step) {
+        self.unfinished_here = None;
         self.num_bytes += self.text_of(step).len();
         self.num_chars += num_chars(self.text_of(step));
         self.steps.push(step);
@@ -427,6 +459,9 @@ impl Matcher {
     /// A structural part as it is after all steps: an error of llguidance is final, so a lost matcher is made anew.
     fn replayed(&self, idx: usize) -> Result<Structural, GuideError> {
         let mut structural = self.compiled.structural_at_start(idx);
+        if let Some(around) = &self.around {
+            around.enter(&mut structural, &self.compiled.vocabulary)?;
+        }
         for step in &self.steps {
             if let Step::Text(token) = step {
                 structural.consume(*token)?;
@@ -481,17 +516,45 @@ impl Matcher {
 
     /// The first part that does not accept the output as it is.
     fn unfinished(&mut self) -> Result<Option<String>, GuideError> {
-        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
-            if !automaton.is_accepting(state) {
-                return Ok(Some(automaton.parts.join(" and ")));
+        if let Some(known) = &self.unfinished_here {
+            return Ok(known.clone());
+        }
+        let found = self.find_unfinished()?;
+        self.unfinished_here = self.around.is_some().then(|| found.clone());
+        Ok(found)
+    }
+
+    fn find_unfinished(&mut self) -> Result<Option<String>, GuideError> {
+        for idx in 0..self.compiled.automata.len() {
+            if !self.automaton_may_end(idx)? {
+                return Ok(Some(self.compiled.automata[idx].parts.join(" and ")));
             }
         }
-        for structural in &mut self.structural {
-            if !structural.is_accepting()? {
-                return Ok(Some(structural.part().to_owned()));
+        for idx in 0..self.structural.len() {
+            if !self.structural_may_end(idx)? {
+                return Ok(Some(self.structural[idx].part().to_owned()));
             }
         }
         Ok(None)
+    }
+
+    /// Whether one automaton lets the output end here, before the suffix where there is one.
+    fn automaton_may_end(&mut self, idx: usize) -> Result<bool, GuideError> {
+        let state = self.current()[idx];
+        let automaton = &self.compiled.automata[idx];
+        match &mut self.around {
+            Some(around) => around.automaton_may_end(idx, automaton, state),
+            None => Ok(automaton.is_accepting(state)),
+        }
+    }
+
+    /// The same of one structural part.
+    fn structural_may_end(&mut self, idx: usize) -> Result<bool, GuideError> {
+        let structural = &mut self.structural[idx];
+        match &self.around {
+            Some(around) => around.structural_may_end(structural),
+            None => structural.is_accepting(),
+        }
     }
 
     /// Names the parts that contradict each other: leaving out any of them would let a token follow, or the output end.
@@ -525,11 +588,12 @@ impl Matcher {
         for list in &self.compiled.lists {
             narrowing.push((vec![list.part.clone()], self.with_end_tokens(list.row.clone())));
         }
-        for (automaton, &state) in self.compiled.automata.iter().zip(self.current()) {
+        for idx in 0..self.compiled.automata.len() {
             let mut row = self.compiled.text.to_vec();
-            automaton.intersect_mask(state, &self.compiled.tokens, &mut row)?;
-            let row = if automaton.is_accepting(state) { self.with_end_tokens(row) } else { row };
-            narrowing.push((automaton.parts.clone(), row));
+            let state = self.current()[idx];
+            self.compiled.automata[idx].intersect_mask(state, &self.compiled.tokens, &mut row)?;
+            let row = if self.automaton_may_end(idx)? { self.with_end_tokens(row) } else { row };
+            narrowing.push((self.compiled.automata[idx].parts.clone(), row));
         }
         if let Some(limit) = &self.compiled.chars {
             let mut row = self.compiled.text.to_vec();
@@ -539,7 +603,7 @@ impl Matcher {
         for idx in 0..self.structural.len() {
             let mut row = self.compiled.text.to_vec();
             self.structural[idx].intersect_mask(&mut row)?;
-            let row = if self.structural[idx].is_accepting()? { self.with_end_tokens(row) } else { row };
+            let row = if self.structural_may_end(idx)? { self.with_end_tokens(row) } else { row };
             narrowing.push((vec![self.structural[idx].part().to_owned()], row));
         }
         Ok(narrowing)

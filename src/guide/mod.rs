@@ -14,6 +14,7 @@ mod classes;
 mod clock;
 mod compiled;
 mod config;
+mod document;
 mod ebnf;
 mod error;
 mod forbidden;
@@ -42,6 +43,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 pub use compiled::CompiledConstraint;
 pub use config::GuideConfig;
+pub use document::Document;
 pub use error::GuideError;
 pub use liveness::{UnknownWhy, Verdict, Witness};
 pub use mask::{allowed_tokens, is_allowed, num_words};
@@ -111,6 +113,20 @@ impl Guide {
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_here(&self, irs: &[ConstraintIr]) -> Result<Arc<CompiledConstraint>, GuideError> {
+        self.compile_known(irs, None)
+    }
+
+    /// As [`Self::compile_here`], with the verdict that an earlier compile of these IRs over this vocabulary and with
+    /// these bounds came to, so that they are not judged again. A witness is walked through the parts once more, and the
+    /// set is judged where they do not accept it; another verdict is believed.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_known(
+        &self,
+        irs: &[ConstraintIr],
+        known: Option<Verdict>,
+    ) -> Result<Arc<CompiledConstraint>, GuideError> {
         let work = || {
             for (idx, ir) in irs.iter().enumerate() {
                 let part = Prefix::new(irs.len(), idx).part("ir");
@@ -118,9 +134,15 @@ impl Guide {
             }
             let num_parts = irs.iter().map(num_parts).sum();
             GuideError::check_size("constraints", "number of parts", num_parts, self.config.max_parts)?;
+            if let Some(Verdict::Empty { parts }) = &known {
+                return Err(GuideError::Unsatisfiable { parts: parts.clone() });
+            }
             let (compiled, mut outlines) = self.build(irs, num_parts).map_err(|error| self.blame(irs, error))?;
             let compiled = Arc::new(compiled);
-            let verdict = admit(&compiled, &mut outlines).map_err(|error| self.blame(irs, error))?;
+            let verdict = match known.filter(|verdict| still_holds(&compiled, verdict)) {
+                Some(verdict) => verdict,
+                None => admit(&compiled, &mut outlines).map_err(|error| self.blame(irs, error))?,
+            };
             match verdict {
                 Verdict::Unknown { why } if irs.iter().any(|ir| ir.on_unknown == OnUnknown::Refuse) => {
                     Err(GuideError::UnknownSatisfiability { why })
@@ -344,12 +366,12 @@ impl Guide {
     /// The grammar, and the automaton that follows what it does not know.
     fn code(&self, plan: &mut Plan, part: String, code: &Code) -> Result<(), GuideError> {
         let grammar = Grammar { syntax: GrammarSyntax::Lark, source: code.grammar.clone(), start: None };
-        plan.structural.push(self.grammar(&part, &grammar)?);
+        plan.structural.push(self.grammar(&part, &grammar)?.reading_document(code.document));
         let layout = match code.layout {
             Some(crate::constraint::Layout::Python) => Layout::python(&part, code.granularity, &self.config),
             None => None,
         };
-        plan.layouts.extend(layout.map(|layout| (part, layout)));
+        plan.layouts.extend(layout.map(|layout| (part, layout, code.document)));
         Ok(())
     }
 
@@ -394,7 +416,11 @@ impl Guide {
             .chain(
                 lazy.map(|(part, lazy, scope)| AutomatonPart::lazy(part, lazy, scope == Scope::Document, mask_bytes)),
             )
-            .chain(plan.layouts.into_iter().map(|(part, layout)| AutomatonPart::layout(part, layout, mask_bytes)))
+            .chain(
+                plan.layouts
+                    .into_iter()
+                    .map(|(part, layout, continues)| AutomatonPart::layout(part, layout, continues, mask_bytes)),
+            )
             .collect())
     }
 
@@ -423,7 +449,7 @@ struct Plan {
     automata: Vec<(String, ByteDfa)>,
     continuing: Vec<(String, RawDfa)>,
     lazy: Vec<(String, Box<LazyDfa>, Scope)>,
-    layouts: Vec<(String, Layout)>,
+    layouts: Vec<(String, Layout, bool)>,
 }
 
 impl Plan {
@@ -482,6 +508,10 @@ fn admit(compiled: &Arc<CompiledConstraint>, outlines: &mut Outlines) -> Result<
     let mut row = vec![0; compiled.text.len()];
     let mut matcher = compiled.matcher(b"")?;
     match matcher.fill(&mut row) {
+        // What a document allows is known when there is one.
+        Ok(()) | Err(GuideError::DeadEnd { .. }) if matcher.reads_document() => {
+            return Ok(Verdict::Unknown { why: UnknownWhy::Prompt });
+        }
         Err(GuideError::DeadEnd { parts, .. }) => return Err(GuideError::Unsatisfiable { parts }),
         other => other?,
     }
@@ -489,6 +519,13 @@ fn admit(compiled: &Arc<CompiledConstraint>, outlines: &mut Outlines) -> Result<
         Verdict::Empty { .. } => Err(GuideError::Unsatisfiable { parts: compiled.parts() }),
         verdict => Ok(verdict),
     }
+}
+
+/// Whether a verdict may be taken over: a witness is walked once more.
+fn still_holds(compiled: &Arc<CompiledConstraint>, verdict: &Verdict) -> bool {
+    let Verdict::Satisfiable(witness) = verdict else { return true };
+    let Ok(mut matcher) = compiled.matcher(b"") else { return false };
+    witness.tokens.iter().all(|&token| matcher.accept(token).is_ok()) && matcher.is_complete().unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub struct Pilot {
     /// Times that watching was given up; each doubles the way to the next look.
     num_surrenders: u32,
     stats: PilotStats,
+    /// Whether a part reads the document around the output, so that only a search knows a way to the end.
+    reads_document: bool,
 }
 
 /// How closely a sequence is watched.
@@ -84,6 +86,9 @@ enum Mode {
     Groping,
 }
 
+/// In a document, a way to the end is looked for from so many closing margins before the end of the budget.
+const CLOSING_MARGINS: u32 = 2;
+
 /// By so many tokens the shortest output known at admission may be longer than the shortest there is.
 const MIN_TOKENS_SLACK: u32 = 8;
 
@@ -94,11 +99,18 @@ impl Pilot {
         let compiled = Arc::clone(matcher.compiled());
         let config = compiled.config.clone();
         let witness = match compiled.verdict() {
-            Verdict::Satisfiable(witness) if !compiled.is_seeded() => Some(witness.tokens.clone()),
+            Verdict::Satisfiable(witness) if !compiled.is_seeded() && !matcher.is_in_document() => {
+                Some(witness.tokens.clone())
+            }
             _ => None,
         };
+        let reads_document = matcher.reads_document();
         let mode = if compiled.is_free() {
             Mode::Off
+        } else if reads_document {
+            Mode::Free {
+                check_at: steering.max_tokens.saturating_sub(CLOSING_MARGINS * config.min_closing_margin) as usize,
+            }
         } else if compiled.may_dead_end() {
             Mode::Watched { failures: 0 }
         } else {
@@ -118,8 +130,12 @@ impl Pilot {
             num_backtracks: 0,
             num_surrenders: 0,
             stats,
+            reads_document,
         };
-        let shortest = pilot.matcher.compiled().min_tokens();
+        if reads_document {
+            return pilot;
+        }
+        let shortest = pilot.matcher.compiled().min_tokens().filter(|_| !pilot.matcher.is_in_document());
         let is_far_too_short = shortest.is_some_and(|shortest| shortest > steering.max_tokens + MIN_TOKENS_SLACK);
         if is_far_too_short && matches!(pilot.mode, Mode::Free { .. }) {
             pilot.mode = Mode::Free { check_at: usize::MAX };
@@ -244,10 +260,17 @@ impl Pilot {
     /// How many of the newest tokens are kept from the client.
     fn hold_back(&self) -> usize {
         match self.mode {
+            // Nobody watches the way through a document, so a dead end is met by going back.
+            Mode::Free { .. } | Mode::Watched { .. } if self.may_grope() => self.config.hold_back_tokens,
             Mode::Off | Mode::Free { .. } => 0,
             Mode::Watched { .. } => 1,
             Mode::Groping => self.config.hold_back_tokens,
         }
+    }
+
+    /// Whether parts that may dead-end are followed without knowing a way to the end.
+    fn may_grope(&self) -> bool {
+        self.reads_document && self.matcher.compiled().may_dead_end()
     }
 
     fn raise_floor(&mut self) {
@@ -282,9 +305,10 @@ impl Pilot {
         if has_base && place > self.floor && self.witness_at < place {
             return self.take_back();
         }
-        self.mode = if failures + 1 >= self.config.max_witness_failures && self.matcher.compiled().may_dead_end() {
+        let gave_up = failures + 1 >= self.config.max_witness_failures;
+        self.mode = if gave_up && self.matcher.compiled().may_dead_end() && !self.reads_document {
             Mode::Groping
-        } else if failures + 1 >= self.config.max_witness_failures {
+        } else if gave_up {
             // The search is out of its depth here; it tries again further on.
             self.num_surrenders += 1;
             Mode::Free { check_at: place + (self.config.max_witness_failures << self.num_surrenders.min(10)) }
@@ -345,7 +369,7 @@ impl Pilot {
     /// Watches every token when the budget is close to what the witness needs, else says when to look again: one
     /// token may lengthen the shortest end by as much as the shortest whole output.
     fn plan_next_check(&mut self) {
-        if self.mode == Mode::Off || self.matcher.compiled().may_dead_end() {
+        if self.mode == Mode::Off || (self.matcher.compiled().may_dead_end() && !self.reads_document) {
             return;
         }
         let place = self.matcher.num_accepted();

@@ -48,7 +48,7 @@ impl StructuralFactory {
                     .map_err(|crowded| Rejection::OverLimit(Excess::of_crowd(crowded, limits)))?
                     .map(Box::new);
                 let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
-                Ok(Structural { part: part.to_owned(), matcher, num_uses: 1, outline })
+                Ok(Structural { part: part.to_owned(), matcher, num_uses: 1, outline, reads_document: false })
             }
             Err(error) => Err(Rejection::read(&format!("{error:#}"), &self.limits)),
         }
@@ -180,6 +180,8 @@ pub(crate) struct Structural {
     num_uses: u32,
     /// For the verdict at admission, which takes it away.
     outline: Option<Box<Outline>>,
+    /// Whether it reads the document around the output, and not the output alone.
+    reads_document: bool,
 }
 
 /// Stops the mask that a matcher is computing on another thread. That is final: the matcher is lost.
@@ -207,6 +209,16 @@ impl Structural {
         &self.part
     }
 
+    /// The same part, reading the document around the output where `reads_document`.
+    pub(crate) fn reading_document(self, reads_document: bool) -> Self {
+        Self { reads_document, ..self }
+    }
+
+    /// Whether it reads the document around the output.
+    pub(crate) fn reads_document(&self) -> bool {
+        self.reads_document
+    }
+
     /// A regular superset of what this part generates; `None` once taken, or where it is too big to have.
     pub(crate) fn take_outline(&mut self) -> Option<Box<Outline>> {
         self.outline.take()
@@ -214,7 +226,8 @@ impl Structural {
 
     /// A copy that shares nothing, not even the lexer: about 3 ms and 2 MB.
     pub(crate) fn deep_clone(&self) -> Self {
-        Self { part: self.part.clone(), matcher: self.matcher.deep_clone(), num_uses: 1, outline: None }
+        let (part, matcher) = (self.part.clone(), self.matcher.deep_clone());
+        Self { part, matcher, num_uses: 1, outline: None, reads_document: self.reads_document }
     }
 
     /// The matcher at its start again, with the lexer it has warmed; `None` when it is lost or was used often enough
@@ -268,6 +281,33 @@ impl Structural {
     /// Moves on by a token that [`Self::allows`] said may follow.
     pub(crate) fn consume(&mut self, token: u32) -> Result<(), GuideError> {
         self.matcher.consume_token(token).map_err(|error| self.lost(&error.to_string()))
+    }
+
+    /// How many of `tokens` may follow, one after another; changes nothing.
+    pub(crate) fn num_allowed(&mut self, tokens: &[u32]) -> Result<usize, GuideError> {
+        self.matcher.validate_tokens(tokens).map_err(|error| self.lost(&error.to_string()))
+    }
+
+    /// Moves on by tokens that [`Self::num_allowed`] said may follow. Costs about 1 us a byte.
+    pub(crate) fn consume_all(&mut self, tokens: &[u32]) -> Result<(), GuideError> {
+        self.matcher.consume_tokens(tokens).map_err(|error| self.lost(&error.to_string()))
+    }
+
+    /// Whether the part accepts the output so far with `suffix` behind it; changes nothing.
+    ///
+    /// Most places refuse the suffix within a few tokens, which costs some us; where it goes through, all of it is read,
+    /// on a copy that shares the lexer. A suffix that takes more fuel than there is may not follow.
+    pub(crate) fn is_accepting_before(&mut self, suffix: &[u32]) -> Result<bool, GuideError> {
+        const FIRST_LOOK: usize = 4;
+        if suffix.is_empty() {
+            return self.is_accepting();
+        }
+        let first = &suffix[..FIRST_LOOK.min(suffix.len())];
+        if self.num_allowed(first)? < first.len() {
+            return Ok(false);
+        }
+        let mut ahead = self.matcher.clone();
+        Ok(ahead.consume_tokens(suffix).is_ok() && ahead.is_accepting().unwrap_or(false))
     }
 
     /// Takes tokens back.

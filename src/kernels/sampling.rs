@@ -4,10 +4,10 @@
 //! The draw is counter-based (Philox 4x32-10, Salmon et al., SC 2011) on (seed, choice, position), so a token depends
 //! on nothing but its own row: not on the batch, not on time. Ties go to the lowest id.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How one sequence's next token is chosen.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
     /// Softmax temperature; 0 takes the best token.
     pub temperature: f32,

@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use super::constraint_cache::{ConstraintCache, Flight, FlightEnd, Found, Outcome, Refusal};
 use super::judge::joint;
+use super::kept::Kept;
 use super::metrics;
 use super::probe::Prober;
-use super::{Error, ErrorClass, MazeConfig};
+use super::{Client, Error, ErrorClass, MazeConfig};
 use crate::braid::{self, CompileOptions, Compiled, Joint};
 use crate::constraint::{ConstraintIr, ConstraintSet, Digest};
 use crate::guide::{CompiledConstraint, Guide, GuideError};
@@ -36,6 +37,7 @@ pub(super) struct CompilePool {
 struct Shared {
     guide: Arc<Guide>,
     cache: ConstraintCache,
+    kept: Kept,
     accounts: Accounts,
     counters: Counters,
     compile_seconds: Histogram,
@@ -115,6 +117,7 @@ impl CompilePool {
         let (jobs, receiver) = bounded(config.compile_queue_len_max);
         let shared = Arc::new(Shared {
             cache: ConstraintCache::new(config),
+            kept: Kept::new(&guide),
             accounts: Accounts { ms_per_minute: config.compile_ms_per_minute, open: Mutex::default() },
             counters: Counters::default(),
             compile_seconds: metrics::compile_seconds(),
@@ -138,7 +141,7 @@ impl CompilePool {
     ///
     /// # Errors
     /// An IR that is not well-formed or was refused a moment ago, a full queue, a client without compile time.
-    pub(super) fn look_up(&self, irs: &Arc<[ConstraintIr]>, client: Option<&Arc<str>>) -> Result<Lookup, Error> {
+    pub(super) fn look_up(&self, irs: &Arc<[ConstraintIr]>, client: Option<&Client>) -> Result<Lookup, Error> {
         if irs.is_empty() {
             return self.unconstrained().map(Lookup::Ready);
         }
@@ -146,7 +149,8 @@ impl CompilePool {
             ir.validate().map_err(|source| Error::Ir { index, source })?;
         }
         let begun = Instant::now();
-        let key = Digest::of_value(&**irs);
+        let key = key_of(irs, client);
+        let client = client.map(|client| &client.name);
         let found = self.shared.cache.find_or_start(key, |end| {
             self.shared.accounts.check(client)?;
             self.hand_in(Job { key, irs: irs.clone(), client: client.cloned(), end })
@@ -211,7 +215,7 @@ impl CompilePool {
         &self,
         set: &ConstraintSet,
         options: &CompileOptions,
-        client: Option<&Arc<str>>,
+        client: Option<&Client>,
     ) -> Result<Compiled, Error> {
         let failure = RefCell::new(None);
         let runtime = tokio::runtime::Handle::current();
@@ -227,6 +231,16 @@ impl CompilePool {
         };
         let compiled = braid::compile_judged(set, options, &judge)?;
         failure.into_inner().map_or(Ok(compiled), Err)
+    }
+
+    /// What is kept beyond this process.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.shared.kept
+    }
+
+    /// The guide that compiles.
+    pub(super) fn guide(&self) -> &Arc<Guide> {
+        &self.shared.guide
     }
 
     /// How long compiles took, refused ones and probes included.
@@ -281,7 +295,7 @@ impl Shared {
         for Job { key, irs, client, end } in jobs {
             let begun = Instant::now();
             // A thread that died here would leave its flight in the air for good.
-            let caught = catch_unwind(AssertUnwindSafe(|| self.compile(&irs, prober.as_mut())));
+            let caught = catch_unwind(AssertUnwindSafe(|| self.compile(key, &irs, prober.as_mut())));
             let outcome = caught.unwrap_or_else(|_| {
                 let (part, message) = ("constraints".into(), "a compile thread panicked".into());
                 Err(Refusal::Guide(GuideError::Internal { part, message }))
@@ -293,11 +307,17 @@ impl Shared {
         }
     }
 
-    fn compile(&self, irs: &[ConstraintIr], prober: Option<&mut Prober>) -> Outcome {
+    fn compile(&self, key: Digest, irs: &[ConstraintIr], prober: Option<&mut Prober>) -> Outcome {
         if let Some(prober) = prober {
             prober.probe(irs)?;
         }
-        self.guide.compile_here(irs).map_err(Refusal::Guide)
+        let known = self.kept.verdict(key, self.guide.vocabulary());
+        let is_new = known.is_none();
+        let outcome = self.guide.compile_known(irs, known).map_err(Refusal::Guide);
+        if is_new {
+            self.kept.keep_verdict(key, &outcome);
+        }
+        outcome
     }
 
     fn book(&self, outcome: &Outcome, took: Duration, client: Option<&Arc<str>>) {
@@ -312,6 +332,15 @@ impl Shared {
             tracing::error!(%error, "a constraint was refused for a fault of ours");
         }
         self.accounts.charge(client, took);
+    }
+}
+
+/// What a constraint is cached under: of clients that are set apart, only for themselves.
+fn key_of(irs: &[ConstraintIr], client: Option<&Client>) -> Digest {
+    let digest = Digest::of_value(irs);
+    match client.and_then(|client| client.salt) {
+        Some(salt) => Digest::of_digests(&[digest, Digest::from_bytes(salt)]),
+        None => digest,
     }
 }
 
@@ -394,7 +423,7 @@ mod tests {
     async fn come_by(
         pool: &CompilePool,
         irs: &Arc<[ConstraintIr]>,
-        client: Option<&Arc<str>>,
+        client: Option<&Client>,
     ) -> Result<Arc<CompiledConstraint>, Error> {
         pool.wait(pool.look_up(irs, client)?).await
     }
@@ -519,9 +548,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_is_set_apart_shares_no_constraint() {
+        let pool = pool(&MazeConfig::default());
+        let client = |salt| Client { name: "x".into(), salt };
+        for (num_compiled, client) in
+            [(1, None), (1, Some(client(None))), (2, Some(client(Some([1; 32])))), (3, Some(client(Some([2; 32]))))]
+        {
+            for _ in 0..2 {
+                come_by(&pool, &slow(0), client.as_ref()).await.expect("it compiles");
+                assert_eq!(pool.stats().compiled, num_compiled);
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_client_pays_for_its_own_compiles() {
         let pool = pool(&MazeConfig { compile_ms_per_minute: Some(1), ..MazeConfig::default() });
-        let (greedy, other): (Arc<str>, Arc<str>) = ("greedy".into(), "other".into());
+        let (greedy, other): (Client, Client) = ("greedy".into(), "other".into());
         come_by(&pool, &slow(0), Some(&greedy)).await.expect("an account may be overdrawn once");
         let error = come_by(&pool, &slow(1), Some(&greedy)).await.expect_err("nothing is left");
         assert!(matches!(error, Error::CompileBudget { limit_ms: 1 }), "{error}");

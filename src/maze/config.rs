@@ -19,6 +19,10 @@ pub struct MazeConfig {
     pub max_tokens_default: u32,
     /// IRs in one request. Default 16.
     pub num_irs_max: usize,
+    /// Constraints in one constraint set, of a request or a profile. Default 1,000.
+    pub num_rules_max: usize,
+    /// Bytes of one constraint's description. Default 1 KiB.
+    pub description_bytes_max: usize,
     /// Compiled constraints kept for reuse. Default 64, a few MB each.
     pub num_cached_constraints_max: usize,
     /// Bytes of compiled constraints kept for reuse, by estimate. Default 512 MiB; a larger one is used and not kept.
@@ -38,6 +42,10 @@ pub struct MazeConfig {
     /// Milliseconds of compiling that one client gets each minute, saved up to a minute's worth. Default `None`: no
     /// bound. Requests without a client share one account.
     pub compile_ms_per_minute: Option<u64>,
+    /// Bytes of the texts that one request has judged. Default 256 KiB; each token of them costs two masks.
+    pub judged_bytes_max: usize,
+    /// How long judging the texts of one request may take. Default 10 s; over it the request is told to try again.
+    pub judge_time_max: Duration,
     /// Compiles each new constraint in a child process first, which may crash in the server's stead. Default `None`:
     /// off; a new constraint then compiles once instead of twice.
     pub probe: Option<ProbeConfig>,
@@ -52,6 +60,8 @@ impl Default for MazeConfig {
             num_logit_biases_max: 1024,
             max_tokens_default: 256,
             num_irs_max: 16,
+            num_rules_max: 1000,
+            description_bytes_max: 1 << 10,
             num_cached_constraints_max: 64,
             cached_constraint_bytes_max: 512 << 20,
             num_cached_failures_max: 256,
@@ -60,6 +70,8 @@ impl Default for MazeConfig {
             compile_queue_len_max: 64,
             compile_wait_max: Duration::from_secs(20),
             compile_ms_per_minute: None,
+            judged_bytes_max: 256 << 10,
+            judge_time_max: Duration::from_secs(10),
             probe: None,
         }
     }

@@ -1,6 +1,9 @@
 //! Everything a request can fail with, and which kind of failure it is.
 
+use super::BindingFault;
 use crate::braid::BraidError;
+use crate::braid::security::ProfileError;
+use crate::cache::CacheError;
 use crate::clew::ClewError;
 use crate::constraint::IrError;
 use crate::engine::EngineError;
@@ -58,6 +61,18 @@ pub enum Error {
         /// The id.
         id: u32,
     },
+    /// A hole, and a model that was not trained to fill one.
+    #[error(
+        "the model `{model}` has no fill-in-the-middle tokens, so it cannot fill the hole before a suffix; leave `suffix` \
+         out, or load a model that has them"
+    )]
+    NoFimMarkers {
+        /// The loaded model.
+        model: String,
+    },
+    /// Token healing beside something that binds the output.
+    #[error("token healing goes with no constraints, which would judge the healed bytes too; leave one of them out")]
+    HealingWithConstraints,
     /// An IR that is not well-formed.
     #[error("constraints[{index}]: {source}")]
     Ir {
@@ -73,12 +88,69 @@ pub enum Error {
     /// A constraint set that could not be compiled.
     #[error(transparent)]
     Braid(#[from] BraidError),
+    /// The rules of a request, with what was mined from its context, could not be compiled.
+    #[error("{source}")]
+    Rules {
+        /// Which of the request's IRs they would have become.
+        index: usize,
+        /// What is wrong with them.
+        #[source]
+        source: BraidError,
+    },
+    /// More constraints in a set than the server takes.
+    #[error("the constraint set has {count} constraints; this server takes {limit}")]
+    TooManyRules {
+        /// How many there are.
+        count: usize,
+        /// `num_rules_max`.
+        limit: usize,
+    },
+    /// A longer description than the server takes.
+    #[error("the description of constraint {index} has {size} bytes; this server takes {limit}")]
+    DescriptionTooLong {
+        /// Its place in the set.
+        index: usize,
+        /// Its size.
+        size: usize,
+        /// `description_bytes_max`.
+        limit: usize,
+    },
     /// Source code that says nothing about the output; it would be ignored without a word.
     #[error("nothing in {file} binds the output: name a type with `type`, or leave the context out")]
     NothingMined {
         /// How the source is named.
         file: String,
     },
+    /// A file that neither its name nor the request says how to read.
+    #[error("{file}: the extension names no language; say which with `language`")]
+    UnknownLanguage {
+        /// The file.
+        file: String,
+    },
+    /// Sources took too long to read.
+    #[error("the sources were not read after {limit_ms} ms; send less at once")]
+    ExtractionTimeout {
+        /// [`EXTRACTION_TIME_MAX`](super::EXTRACTION_TIME_MAX).
+        limit_ms: u64,
+    },
+    /// Texts took too long to be judged.
+    #[error("the texts were not judged after {limit_ms} ms; send less at once, or simplify what binds them")]
+    JudgeTimeout {
+        /// `judge_time_max`.
+        limit_ms: u64,
+    },
+    /// A field that is to bind a text and gives no IR.
+    #[error("{fault}")]
+    Binding {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        #[source]
+        fault: BindingFault,
+    },
+    /// Security patterns that do not exist.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// A constraint that cannot be enforced.
     #[error(transparent)]
     Guide(#[from] GuideError),
@@ -118,6 +190,9 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The tiers of the cache could not be opened.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A text that could not be tokenized, or a tokenizer that could not be read.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -192,27 +267,42 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::OutOfRange { .. } | Self::PromptToken { .. } | Self::Text(_) | Self::NoSuchModel { .. } => {
-                ErrorClass::Invalid
-            }
-            Self::PromptTooLarge { .. } | Self::TextTooLarge { .. } | Self::ContextLength { .. } => {
-                ErrorClass::TooLarge
-            }
+            Self::Binding { fault: BindingFault::Refused(_), .. } => ErrorClass::Unprocessable,
+            Self::OutOfRange { .. }
+            | Self::PromptToken { .. }
+            | Self::NoFimMarkers { .. }
+            | Self::HealingWithConstraints
+            | Self::Text(_)
+            | Self::NoSuchModel { .. }
+            | Self::UnknownLanguage { .. }
+            | Self::Binding { .. }
+            | Self::Profile(_) => ErrorClass::Invalid,
+            Self::PromptTooLarge { .. }
+            | Self::TextTooLarge { .. }
+            | Self::ContextLength { .. }
+            | Self::TooManyRules { .. }
+            | Self::DescriptionTooLong { .. } => ErrorClass::TooLarge,
             Self::Clew(ClewError::TooLarge { .. }) => ErrorClass::SourceTooLarge,
             Self::Ir { .. }
             | Self::Clew(_)
             | Self::Braid(_)
+            | Self::Rules { .. }
             | Self::NothingMined { .. }
             | Self::ProbeCrashed { .. } => ErrorClass::Unprocessable,
             Self::CompileQueueFull { .. }
             | Self::StillCompiling { .. }
             | Self::CompileBudget { .. }
+            | Self::ExtractionTimeout { .. }
+            | Self::JudgeTimeout { .. }
             | Self::ProbeTimeout { .. } => ErrorClass::Overloaded,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoGpu { .. } | Self::ProbeUnavailable { .. } => {
-                ErrorClass::Unavailable
-            }
+            Self::Model(_)
+            | Self::Hub(_)
+            | Self::Read { .. }
+            | Self::NoGpu { .. }
+            | Self::Cache(_)
+            | Self::ProbeUnavailable { .. } => ErrorClass::Unavailable,
             Self::Internal { .. } => ErrorClass::Internal,
         }
     }
@@ -226,10 +316,20 @@ impl Error {
             Self::TextTooLarge { .. } => "text_too_large",
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::PromptToken { .. } => "invalid_prompt_token",
+            Self::NoFimMarkers { .. } => "no_fim_tokens",
+            Self::HealingWithConstraints => "unsupported_parameter",
             Self::Ir { .. } => "invalid_constraint_ir",
             Self::Clew(ClewError::TooLarge { .. }) => "source_too_large",
             Self::Clew(_) => "extraction_failed",
-            Self::Braid(_) => "compilation_failed",
+            Self::Braid(_) | Self::Rules { .. } => "compilation_failed",
+            Self::TooManyRules { .. } => "too_many_constraints",
+            Self::DescriptionTooLong { .. } => "description_too_long",
+            Self::Binding { fault: BindingFault::Refused(_), .. } => "compilation_failed",
+            Self::Binding { .. } => "invalid_value",
+            Self::UnknownLanguage { .. } => "unknown_language",
+            Self::ExtractionTimeout { .. } => "extraction_timeout",
+            Self::JudgeTimeout { .. } => "judge_timeout",
+            Self::Profile(_) => "invalid_security_profile",
             Self::NothingMined { .. } => "nothing_mined",
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_code(error),
             Self::CompileQueueFull { .. } => "overloaded",
@@ -238,6 +338,7 @@ impl Error {
             Self::ProbeCrashed { .. } => "constraint_crashed_probe",
             Self::ProbeTimeout { .. } => "probe_timeout",
             Self::ProbeUnavailable { .. } => "probe_unavailable",
+            Self::Cache(_) => "cache_unavailable",
             Self::Text(_) => "invalid_text",
             Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
@@ -260,11 +361,25 @@ impl Error {
             | Self::ContextLength { .. }
             | Self::Engine(EngineError::EmptyPrompt | EngineError::TooLong { .. }) => Some("prompt".into()),
             Self::TextTooLarge { .. } => Some("text".into()),
+            Self::NoFimMarkers { .. } => Some("suffix".into()),
+            Self::HealingWithConstraints => Some("token_healing".into()),
             Self::Text(
                 TextError::EmptyStopString | TextError::TooManyStopStrings { .. } | TextError::StopStringTooLong { .. },
             ) => Some("stop".into()),
             Self::Ir { index, .. } => Some(format!("constraints[{index}]")),
-            Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } => Some("context".into()),
+            Self::Rules { index, source } => Some(match source.constraint() {
+                Some(rule) => format!("constraints[{index}].sources.{rule}"),
+                None => format!("constraints[{index}]"),
+            }),
+            Self::TooManyRules { .. } => Some("constraints.constraints".into()),
+            Self::DescriptionTooLong { index, .. } => Some(format!("constraints.constraints[{index}].description")),
+            Self::Clew(_) | Self::Braid(_) | Self::NothingMined { .. } | Self::ExtractionTimeout { .. } => {
+                Some("context".into())
+            }
+            Self::Binding { field, .. } => Some((*field).to_owned()),
+            Self::UnknownLanguage { .. } => Some("language".into()),
+            Self::JudgeTimeout { .. } => Some("text".into()),
+            Self::Profile(_) => Some("security".into()),
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
             _ => None,
         }
@@ -301,6 +416,7 @@ fn guide_code(error: &GuideError) -> &'static str {
         GuideError::Unsatisfiable { .. } => "unsatisfiable",
         GuideError::UnknownSatisfiability { .. } => "unknown_satisfiability",
         GuideError::DeadEnd { .. } => "dead_end",
+        GuideError::UnparsableContext { .. } => "unparsable_context",
         GuideError::LimitExceeded { .. } => "constraint_limit_exceeded",
         _ => "internal_error",
     }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::healing::Healing;
 use super::{ChoiceStats, Error, Maze, Provenance, TokenizedPrompt, Validation};
-use crate::constraint::ConstraintIr;
+use crate::constraint::{ConstraintIr, Digest};
 use crate::engine::{self, Finished, TokenEvent, TokenStream};
-use crate::guide::CompiledConstraint;
+use crate::guide::{CompiledConstraint, Document};
 use crate::kernels::sampling::TokenLogprobs;
 use crate::text::{Detokenizer, StopMatcher, StopStrings};
 use crate::verify::{self, Output};
@@ -47,6 +48,7 @@ struct Choice {
     /// `None` once the choice has ended.
     stream: Option<TokenStream>,
     detokenizer: Detokenizer,
+    healing: Healing,
     stop: StopMatcher,
     tokens: Vec<u32>,
     text: String,
@@ -127,6 +129,10 @@ pub struct Finish {
     pub detail: Option<String>,
     /// Tokens generated.
     pub num_tokens: u32,
+    /// BLAKE3 of the whole text.
+    pub output_digest: Digest,
+    /// Bytes of the whole text.
+    pub output_bytes: usize,
     /// What the checks found.
     pub validation: Validation,
     /// What made the output what it is.
@@ -155,6 +161,7 @@ impl Generation {
         let choices = streams.into_iter().map(|stream| Choice {
             stream: Some(stream),
             detokenizer: Detokenizer::new(maze.inner.tokenizer.vocabulary().clone()),
+            healing: Healing::new(prompt.healed.as_deref().unwrap_or_default()),
             stop: stop.matcher(),
             tokens: Vec::new(),
             text: String::new(),
@@ -190,6 +197,24 @@ impl Generation {
     #[must_use]
     pub fn num_prompt_tokens(&self) -> u32 {
         self.prompt.ids.len() as u32
+    }
+
+    /// The prompt as the model reads it.
+    #[must_use]
+    pub fn prompt_ids(&self) -> &[u32] {
+        &self.prompt.ids
+    }
+
+    /// What makes its outputs what they are.
+    #[must_use]
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The IRs that bind it, mined ones among them.
+    #[must_use]
+    pub fn constraints(&self) -> &Arc<[ConstraintIr]> {
+        &self.constraints
     }
 
     /// The next delta of any choice; `None` after all have ended.
@@ -266,9 +291,12 @@ impl Generation {
         let choice = &mut self.choices[choice_idx];
         choice.first_token.get_or_insert_with(|| choice.started.elapsed());
         choice.tokens.push(id);
-        let step = choice.stop.push(&choice.detokenizer.push(id));
+        let new = choice.healing.strip(choice.detokenizer.push(id));
+        let step = choice.stop.push(&new);
         choice.text.push_str(&step.text);
-        let tokens: Vec<_> = logprobs.map(|logprobs| self.token_info(id, logprobs)).into_iter().collect();
+        let token = logprobs.map(|logprobs| self.token_info(id, logprobs));
+        let tokens: Vec<_> =
+            token.and_then(|token| self.choices[choice_idx].healing.strip_token(token)).into_iter().collect();
         if step.stopped {
             let mut delta = self.end(choice_idx, End::StopString).await?;
             delta.text.insert_str(0, &step.text);
@@ -310,18 +338,20 @@ impl Generation {
         let mut rest = String::new();
         let mut cut = String::new();
         if !choice.stop.is_stopped() {
-            cut = choice.detokenizer.finish();
+            cut = choice.healing.strip(choice.detokenizer.finish());
             let step = choice.stop.push(&cut);
             rest = step.text + &choice.stop.finish();
         }
         choice.text.push_str(&rest);
         let stats = choice.stats(end.finished());
         let num_tokens = choice.tokens.len() as u32;
+        let (output_digest, output_bytes) = (Digest::of_bytes(choice.text.as_bytes()), choice.text.len());
         let validation = self.verify(choice_idx, &end, &cut).await?;
         self.count_tokens(num_unread as u64);
         let (reason, detail) = end.reason();
         self.maze.inner.metrics.finished(reason, self.arrived.elapsed());
-        let finish = Finish { reason, detail, num_tokens, validation, provenance: self.provenance.clone(), stats };
+        let provenance = self.provenance.clone();
+        let finish = Finish { reason, detail, num_tokens, output_digest, output_bytes, validation, provenance, stats };
         Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
     }
 
@@ -337,30 +367,31 @@ impl Generation {
         }
         let tokens = std::mem::take(&mut choice.tokens);
         let prompt = self.prompt.text.clone();
+        let hole = self.prompt.hole.as_ref().map(|hole| hole.document.clone());
+        let healed = self.prompt.healed.clone().unwrap_or_default();
         let constraints = self.constraints.clone();
         let is_complete = end.finished().map(|finished| finished.is_complete);
         let (maze, compiled) = (self.maze.clone(), self.compiled.clone());
         let judge = move || -> Result<Validation, Error> {
             let finished = match is_complete {
                 Some(is_complete) => is_complete,
-                None => maze.accepts(&compiled, &prompt, &text)?,
+                None => maze.accepts(&compiled, &prompt, hole.as_ref(), &format!("{healed}{text}"))?,
             };
-            let output = Output { text: text.as_bytes(), tokens: &tokens, prompt: prompt.as_bytes(), finished };
+            let output = Output {
+                text: text.as_bytes(),
+                tokens: &tokens,
+                prompt: prompt.as_bytes(),
+                suffix: hole.as_ref().map_or(b"", |document| document.suffix.as_bytes()),
+                finished,
+            };
             Ok(Validation::new(verify::check(&output, &constraints)))
         };
         tokio::task::spawn_blocking(judge).await.map_err(|panic| Error::Internal { message: panic.to_string() })?
     }
 
     fn token_info(&self, id: u32, logprobs: TokenLogprobs) -> TokenInfo {
-        let vocabulary = self.maze.inner.tokenizer.vocabulary();
-        let text_of = |id: u32| match vocabulary.control_name(id) {
-            Some(name) => name.to_owned(),
-            None => String::from_utf8_lossy(vocabulary.bytes(id)).into_owned(),
-        };
-        let bytes_of = |id: u32| match vocabulary.control_name(id) {
-            Some(_) => Vec::new(),
-            None => vocabulary.bytes(id).to_vec(),
-        };
+        let text_of = |id: u32| self.maze.token_text(id);
+        let bytes_of = |id: u32| self.maze.token_bytes(id).to_vec();
         let alternative = |(id, logprob)| Alternative { text: text_of(id), bytes: bytes_of(id), logprob };
         let top = logprobs.top.into_iter().map(alternative).collect();
         TokenInfo { id, text: text_of(id), bytes: bytes_of(id), logprob: logprobs.logprob, top }
@@ -375,8 +406,17 @@ impl Drop for Generation {
 
 impl Maze {
     /// Whether a compiled constraint accepts exactly this text: what a stop string left may or may not be complete.
-    fn accepts(&self, compiled: &Arc<CompiledConstraint>, prompt: &str, text: &str) -> Result<bool, Error> {
-        let mut matcher = compiled.matcher(prompt.as_bytes())?;
+    fn accepts(
+        &self,
+        compiled: &Arc<CompiledConstraint>,
+        prompt: &str,
+        hole: Option<&Document>,
+        text: &str,
+    ) -> Result<bool, Error> {
+        let mut matcher = match hole {
+            Some(document) => compiled.matcher_in(document)?,
+            None => compiled.matcher(prompt.as_bytes())?,
+        };
         for id in self.inner.tokenizer.encode(text, false)? {
             if matcher.accept(id).is_err() {
                 return Ok(false);

@@ -5,6 +5,7 @@
 //! engines disagree, one of them is wrong. Nothing is generated and no weights are needed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::constraint_cache::{ConstraintCache, Found, Refusal as Failure};
 use super::splitter::Splitter;
@@ -38,7 +39,7 @@ impl Default for JudgeConfig {
 /// Judges texts over one vocabulary; shared by all threads.
 pub struct Judge {
     tokenizer: Tokenizer,
-    guide: Guide,
+    guide: Arc<Guide>,
     splitter: Splitter,
     constraints: ConstraintCache,
     text_bytes_max: usize,
@@ -81,12 +82,17 @@ impl Judge {
     /// # Errors
     /// [`Error::Guide`] when the vocabulary cannot be sliced.
     pub fn new(tokenizer: Tokenizer, config: JudgeConfig) -> Result<Self, Error> {
-        let guide = Guide::new(tokenizer.vocabulary().clone(), config.guide)?;
+        let guide = Guide::new(tokenizer.vocabulary().clone(), config.guide.clone())?;
+        Ok(Self::over(Arc::new(guide), tokenizer, &config))
+    }
+
+    /// A judge over the masks of a guide that others use too; `config.guide` has had its say.
+    pub(super) fn over(guide: Arc<Guide>, tokenizer: Tokenizer, config: &JudgeConfig) -> Self {
         let splitter = Splitter::new(tokenizer.vocabulary().clone());
         let bounds =
             MazeConfig { num_cached_constraints_max: config.num_cached_constraints_max, ..MazeConfig::default() };
         let constraints = ConstraintCache::new(&bounds);
-        Ok(Self { tokenizer, guide, splitter, constraints, text_bytes_max: config.text_bytes_max })
+        Self { tokenizer, guide, splitter, constraints, text_bytes_max: config.text_bytes_max }
     }
 
     /// Judges `text` as a finished output after an empty prompt, under all `irs` together.
@@ -98,17 +104,28 @@ impl Judge {
     /// [`Error::Guide`] when the constraints cannot be compiled; [`Error::TextTooLarge`]. A mask that cannot be
     /// computed is no error here but [`Walk::Failed`], because the other verdicts still stand.
     pub fn judge(&self, irs: &[ConstraintIr], text: &str, seed: u64) -> Result<Judged, Error> {
-        let (size, limit) = (text.len(), self.text_bytes_max);
-        if size > limit {
-            return Err(Error::TextTooLarge { size, limit });
-        }
-        let compiled = self.compile(irs)?;
+        self.check_size(text)?;
+        self.judge_compiled(&self.compile(irs)?, irs, text, seed, None)
+    }
+
+    /// [`Self::judge`] under `irs` that were compiled elsewhere, and only until `deadline`: what was not walked by then is
+    /// [`Walk::Failed`].
+    pub(super) fn judge_compiled(
+        &self,
+        compiled: &Arc<CompiledConstraint>,
+        irs: &[ConstraintIr],
+        text: &str,
+        seed: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Judged, Error> {
+        self.check_size(text)?;
         let canonical = self.canonical_split(text);
         let tokens = canonical.as_deref().unwrap_or_default();
-        let output = Output { text: text.as_bytes(), tokens, prompt: b"", finished: true };
+        let output = Output { text: text.as_bytes(), tokens, finished: true, ..Output::default() };
         let verdicts = verify::check(&output, irs);
         let random = self.random_split(text.as_bytes(), compiled.allowed_ids(), seed);
-        let mut walker = Walker::new(self, &compiled, text.as_bytes())?;
+        let mut walker = Walker::new(self, compiled, text.as_bytes())?;
+        walker.deadline = deadline;
         let limit = compiled.max_tokens().map_or(usize::MAX, |limit| limit as usize);
         let canonical = walker.walk(canonical.as_deref(), limit);
         // A limit of tokens binds the split that is most likely, not every split.
@@ -123,13 +140,15 @@ impl Judge {
     /// # Errors
     /// As [`Self::judge`].
     pub fn walk(&self, irs: &[ConstraintIr], text: &str) -> Result<Walk, Error> {
-        let (size, limit) = (text.len(), self.text_bytes_max);
-        if size > limit {
-            return Err(Error::TextTooLarge { size, limit });
-        }
+        self.check_size(text)?;
         let compiled = self.compile(irs)?;
         let mut walker = Walker::new(self, &compiled, text.as_bytes())?;
         Ok(walker.walk(self.canonical_split(text).as_deref(), usize::MAX))
+    }
+
+    fn check_size(&self, text: &str) -> Result<(), Error> {
+        let (size, limit) = (text.len(), self.text_bytes_max);
+        if size > limit { Err(Error::TextTooLarge { size, limit }) } else { Ok(()) }
     }
 
     /// The constraint, from the cache or compiled here; two threads that meet a new one at once both compile it.
@@ -210,6 +229,22 @@ impl Judged {
         [&self.canonical, &self.random_split].into_iter().find_map(Walk::refusal)
     }
 
+    /// The same with every part named by `name`.
+    #[must_use]
+    pub fn map_parts(self, name: impl Fn(&str) -> String) -> Self {
+        let walk = |walk| match walk {
+            Walk::Refused(Refusal { at, part }) => Walk::Refused(Refusal { at, part: name(&part) }),
+            Walk::Failed(error) => Walk::Failed(error.map_parts(&name)),
+            Walk::Accepted => Walk::Accepted,
+        };
+        let verdict = |verdict: Verdict| Verdict { part: name(&verdict.part), ..verdict };
+        Self {
+            canonical: walk(self.canonical),
+            random_split: walk(self.random_split),
+            verdicts: self.verdicts.into_iter().map(verdict).collect(),
+        }
+    }
+
     /// The failure of a mask, if there was one.
     #[must_use]
     pub fn failure(&self) -> Option<&GuideError> {
@@ -262,12 +297,14 @@ struct Walker<'a> {
     text: &'a [u8],
     matcher: Matcher,
     row: Vec<u32>,
+    /// When the walk is given up.
+    deadline: Option<Instant>,
 }
 
 impl<'a> Walker<'a> {
     fn new(judge: &'a Judge, compiled: &Arc<CompiledConstraint>, text: &'a [u8]) -> Result<Self, GuideError> {
         let row = vec![0; num_words(judge.tokenizer.vocabulary().num_rows())];
-        Ok(Self { judge, text, matcher: compiled.matcher(b"")?, row })
+        Ok(Self { judge, text, matcher: compiled.matcher(b"")?, row, deadline: None })
     }
 
     /// Walks one split of the text, `None` where there is none, and goes back to the start.
@@ -285,6 +322,9 @@ impl<'a> Walker<'a> {
     /// The first refusal on the way, or none.
     fn follow(&mut self, tokens: &[u32], num_tokens_max: usize) -> Result<Option<Refusal>, GuideError> {
         for (idx, &token) in tokens.iter().enumerate() {
+            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                return Err(GuideError::Aborted { part: "text".into() });
+            }
             let at = self.matcher.num_bytes();
             if idx == num_tokens_max {
                 return Ok(Some(Refusal { at, part: "limits.max_tokens".into() }));

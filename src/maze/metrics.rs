@@ -91,6 +91,7 @@ impl Maze {
     pub fn metrics(&self) -> Vec<MetricFamily> {
         let mut families = self.inner.metrics.families();
         families.extend(self.inner.constraints.compile_seconds().collect());
+        families.extend(self.inner.constraints.kept().metrics());
         families.extend(self.engine_families());
         families.extend(self.constraint_families());
         families.retain(|family| !family.get_metric().is_empty());

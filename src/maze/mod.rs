@@ -3,41 +3,60 @@
 //! The maze is the only layer that sees both text and tokens, and both a request and what became of it.
 //! It knows no wire format: `server` and the command line turn their own shapes into a [`GenerateRequest`].
 
+mod binding;
 mod compile_pool;
 mod config;
 mod constraint_cache;
 mod error;
+mod extraction;
 mod generation;
+mod healing;
+mod hole;
 mod judge;
+mod judging;
+mod kept;
 mod metrics;
 mod open;
 mod probe;
 mod provenance;
+mod record;
 mod request;
+mod rules;
 mod splitter;
+mod tokens;
+mod weights;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde::Serialize;
 
+pub use binding::{BindingFault, BindingFields, Bindings};
 pub use compile_pool::ConstraintStats;
 pub use config::MazeConfig;
 pub use error::{Error, ErrorClass};
+pub use extraction::{CompileRequest, CompiledSet, EXTRACTION_TIME_MAX, Interrupted, SourceText, within};
 pub use generation::{Alternative, Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
+pub use hole::{CodeContext, FimRecord};
 pub use judge::{Judge, JudgeConfig, Judged, Refusal, Walk};
+pub use judging::JudgeRequest;
 pub use open::{EmbeddedModel, ModelSource, OpenOptions, open, open_embedded_tokenizer, open_tokenizer};
 pub use probe::{ProbeConfig, serve_probe};
 pub use provenance::{ChoiceStats, Provenance, Validation};
+pub use record::{ChoiceRecord, PromptRecord, RequestRecord};
 pub use request::*;
+pub use rules::{Profile, RuleSet};
 
-use crate::constraint::Digest;
+use crate::cache::Tiers;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
 use crate::text::{StopStrings, Tokenizer};
 use compile_pool::{CompilePool, Lookup};
 use generation::Admitted;
+use hole::{Admitting, OpenHole};
 use metrics::Metrics;
+use provenance::satisfiability;
+use weights::WeightsDigest;
 
 /// The service: one loaded model, its tokenizer, its guide and its engine. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +71,10 @@ struct Inner {
     config: MazeConfig,
     constraints: CompilePool,
     metrics: Metrics,
+    /// Unset for a model that has no files.
+    weights: OnceLock<WeightsDigest>,
+    /// Made when the first text is to be judged.
+    judge: OnceLock<Judge>,
     started: Instant,
 }
 
@@ -122,7 +145,18 @@ impl Maze {
         let constraints = CompilePool::start(Arc::new(guide), &config);
         let started = Instant::now();
         let metrics = Metrics::default();
-        Self { inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, started }) }
+        let (weights, judge) = (OnceLock::new(), OnceLock::new());
+        Self {
+            inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, weights, judge, started }),
+        }
+    }
+
+    /// Keeps extraction results, IRs and verdicts in `tiers` as well, where other servers and this one's next start find
+    /// them.
+    #[must_use]
+    pub fn with_tiers(self, tiers: Tiers) -> Self {
+        self.inner.constraints.kept().keep_in(tiers);
+        self
     }
 
     /// Admits a request: everything about it is checked and compiled before the engine sees it.
@@ -134,9 +168,14 @@ impl Maze {
         self.inner.config.check(&request)?;
         let maze = self.clone();
         let read = beside(move || maze.read(request)).await?;
-        let compiled = self.inner.constraints.wait(read.lookup).await?;
+        let Read { request, prompt, stop, lookup } = read;
+        let named = |error| rules::name_parts(error, &request);
+        let compiled = self.inner.constraints.wait(lookup).await.map_err(named)?;
+        let (constraints, client) = (request.constraints.clone(), request.client.clone());
+        let admitting = Admitting { constraints, client, prompt, compiled, first: None };
+        let admitting = self.settle_context(admitting).await.map_err(named)?;
         let maze = self.clone();
-        let prepared = beside(move || maze.prepare(read.request, read.prompt, read.stop, compiled)).await?;
+        let prepared = beside(move || maze.prepare(request, admitting, stop)).await?;
         self.submit(prepared, arrived)
     }
 
@@ -185,80 +224,93 @@ impl Maze {
 
     /// Everything before the compile.
     fn read(&self, mut request: GenerateRequest) -> Result<Read, Error> {
-        let prompt = self.tokenize(&request.prompt)?;
+        let prompt = self.tokenize(&request)?;
         let stop = StopStrings::new(request.stop.clone())?;
-        if let Some(context) = &request.context {
-            request.constraints.push(self.mine(context, request.client.as_ref())?);
+        let rules = self.compile_rules(&request)?;
+        let profiles = request.profiles.iter().map(|profile| profile.ir.clone());
+        request.constraints.extend(rules.into_iter().chain(profiles));
+        if prompt.hole.is_some() {
+            hole::bind_document(&mut request.constraints)?;
         }
-        let irs = request.constraints.clone().into();
-        let lookup = self.inner.constraints.look_up(&irs, request.client.as_ref())?;
+        let mut irs = request.constraints.clone();
+        if let Some(healed) = &prompt.healed {
+            irs.extend(healing::bind(healed, !irs.is_empty())?);
+        }
+        let lookup = self.inner.constraints.look_up(&irs.into(), request.client.as_ref());
+        let lookup = lookup.map_err(|error| rules::name_parts(error, &request))?;
         Ok(Read { request, prompt, stop, lookup })
     }
 
     /// Everything after the compile: one matcher for each choice.
     fn prepare(
         &self,
-        request: GenerateRequest,
-        prompt: TokenizedPrompt,
+        mut request: GenerateRequest,
+        mut admitting: Admitting,
         stop: StopStrings,
-        compiled: Arc<CompiledConstraint>,
     ) -> Result<Prepared, Error> {
-        let max_tokens = self.budget(prompt.ids.len(), request.max_tokens, compiled.max_tokens())?;
+        let by_constraint = admitting.compiled.max_tokens();
+        let max_tokens = self.budget(admitting.prompt.ids.len(), request.max_tokens, by_constraint)?;
         let seed = request.seed.unwrap_or_else(random_seed);
         let sequences = (0..request.num_choices)
             .map(|choice| {
                 Ok(SequenceRequest {
-                    prompt: prompt.ids.clone(),
+                    prompt: admitting.prompt.ids.clone(),
                     max_tokens,
                     sampling: request.sampling.clone(),
                     seed,
                     choice,
                     num_logprobs: request.num_logprobs,
                     forced_tokens: !request.sample_forced_tokens && request.num_logprobs.is_none(),
-                    matcher: compiled.matcher(prompt.text.as_bytes())?,
+                    matcher: admitting.matcher()?,
+                    salt: request.client.as_ref().and_then(|client| client.salt),
                 })
             })
             .collect::<Result<_, Error>>()?;
+        let Admitting { constraints, prompt, compiled, .. } = admitting;
+        request.constraints = constraints;
         Ok(Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences })
-    }
-
-    /// Source code to IR: extract, then compile with the chosen type as root. Beside the async workers.
-    fn mine(&self, context: &SourceContext, client: Option<&Arc<str>>) -> Result<ConstraintIr, Error> {
-        let set = crate::clew::extract(&context.source, context.language, &context.file)?;
-        let options = crate::braid::CompileOptions { root_type: context.type_name.clone(), ..Default::default() };
-        let ir = self.inner.constraints.compile_set(&set, &options, client)?.ir;
-        if ir.is_empty() { Err(Error::NothingMined { file: context.file.clone() }) } else { Ok(ir) }
     }
 
     fn submit(&self, prepared: Prepared, arrived: Instant) -> Result<Generation, Error> {
         let Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences } = prepared;
-        let provenance = Provenance::new(&self.inner.card, &request, &compiled, max_tokens, seed);
+        let mut provenance = Provenance::new(self, &request, &compiled, max_tokens, seed);
+        provenance.healed_bytes = prompt.healed.as_ref().map(String::len);
+        provenance.fim = prompt.hole.as_ref().map(|hole| hole.record.clone());
         let streams = self.inner.engine.submit(sequences)?;
         let constraints = request.constraints.into();
         let admitted = Admitted { constraints, prompt, stop, compiled, provenance, arrived };
         Ok(Generation::new(self.clone(), admitted, streams))
     }
 
-    fn tokenize(&self, prompt: &Prompt) -> Result<TokenizedPrompt, Error> {
+    fn tokenize(&self, request: &GenerateRequest) -> Result<TokenizedPrompt, Error> {
         let tokenizer = &self.inner.tokenizer;
-        let limit = self.inner.config.prompt_bytes_max;
-        let check = |size: usize| if size > limit { Err(Error::PromptTooLarge { size, limit }) } else { Ok(()) };
-        match prompt {
+        match &request.prompt {
             Prompt::Text(text) => {
-                check(text.len())?;
-                Ok(TokenizedPrompt { ids: tokenizer.encode(text, tokenizer.adds_bos())?, text: text.clone() })
+                self.check_prompt_bytes(text.len())?;
+                let ids = tokenizer.encode(text, tokenizer.adds_bos())?;
+                Ok(TokenizedPrompt { ids, text: text.clone(), ..TokenizedPrompt::default() })
             }
             Prompt::Tokens(ids) => {
-                check(ids.len())?;
+                self.check_prompt_bytes(ids.len())?;
                 self.check_prompt_ids(ids)?;
                 let text = String::from_utf8_lossy(&tokenizer.decode(ids)).into_owned();
-                Ok(TokenizedPrompt { ids: ids.clone(), text })
+                Ok(TokenizedPrompt { ids: ids.clone(), text, ..TokenizedPrompt::default() })
             }
             Prompt::Chat(messages) => {
-                check(messages.iter().map(|message| message.content.len()).sum())?;
+                self.check_prompt_bytes(messages.iter().map(|message| message.content.len()).sum())?;
                 let ids = tokenizer.encode_chat(messages, true)?;
                 let text = String::from_utf8_lossy(&tokenizer.decode(&ids)).into_owned();
-                Ok(TokenizedPrompt { ids, text })
+                Ok(TokenizedPrompt { ids, text, ..TokenizedPrompt::default() })
+            }
+            Prompt::Unfinished(text) => {
+                self.check_prompt_bytes(text.len())?;
+                let mut ids = tokenizer.encode(text, tokenizer.adds_bos())?;
+                let healed = healing::take_open_end(&mut ids, text, tokenizer);
+                Ok(TokenizedPrompt { ids, text: text.clone(), healed: Some(healed), ..TokenizedPrompt::default() })
+            }
+            Prompt::Hole(hole) => {
+                self.check_prompt_bytes(hole.prefix.len() + hole.suffix.len())?;
+                self.tokenize_hole(hole, request.max_tokens)
             }
         }
     }
@@ -277,7 +329,7 @@ impl Maze {
 
     /// How many tokens a sequence may sample.
     fn budget(&self, prompt_len: usize, asked: Option<u32>, by_constraint: Option<u32>) -> Result<u32, Error> {
-        let window = self.inner.card.context_len.min(self.inner.engine.config().num_tokens_max());
+        let window = self.window();
         let room = window.saturating_sub(prompt_len);
         if room == 0 || asked.is_some_and(|asked| asked as usize > room) {
             return Err(Error::ContextLength { prompt_len, max_tokens: asked, limit: window });
@@ -307,9 +359,15 @@ struct Prepared {
 }
 
 /// A prompt as the model reads it.
+#[derive(Default)]
 struct TokenizedPrompt {
     ids: Vec<u32>,
+    /// What stands before the output in the document.
     text: String,
+    /// What stands around it, where it fills a hole.
+    hole: Option<OpenHole>,
+    /// What was taken off the end of the prompt, where that may be inside a token; the output begins with it.
+    healed: Option<String>,
 }
 
 /// Runs work of milliseconds beside the async workers; a panic in it is an error of this request alone.

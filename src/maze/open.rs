@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::weights::WeightsDigest;
 use super::{Error, Maze, MazeConfig, ModelCard};
+use crate::cache::{CacheConfig, Tiers};
 use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
@@ -67,6 +69,8 @@ pub struct OpenOptions {
     pub guide: GuideConfig,
     /// The bounds on requests.
     pub maze: MazeConfig,
+    /// Where results are kept beyond this process; nowhere by default.
+    pub cache: Option<CacheConfig>,
 }
 
 impl OpenOptions {
@@ -82,6 +86,7 @@ impl OpenOptions {
             engine: EngineConfig::default(),
             guide: GuideConfig::default(),
             maze: MazeConfig::default(),
+            cache: None,
         }
     }
 }
@@ -116,16 +121,23 @@ impl ModelSource {
 /// Whatever is missing or broken, with the file and the place.
 pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu)?;
+    // Before the model: a key that cannot be read is known at once.
+    let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
     let load = LoadOptions { device, ..LoadOptions::default() };
-    let Opened { name, model, tokenizer, embedded } = match &options.source {
-        ModelSource::Embedded(files) => open_embedded(files, &load)?,
-        ModelSource::Path(path) => open_path(path, name_of(path), &load)?,
+    let (weights, opened) = match &options.source {
+        ModelSource::Embedded(files) => (WeightsDigest::of_bytes(files.weights), open_embedded(files, &load)?),
+        ModelSource::Path(path) => (WeightsDigest::of_model(path)?, open_path(path, name_of(path), &load)?),
         ModelSource::Repository(repository) => {
             let hub_options = HubOptions { offline: options.offline, ..HubOptions::default() };
-            open_path(&hub::fetch(repository, &hub_options)?, repository.clone(), &load)?
+            let path = hub::fetch(repository, &hub_options)?;
+            (WeightsDigest::of_model(&path)?, open_path(&path, repository.clone(), &load)?)
         }
     };
-    start(name, model, tokenizer, embedded, options)
+    let maze = start(opened, options)?.with_weights(weights);
+    Ok(match tiers {
+        Some(tiers) => maze.with_tiers(tiers),
+        None => maze,
+    })
 }
 
 struct Opened {
@@ -135,13 +147,8 @@ struct Opened {
     embedded: bool,
 }
 
-fn start(
-    name: String,
-    model: Box<dyn LanguageModel>,
-    tokenizer: Tokenizer,
-    embedded: bool,
-    options: OpenOptions,
-) -> Result<Maze, Error> {
+fn start(opened: Opened, options: OpenOptions) -> Result<Maze, Error> {
+    let Opened { name, model, tokenizer, embedded } = opened;
     let card = card(name, model.info(), &tokenizer, embedded, options.context_len_max);
     let engine = EngineConfig { num_blocks: num_blocks(model.info(), &card, &options), ..options.engine };
     let guide = Guide::new(tokenizer.vocabulary().clone(), options.guide)?;
@@ -263,6 +270,10 @@ fn tokenizer_from_json(json: &[u8], files: &ConfigFiles<'_>, num_rows: Option<us
 fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
     let file = GgufFile::open(path)?;
     let found = file.tokenizer()?;
+    let markers = match (found.fim_prefix, found.fim_suffix, found.fim_middle) {
+        (Some(prefix), Some(suffix), Some(middle)) => Some([prefix, suffix, middle]),
+        _ => None,
+    };
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: found.model,
         pre: found.pre.unwrap_or_else(|| "default".into()),
@@ -275,6 +286,7 @@ fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
         eom: found.eom,
         add_bos: found.add_bos,
         chat_template: found.chat_template,
+        fim: markers,
         num_rows: file.num_rows(),
     })?)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{GenerateRequest, ModelCard};
+use super::{FimRecord, GenerateRequest, Maze};
 use crate::constraint::{Digest, Lost, NotApplied, SourceRef};
 use crate::engine::Finished;
 use crate::guide::{self, CompiledConstraint};
@@ -22,10 +22,16 @@ pub struct Provenance {
     pub ananke_version: &'static str,
     /// The model.
     pub model: String,
+    /// BLAKE3 of its weights: of the one file, or of the digests of several in the order of their names. Null for a model
+    /// without files, and for the moment after the start in which they are still being read for it.
+    pub weights_digest: Option<Digest>,
     /// Identity of its vocabulary.
     pub tokenizer_digest: Digest,
     /// The IRs that were enforced together.
     pub constraints: Vec<ConstraintRecord>,
+    /// The profiles of the server among them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
     /// Whether a complete output is known to exist: `satisfiable`, or `unknown` where the bounds did not let it be found.
     pub satisfiability: &'static str,
     /// Tokens of the shortest complete output that was found at admission, the end token not counted; from this
@@ -40,6 +46,12 @@ pub struct Provenance {
     pub max_tokens: u32,
     /// Strings that end a choice.
     pub stop: Vec<String>,
+    /// Bytes of the prompt that were written again in tokens of the model's choice; absent without token healing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healed_bytes: Option<usize>,
+    /// How a hole was filled; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fim: Option<FimRecord>,
 }
 
 /// One IR, as provenance names it.
@@ -63,7 +75,7 @@ pub struct ConstraintRecord {
 
 impl Provenance {
     pub(super) fn new(
-        card: &ModelCard,
+        maze: &Maze,
         request: &GenerateRequest,
         compiled: &CompiledConstraint,
         max_tokens: u32,
@@ -84,20 +96,29 @@ impl Provenance {
             id: format!("gen-{nonce}"),
             created: now.as_secs(),
             ananke_version: env!("CARGO_PKG_VERSION"),
-            model: card.id.clone(),
-            tokenizer_digest: card.tokenizer_digest,
+            model: maze.model().id.clone(),
+            weights_digest: maze.weights_digest(),
+            tokenizer_digest: maze.model().tokenizer_digest,
             constraints,
-            satisfiability: match compiled.verdict() {
-                guide::Verdict::Satisfiable(_) => "satisfiable",
-                guide::Verdict::Empty { .. } => "empty",
-                guide::Verdict::Unknown { .. } => "unknown",
-            },
+            profiles: request.profiles.iter().map(|profile| profile.name.to_string()).collect(),
+            satisfiability: satisfiability(compiled),
             min_tokens: compiled.min_tokens(),
             seed,
             sampling: request.sampling.clone(),
             max_tokens,
             stop: request.stop.clone(),
+            healed_bytes: None,
+            fim: None,
         }
+    }
+}
+
+/// The verdict at admission as replies spell it.
+pub(super) fn satisfiability(compiled: &CompiledConstraint) -> &'static str {
+    match compiled.verdict() {
+        guide::Verdict::Satisfiable(_) => "satisfiable",
+        guide::Verdict::Empty { .. } => "empty",
+        guide::Verdict::Unknown { .. } => "unknown",
     }
 }
 

@@ -26,6 +26,7 @@ use super::{
     error::HttpError,
     keys::{ApiKey, ApiKeys, Scope},
 };
+use crate::maze::{Client, GenerateRequest, Profile};
 
 /// What a route needs of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ enum Need {
 
 /// What each route needs, by its template. A route that is not listed needs `admin`, so that one nobody thought of is
 /// closed; a test holds that every route is listed.
-const NEEDS: [(&str, Need); 12] = [
+const NEEDS: [(&str, Need); 23] = [
     ("/", Need::Key),
     ("/health", Need::Nothing),
     ("/ready", Need::Nothing),
@@ -52,6 +53,17 @@ const NEEDS: [(&str, Need); 12] = [
     ("/v1/chat/completions", Need::Scope(Scope::Generate)),
     ("/v1/completions", Need::Scope(Scope::Generate)),
     ("/generate", Need::Scope(Scope::Generate)),
+    ("/v1/responses", Need::Scope(Scope::Generate)),
+    ("/v1/tokenize", Need::Scope(Scope::Generate)),
+    ("/v1/detokenize", Need::Scope(Scope::Generate)),
+    ("/tokenize", Need::Scope(Scope::Generate)),
+    ("/detokenize", Need::Scope(Scope::Generate)),
+    ("/v1/constraints/extract", Need::Scope(Scope::Constraints)),
+    ("/v1/constraints/compile", Need::Scope(Scope::Constraints)),
+    ("/v1/constraints/validate", Need::Scope(Scope::Constraints)),
+    ("/v1/provenance/{*id}", Need::Key),
+    ("/openapi.json", Need::Key),
+    ("/infill", Need::Scope(Scope::Generate)),
     (UNMATCHED, Need::Key),
 ];
 
@@ -70,15 +82,22 @@ fn need(route: &str) -> Need {
 /// Who asks, as handlers see it; nobody in particular on a server without keys.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
-    /// The key's name.
-    pub(crate) name: Option<Arc<str>>,
+    /// The key's name, and whether it is set apart.
+    pub(crate) client: Option<Client>,
     /// Most tokens of one choice.
     max_tokens: Option<u32>,
+    /// What binds every request of the key.
+    profile: Option<Arc<Profile>>,
     /// Where generated tokens are counted, to be paid for at the end.
     pub(crate) num_tokens: Option<Arc<AtomicU64>>,
 }
 
 impl Caller {
+    /// The key's name.
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        self.client.as_ref().map(|client| &client.name)
+    }
+
     /// What a request that asked for `asked` tokens of each choice gets, where `default` is what it would get without
     /// asking.
     ///
@@ -93,6 +112,16 @@ impl Caller {
             (Some(limit), None) if default > limit => Ok(Some(limit)),
             _ => Ok(asked),
         }
+    }
+
+    /// The request under the policy of the key, whatever it asks for itself.
+    pub(crate) fn bind(&self, mut request: GenerateRequest) -> GenerateRequest {
+        if let Some(policy) = &self.profile
+            && !request.profiles.iter().any(|own| own.name == policy.name)
+        {
+            request.profiles.push(policy.clone());
+        }
+        request
     }
 }
 
@@ -118,7 +147,12 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     for header in [header::AUTHORIZATION.as_str(), API_KEY_HEADER] {
         request.headers_mut().remove(header);
     }
-    let mut caller = Caller { name: Some(key.name.clone()), max_tokens: key.limits.max_tokens, num_tokens: None };
+    let profile = match policy_of(&app, &key, need) {
+        Ok(profile) => profile,
+        Err(error) => return error.into_response(),
+    };
+    let client = Some(Client { name: key.name.clone(), salt: key.salt() });
+    let mut caller = Caller { client, max_tokens: key.limits.max_tokens, profile, num_tokens: None };
     if !matches!(need, Need::Scope(Scope::Generate | Scope::Constraints)) {
         request.extensions_mut().insert(caller);
         return next.run(request).await;
@@ -134,6 +168,20 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     };
     tell(standing, response.headers_mut());
     response
+}
+
+/// The profile that binds a key, which may generate text only with its own model.
+fn policy_of(app: &App, key: &ApiKey, need: Need) -> Result<Option<Arc<Profile>>, HttpError> {
+    if need != Need::Scope(Scope::Generate) {
+        return Ok(None);
+    }
+    let loaded = &app.maze.model().id;
+    if let Some(allowed) = key.model.as_ref().filter(|allowed| *allowed != loaded) {
+        return Err(HttpError::ModelNotAllowed { allowed: allowed.clone(), loaded: loaded.clone() });
+    }
+    let Some(name) = &key.profile else { return Ok(None) };
+    let profile = app.profiles.as_ref().and_then(|profiles| profiles.find(name));
+    profile.map(Some).ok_or_else(|| HttpError::ProfileUnavailable { name: name.clone() })
 }
 
 /// Where a key may stand besides `authorization: Bearer`.

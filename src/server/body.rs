@@ -18,12 +18,30 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = HttpError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
-        expect_json(request.headers())?;
-        let limit_s = app.config.read_timeout_s;
-        let whole = tokio::time::timeout(app.config.read_timeout(), read_whole(request.into_body(), &app.config));
-        let bytes = whole.await.map_err(|_| HttpError::BodyTimeout { limit_s })??;
+        let bytes = read_bytes(request, &app.config, app.config.max_body_bytes).await?;
         parse(&bytes).map(Self)
     }
+}
+
+/// A request body that brings sources, and so may be larger than others; it is read beside the async workers.
+pub(crate) struct SourceBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for SourceBody<T> {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, HttpError> {
+        let bytes = read_bytes(request, &app.config, app.config.max_source_body_bytes).await?;
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        parsed.map_err(HttpError::panicked)?.map(Self)
+    }
+}
+
+/// The bytes of a body that says it is JSON, within the time for it.
+async fn read_bytes(request: Request, config: &ServerConfig, limit: usize) -> Result<Vec<u8>, HttpError> {
+    expect_json(request.headers())?;
+    let limit_s = config.read_timeout_s;
+    let whole = tokio::time::timeout(config.read_timeout(), read_whole(request.into_body(), config, limit));
+    whole.await.map_err(|_| HttpError::BodyTimeout { limit_s })?
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), HttpError> {
@@ -40,8 +58,7 @@ fn expect_json(headers: &HeaderMap) -> Result<(), HttpError> {
 
 /// The bytes of a body. One that is too long is read past, up to a bound: a client that is still sending when the
 /// connection closes sees a broken pipe and never the reply that says why.
-async fn read_whole(body: Incoming, config: &ServerConfig) -> Result<Vec<u8>, HttpError> {
-    let limit = config.max_body_bytes;
+async fn read_whole(body: Incoming, config: &ServerConfig, limit: usize) -> Result<Vec<u8>, HttpError> {
     let (mut bytes, mut num_read) = (Vec::new(), 0);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {

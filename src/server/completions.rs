@@ -28,10 +28,9 @@ use super::{
         Usage,
     },
     recorder::{Recorded, Recorder, Stopped},
-    sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{Alternative, Completed, Delta, GenerateRequest, Maze, Prompt, TokenInfo};
+use crate::maze::{Alternative, Completed, Delta, GenerateRequest, Hole, Maze, Prompt, TokenInfo, Truncation};
 
 /// What OpenAI's completions give when `max_tokens` is absent.
 const OPENAI_MAX_TOKENS: u32 = 16;
@@ -44,7 +43,7 @@ pub(crate) async fn create(
     Body(request): Body<CompletionRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let plan = Plan::new(request, &app.maze, &caller)?;
+    let plan = Plan::new(request, &app, &caller)?;
     let generations = recorder.generate(&app.maze, &caller, &plan.requests, &plan.origins).await?;
     let reply = Reply::new(&plan, &generations, &app);
     match plan.delivery {
@@ -61,7 +60,9 @@ struct Plan {
     requests: Vec<GenerateRequest>,
     /// What each answer to a prompt begins with: the prompt itself for `echo`, else nothing.
     echoes: Vec<String>,
+    /// Answers to each prompt that are sent; of more that are generated the likeliest.
     num_choices: u32,
+    logprobs: bool,
     origins: Origins,
     delivery: Delivery,
 }
@@ -74,61 +75,60 @@ pub(crate) enum Delivery {
 }
 
 impl Plan {
-    fn new(mut request: CompletionRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
+    fn new(mut request: CompletionRequest, app: &App, caller: &Caller) -> Result<Self, HttpError> {
+        let maze = &app.maze;
         refuse_unsupported(&request)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
-        let fields = SamplingFields {
-            temperature: request.temperature,
-            top_p: request.top_p,
-            top_k: request.top_k,
-            min_p: request.min_p,
-            repetition_penalty: request.repetition_penalty,
-            frequency_penalty: request.frequency_penalty,
-            presence_penalty: request.presence_penalty,
-            logit_bias: request.logit_bias.take(),
-        };
-        let sampling = fields.params(maze.model().vocab_len)?;
+        let sampling = request.take_sampling().params(maze.model().vocab_len)?;
+        let constraints = Constraints::read(request.take_constraints(), app.profiles.as_deref())?;
         let num_choices = request.n.unwrap_or(1);
-        let prompts = prompts(request.prompt, num_choices, maze.config().num_choices_max)?;
+        let num_generated = request.best_of.unwrap_or(num_choices);
+        let is_ranked = num_generated > num_choices;
+        let limit = maze.config().num_choices_max;
+        if is_ranked && num_generated > limit {
+            return Err(HttpError::invalid_value("best_of", format!("{num_generated} is more than {limit}")));
+        }
+        let logprobs = request.logprobs.is_some();
+        let prompt = std::mem::replace(&mut request.prompt, PromptField::Texts(Vec::new()));
+        let prompts = prompts(prompt, num_generated, limit)?;
+        let prompts = request.open(prompts)?;
         let echoes = match request.echo {
             Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
             _ => vec![String::new(); prompts.len()],
         };
-        let constraints = Constraints::from_openai(
-            request.response_format,
-            request.structured_outputs,
-            request.constraint_ir,
-            request.context,
-        )?;
         let default = if constraints.is_empty() { OPENAI_MAX_TOKENS } else { maze.config().max_tokens_default };
         let max_tokens = match caller.max_tokens(request.max_tokens, default)? {
             None if constraints.is_empty() => Some(OPENAI_MAX_TOKENS),
             asked => asked,
         };
-        let template = GenerateRequest {
-            prompt: Prompt::default(),
-            constraints: constraints.irs,
-            context: constraints.context,
+        let (template, origins) = constraints.bind(GenerateRequest {
             sampling,
             max_tokens,
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
-            num_choices,
+            num_choices: num_generated,
             seed: request.seed,
-            client: caller.name.clone(),
-            num_logprobs: request.logprobs,
-            sample_forced_tokens: false,
-        };
+            client: caller.client.clone(),
+            num_logprobs: request.logprobs.or(is_ranked.then_some(0)),
+            ..GenerateRequest::default()
+        });
         let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
-        Ok(Self { requests, echoes, num_choices, origins: constraints.origins, delivery })
+        Ok(Self { requests, echoes, num_choices, logprobs, origins, delivery })
     }
 }
 
 fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
-    if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_null()) {
-        return Err(HttpError::unsupported("suffix", "filling a hole between prompt and suffix is not offered yet"));
-    }
-    if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
-        return Err(HttpError::unsupported("best_of", "answers are not ranked: only `best_of` equal to `n`"));
+    let num_choices = request.n.unwrap_or(1);
+    match request.best_of {
+        Some(best_of) if best_of < num_choices => {
+            return Err(HttpError::invalid_value("best_of", format!("{best_of} is less than n, {num_choices}")));
+        }
+        Some(best_of) if best_of > num_choices && request.stream == Some(true) => {
+            return Err(HttpError::unsupported(
+                "best_of",
+                "which answers are best is known at their end; do not stream",
+            ));
+        }
+        _ => {}
     }
     if request.echo == Some(true) && request.logprobs.is_some() {
         return Err(HttpError::unsupported("logprobs", "`echo` together with `logprobs` is not offered"));
@@ -170,8 +170,63 @@ fn prompts(field: PromptField, num_choices: u32, num_choices_max: u32) -> Result
 fn text_of(prompt: &Prompt, maze: &Maze) -> String {
     match prompt {
         Prompt::Tokens(ids) => String::from_utf8_lossy(&maze.tokenizer().decode(ids)).into_owned(),
-        Prompt::Text(text) => text.clone(),
+        Prompt::Text(text) | Prompt::Unfinished(text) => text.clone(),
+        Prompt::Hole(hole) => hole.prefix.clone(),
         Prompt::Chat(_) => String::new(),
+    }
+}
+
+/// The holes that the body of `POST /v1/completions` asks to fill.
+///
+/// # Errors
+/// A body without a suffix, or what cannot be read.
+pub(crate) fn holes(mut request: CompletionRequest) -> Result<Vec<Hole>, HttpError> {
+    if request.suffix.is_none() {
+        return Err(HttpError::MissingParameter { param: "suffix".into() });
+    }
+    let prompt = std::mem::replace(&mut request.prompt, PromptField::Texts(Vec::new()));
+    let opened = request.open(prompts(prompt, 1, u32::MAX)?)?.into_iter();
+    Ok(opened.filter_map(|prompt| if let Prompt::Hole(hole) = prompt { Some(hole) } else { None }).collect())
+}
+
+impl CompletionRequest {
+    /// The prompts, each before a hole where there is a suffix, which is the same for all.
+    ///
+    /// # Errors
+    /// Token ids with a suffix, and a field that only goes with one.
+    fn open(&mut self, prompts: Vec<Prompt>) -> Result<Vec<Prompt>, HttpError> {
+        let token_healing = self.token_healing == Some(true);
+        let Some(suffix) = self.suffix.take() else {
+            if self.truncation == Some(Truncation::Auto) {
+                return Err(HttpError::unsupported("truncation", "only a prompt with a `suffix` is cut"));
+            }
+            if self.on_unparsable_context.is_some() {
+                return Err(HttpError::invalid_value("on_unparsable_context", "only goes with a `suffix`"));
+            }
+            return if token_healing { prompts.into_iter().map(unfinished).collect() } else { Ok(prompts) };
+        };
+        if token_healing {
+            let reason = "a hole is not healed: models are trained to go on inside a word there";
+            return Err(HttpError::unsupported("token_healing", reason));
+        }
+        let open = |prompt| match prompt {
+            Prompt::Text(prefix) => Ok(Prompt::Hole(Hole {
+                prefix,
+                suffix: suffix.clone(),
+                truncation: self.truncation.unwrap_or_default(),
+                on_unparsable_context: self.on_unparsable_context.unwrap_or_default(),
+                ..Hole::default()
+            })),
+            _ => Err(HttpError::unsupported("prompt", "with a `suffix` the prompt is text, not token ids")),
+        };
+        prompts.into_iter().map(open).collect()
+    }
+}
+
+fn unfinished(prompt: Prompt) -> Result<Prompt, HttpError> {
+    match prompt {
+        Prompt::Text(text) => Ok(Prompt::Unfinished(text)),
+        _ => Err(HttpError::unsupported("prompt", "with `token_healing` the prompt is text, not token ids")),
     }
 }
 
@@ -204,9 +259,9 @@ impl Reply {
         let mut completion = self.chunk();
         let mut num_tokens = 0;
         for ((prompt, completed), echo) in (0..).zip(answers).zip(&plan.echoes) {
-            for answer in completed {
-                num_tokens += answer.finish.num_tokens;
-                self.add(&mut completion, prompt, answer, echo, plan.requests[prompt as usize].num_logprobs.is_some());
+            num_tokens += completed.iter().map(|answer| answer.finish.num_tokens).sum::<u32>();
+            for answer in likeliest(completed, plan.num_choices) {
+                self.add(&mut completion, prompt, answer, echo, plan.logprobs);
             }
         }
         completion.usage = Some(Usage::new(self.num_prompt_tokens, num_tokens));
@@ -235,7 +290,7 @@ impl Reply {
             offsets: vec![OffsetCounter::default(); num_choices],
             num_tokens: 0,
             usage,
-            logprobs: plan.requests.iter().any(|request| request.num_logprobs.is_some()),
+            logprobs: plan.logprobs,
             origins: plan.origins,
             reply: self,
         };
@@ -253,6 +308,24 @@ impl Reply {
             provenance: Vec::new(),
         }
     }
+}
+
+/// The answers with the highest mean log-probability of their tokens, best first; all in their order where no more were
+/// generated.
+fn likeliest(mut answers: Vec<Completed>, count: u32) -> Vec<Completed> {
+    if answers.len() > count as usize {
+        // Of equal ones the first generated: the sort is stable.
+        answers.sort_by(|one, other| mean_logprob(&other.tokens).total_cmp(&mean_logprob(&one.tokens)));
+        answers.truncate(count as usize);
+        (0..).zip(&mut answers).for_each(|(place, answer)| answer.choice = place);
+    }
+    answers
+}
+
+/// Of an answer without tokens 0: it was certain.
+fn mean_logprob(tokens: &[TokenInfo]) -> f32 {
+    let sum: f32 = tokens.iter().map(|token| finite(token.logprob)).sum();
+    sum / tokens.len().max(1) as f32
 }
 
 type Deltas = Pin<Box<dyn Stream<Item = (u32, Result<Delta, Stopped>)> + Send>>;

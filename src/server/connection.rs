@@ -1,6 +1,7 @@
 //! Connections: how many, how long a client may take to say what it wants, and how long it may take nothing of a reply.
 //!
-//! axum's own `serve` sets none of hyper's bounds, so the loop that accepts connections is here.
+//! axum's own `serve` sets none of hyper's bounds, so the loop that accepts connections is here. TLS lies above the
+//! guard against clients that take nothing, so that it holds for them too, and a handshake is bounded like a head.
 
 use std::{
     io,
@@ -14,17 +15,18 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{Sleep, sleep},
+    sync::{Semaphore, watch},
+    time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::ServerConfig;
+use super::{ServerConfig, tls::Tls};
 
 /// Pause after a connection could not be accepted, which is when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -36,9 +38,31 @@ pub async fn serve(
     config: ServerConfig,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
+    accept(listener, None, router, config, shutdown).await;
+}
+
+/// Serves as [`serve`] does, to clients that speak TLS, each of which gets the read timeout for its handshake.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    router: Router,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    accept(listener, Some(tls), router, config, shutdown).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
     let http = http(&config);
     let places = Arc::new(Semaphore::new(config.max_connections));
     let open = GracefulShutdown::new();
+    let (closing, _) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
@@ -57,22 +81,70 @@ pub async fn serve(
                 continue;
             }
         };
-        let guarded = TokioIo::new(StallGuard::new(stream, &config));
-        let connection = http.serve_connection(guarded, TowerToHyperService::new(router.clone()));
-        let connection = open.watch(connection);
+        let stream = StallGuard::new(stream, &config);
+        let talk = Talk { http: http.clone(), router: router.clone(), watcher: open.watcher() };
+        let limit = config.read_timeout();
+        let handshake =
+            tls.as_ref().map(|tls| Handshake { acceptor: tls.acceptor(), limit, closing: closing.subscribe() });
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
-                tracing::debug!(?error, "a connection ended early");
+            match handshake {
+                None => talk.over(stream).await,
+                Some(handshake) => {
+                    if let Some(stream) = handshake.over(stream).await {
+                        talk.over(stream).await;
+                    }
+                }
             }
         });
     }
     drop(listener);
+    drop(closing);
     tokio::select! {
         () = open.shutdown() => {}
         () = sleep(Duration::from_secs(config.drain_s)) => {
             tracing::warn!(drain_s = config.drain_s, "replies were still open at the end of the drain time; cut");
         }
+    }
+}
+
+/// The HTTP of one connection.
+struct Talk {
+    http: http1::Builder,
+    router: Router,
+    watcher: Watcher,
+}
+
+impl Talk {
+    async fn over(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let connection = self.http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(?error, "a connection ended early");
+        }
+    }
+}
+
+/// What comes before it with TLS.
+struct Handshake {
+    acceptor: TlsAcceptor,
+    limit: Duration,
+    /// Fails when the server stops: a client that has asked for nothing yet is not waited for.
+    closing: watch::Receiver<()>,
+}
+
+impl Handshake {
+    /// The stream that the client then speaks over, unless it speaks no TLS, is not let in, or takes too long.
+    async fn over(mut self, stream: StallGuard) -> Option<TlsStream<StallGuard>> {
+        let outcome = tokio::select! {
+            _ = self.closing.changed() => return None,
+            outcome = timeout(self.limit, self.acceptor.accept(stream)) => outcome,
+        };
+        match outcome {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+            Err(_) => tracing::debug!(limit_s = self.limit.as_secs(), "a handshake took too long; cut"),
+        }
+        None
     }
 }
 

@@ -9,12 +9,13 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::account::{Reached, Refused};
 use crate::{
     audit::Unavailable,
-    maze::{self, ErrorClass},
+    maze::{self, ErrorClass, NotApplied},
 };
 
 /// Why a request gets no result.
@@ -50,10 +51,27 @@ pub(crate) enum HttpError {
     Unsupported { param: String, reason: String },
     #[error("the model `{asked}` does not exist; this server runs `{loaded}`")]
     ModelNotFound { asked: String, loaded: String },
+    #[error("this API key may use only the model `{allowed}`; this server runs `{loaded}`")]
+    ModelNotAllowed { allowed: String, loaded: String },
+    #[error("the profile `{name}`, which binds this API key, is not there; nothing is generated without it")]
+    ProfileUnavailable { name: String },
+    #[error("{}; send `strict: false` to go on without", lost_parts(lost))]
+    PartLost { param: String, lost: Vec<NotApplied> },
     #[error("no such path: {path}; GET / lists what this server offers")]
     UnknownPath { path: String },
+    #[error("{path} is not offered: {why}; GET / lists what is")]
+    NotOffered { path: String, why: &'static str },
+    #[error(
+        "there is no record of a reply `{id}` that this key was given; records are kept from a reply's end until newer \
+         ones need the room"
+    )]
+    NoProvenance { id: String },
     #[error("{path} does not answer {method}")]
     MethodNotAllowed { method: String, path: String },
+    #[error(
+        "{limit} requests to extract, compile or validate are under way, which is all that this server takes at once"
+    )]
+    Busy { limit: usize },
     #[error("{0}; requests are taken again once it can be")]
     AuditUnavailable(#[from] Unavailable),
     #[error("{source}")]
@@ -77,6 +95,11 @@ fn reached(limit: &Reached) -> String {
     }
 }
 
+fn lost_parts(lost: &[NotApplied]) -> String {
+    let parts = lost.iter().map(|part| format!("`{}` cannot be enforced: {}", part.id, part.why));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
 impl HttpError {
     pub(crate) fn invalid_value(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::InvalidValue { param: param.into(), reason: reason.into() }
@@ -84,6 +107,36 @@ impl HttpError {
 
     pub(crate) fn unsupported(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Unsupported { param: param.into(), reason: reason.into() }
+    }
+
+    /// The error with `name` in place of the path that it speaks of.
+    pub(crate) fn map_param(self, name: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::UnknownParameter { param, accepted } => Self::UnknownParameter { param: name(&param), accepted },
+            Self::MissingParameter { param } => Self::MissingParameter { param: name(&param) },
+            Self::InvalidType { param, reason } => Self::InvalidType { param: name(&param), reason },
+            Self::InvalidValue { param, reason } => Self::InvalidValue { param: name(&param), reason },
+            Self::Unsupported { param, reason } => Self::Unsupported { param: name(&param), reason },
+            Self::Maze { param, source } => Self::Maze { param: param.as_deref().map(name), source },
+            other => other,
+        }
+    }
+
+    /// The error for people, cut where it quotes too much.
+    pub(crate) fn message(&self) -> String {
+        shortened(self.to_string())
+    }
+
+    /// Work beside the async workers that did not come to its end.
+    pub(crate) fn panicked(why: tokio::task::JoinError) -> Self {
+        let source = maze::Error::Internal { message: why.to_string() };
+        Self::Maze { param: None, source: Box::new(source) }
+    }
+
+    /// An error of the maze that speaks of `param`, whatever the maze calls it.
+    pub(crate) fn maze(param: &str, source: maze::Error) -> Self {
+        let param = source.param().map(|_| param.to_owned());
+        Self::Maze { param, source: Box::new(source) }
     }
 
     /// Status, OpenAI's `type`, and our `code`: every status this server answers with.
@@ -98,7 +151,13 @@ impl HttpError {
             Self::InvalidValue { .. } => (StatusCode::BAD_REQUEST, INVALID, "invalid_value"),
             Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, INVALID, "unsupported_parameter"),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
-            Self::UnknownPath { .. } => (StatusCode::NOT_FOUND, INVALID, "unsupported_endpoint"),
+            Self::ModelNotAllowed { .. } => (StatusCode::FORBIDDEN, INVALID, "model_not_allowed"),
+            Self::ProfileUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "server_error", "profile_unavailable"),
+            Self::PartLost { .. } => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "part_not_enforceable"),
+            Self::UnknownPath { .. } | Self::NotOffered { .. } => {
+                (StatusCode::NOT_FOUND, INVALID, "unsupported_endpoint")
+            }
+            Self::NoProvenance { .. } => (StatusCode::NOT_FOUND, INVALID, "provenance_not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
             Self::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout"),
@@ -113,6 +172,7 @@ impl HttpError {
                 (StatusCode::TOO_MANY_REQUESTS, kind, "rate_limit_exceeded")
             }
             Self::NotJson { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_media_type"),
+            Self::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "overloaded"),
             Self::AuditUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "server_error", "audit_unavailable"),
             Self::Maze { source, .. } => match source.class() {
                 ErrorClass::Invalid => (StatusCode::BAD_REQUEST, INVALID, source.code()),
@@ -138,6 +198,7 @@ impl HttpError {
             | Self::MissingParameter { param }
             | Self::InvalidType { param, .. }
             | Self::InvalidValue { param, .. }
+            | Self::PartLost { param, .. }
             | Self::Unsupported { param, .. } => Some(param.as_str()).filter(|param| !param.is_empty()),
             Self::ModelNotFound { .. } => Some("model"),
             Self::Maze { param, .. } => param.as_deref(),
@@ -165,7 +226,7 @@ impl HttpError {
     pub(crate) fn body(&self) -> ErrorBody {
         let (_, kind, code) = self.kind();
         let param = self.param().map(|param| shortened(param.to_owned()));
-        ErrorBody { error: ErrorFact { message: shortened(self.to_string()), kind, param, code } }
+        ErrorBody { error: ErrorFact { message: self.message(), kind, param, code } }
     }
 }
 
@@ -185,12 +246,12 @@ fn shortened(text: String) -> String {
 }
 
 /// OpenAI's error object in its envelope.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ErrorBody {
     error: ErrorFact,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ErrorFact {
     message: String,
     #[serde(rename = "type")]

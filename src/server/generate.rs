@@ -10,7 +10,6 @@ use super::{
     error::HttpError,
     openai::{GenerateBody, GenerateReply, StopField},
     recorder::Recorder,
-    sampling::SamplingFields,
 };
 use crate::maze::{GenerateRequest, Prompt};
 
@@ -18,25 +17,20 @@ pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     recorder: Recorder,
-    Body(body): Body<GenerateBody>,
+    Body(mut body): Body<GenerateBody>,
 ) -> Result<Json<GenerateReply>, HttpError> {
-    let fields = SamplingFields { temperature: body.temperature, top_p: body.top_p, ..SamplingFields::default() };
-    let sampling = fields.params(app.maze.model().vocab_len)?;
-    let constraints = Constraints::from_generate(body.constraints, body.context)?;
-    let request = GenerateRequest {
+    let sampling = body.take_sampling().params(app.maze.model().vocab_len)?;
+    let constraints = Constraints::read(body.take_constraints(), app.profiles.as_deref())?;
+    let (request, origins) = constraints.bind(GenerateRequest {
         prompt: Prompt::Text(body.prompt),
-        constraints: constraints.irs,
-        context: constraints.context,
         sampling,
         max_tokens: caller.max_tokens(body.max_tokens, app.maze.config().max_tokens_default)?,
         stop: body.stop.map(StopField::into_vec).unwrap_or_default(),
         num_choices: 1,
         seed: body.seed,
-        client: caller.name.clone(),
-        num_logprobs: None,
-        sample_forced_tokens: false,
-    };
-    let origins = constraints.origins;
+        client: caller.client.clone(),
+        ..GenerateRequest::default()
+    });
     let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;
     let generation = generations.pop().expect("one request was handed in and admitted");
     let mut answers = generation.collect().await.map_err(|error| error.locate(&origins))?;

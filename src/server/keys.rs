@@ -17,6 +17,7 @@ use std::{
 use toml::{Table, Value};
 
 use super::account::{Account, KeyLimits};
+use crate::maze::Salt;
 
 /// Keys in one file; each is compared with at every request. Default 4,096, which is some 20 microseconds.
 const NUM_KEYS_MAX: usize = 4096;
@@ -28,6 +29,9 @@ const NAME_LEN_MAX: usize = 64;
 const KEY_PREFIX: &str = "ananke_";
 /// Random bytes of a key.
 const NUM_KEY_BYTES: usize = 32;
+
+/// What the salt of an isolated key is derived for.
+const SALT_CONTEXT: &str = "ananke 2026-11 api keys: salt of an isolated key";
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +87,11 @@ pub(crate) struct ApiKey {
     hash: blake3::Hash,
     scopes: Vec<Scope>,
     pub(crate) limits: KeyLimits,
+    is_isolated: bool,
+    /// The profile that binds every request of this key.
+    pub(crate) profile: Option<String>,
+    /// The only model that this key may use.
+    pub(crate) model: Option<String>,
     /// Outlives a reload, so that reading the file again gives nobody a fresh balance.
     pub(crate) account: Arc<Account>,
 }
@@ -90,6 +99,11 @@ pub(crate) struct ApiKey {
 impl ApiKey {
     pub(crate) fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// What sets an isolated key apart from all others in caches; a key that takes its place has another.
+    pub(crate) fn salt(&self) -> Option<Salt> {
+        self.is_isolated.then(|| blake3::derive_key(SALT_CONTEXT, self.hash.as_bytes()))
     }
 }
 
@@ -115,10 +129,19 @@ impl ApiKeys {
     /// # Errors
     /// [`KeyFileError`]; the keys are then as they were.
     pub fn reload(&self) -> Result<usize, KeyFileError> {
-        let ring = read(&self.path, &self.ring())?;
+        self.read_again().map(|ring| self.replace(ring))
+    }
+
+    /// What the file says now, for [`ApiKeys::replace`].
+    pub(crate) fn read_again(&self) -> Result<Arc<[Arc<ApiKey>]>, KeyFileError> {
+        read(&self.path, &self.ring())
+    }
+
+    /// Puts these keys in the place of those that are there, and says how many they are.
+    pub(crate) fn replace(&self, ring: Arc<[Arc<ApiKey>]>) -> usize {
         let num_keys = ring.len();
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
-        Ok(num_keys)
+        num_keys
     }
 
     /// Whose key this is. Takes as long for every key that is presented: all digests are compared, each in constant
@@ -134,7 +157,7 @@ impl ApiKeys {
         found
     }
 
-    fn ring(&self) -> Arc<[Arc<ApiKey>]> {
+    pub(crate) fn ring(&self) -> Arc<[Arc<ApiKey>]> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -227,8 +250,18 @@ fn read(path: &Path, before: &[Arc<ApiKey>]) -> Result<Arc<[Arc<ApiKey>]>, KeyFi
 struct Entry<'a>(&'a Table);
 
 impl Entry<'_> {
-    const FIELDS: [&'static str; 7] =
-        ["name", "hash", "scopes", "requests_per_minute", "tokens_per_minute", "concurrent", "max_tokens"];
+    const FIELDS: [&'static str; 10] = [
+        "name",
+        "hash",
+        "scopes",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "concurrent",
+        "max_tokens",
+        "isolated",
+        "profile",
+        "model",
+    ];
 
     fn key(&self, before: &[Arc<ApiKey>]) -> Result<ApiKey, String> {
         if self.0.keys().any(|field| !Self::FIELDS.contains(&field.as_str())) {
@@ -245,17 +278,32 @@ impl Entry<'_> {
             max_tokens: self.count("max_tokens")?,
         };
         let account = before.iter().find(|key| key.name == name).map_or_else(Arc::default, |key| key.account.clone());
-        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, account })
+        let profile = self.optional_text("profile")?;
+        if profile.as_deref().is_some_and(|profile| !is_name(profile)) {
+            return Err("`profile` is no name of a profile".into());
+        }
+        let model = self.optional_text("model")?;
+        let is_isolated = self.flag("isolated")?;
+        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, is_isolated, profile, model, account })
     }
 
     fn text(&self, field: &str) -> Result<&str, String> {
         self.0.get(field).and_then(Value::as_str).ok_or_else(|| format!("`{field}` is missing or no string"))
     }
 
+    fn optional_text(&self, field: &str) -> Result<Option<String>, String> {
+        if self.0.contains_key(field) { self.text(field).map(|text| Some(text.to_owned())) } else { Ok(None) }
+    }
+
     fn scopes(&self) -> Result<Vec<Scope>, String> {
         let wrong = || format!("`scopes` is no list of scopes: {UnknownScope}");
         let list = self.0.get("scopes").and_then(Value::as_array).filter(|list| !list.is_empty()).ok_or_else(wrong)?;
         list.iter().map(|scope| scope.as_str().and_then(|scope| scope.parse().ok()).ok_or_else(wrong)).collect()
+    }
+
+    fn flag(&self, field: &str) -> Result<bool, String> {
+        let value = self.0.get(field).map_or(Some(false), Value::as_bool);
+        value.ok_or_else(|| format!("`{field}` is neither true nor false"))
     }
 
     fn count(&self, field: &str) -> Result<Option<u32>, String> {
@@ -312,11 +360,13 @@ impl NewKey {
 }
 
 fn check_name(name: &str) -> Result<(), NewKeyError> {
+    if is_name(name) { Ok(()) } else { Err(NewKeyError::Name) }
+}
+
+/// Whether it stands well in logs. A key is longer, so that none is taken for a name.
+pub(crate) fn is_name(name: &str) -> bool {
     let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    match (1..=NAME_LEN_MAX).contains(&name.len()) && name.chars().all(is_good) {
-        true => Ok(()),
-        false => Err(NewKeyError::Name),
-    }
+    (1..=NAME_LEN_MAX).contains(&name.len()) && name.chars().all(is_good)
 }
 
 #[cfg(test)]
@@ -369,6 +419,10 @@ mod tests {
             (format!("[[key]]\nname = \"{secret} x\"\nhash = \"{hash}\"\nscopes = [\"admin\"]\n"), "name"),
             (format!("{good}max_tokens = 0\n"), "`max_tokens`"),
             (format!("{good}concurrent = \"{secret}\"\n"), "`concurrent`"),
+            (format!("{good}isolated = \"{secret}\"\n"), "`isolated`"),
+            (format!("{good}profile = [\"{secret}\"]\n"), "`profile`"),
+            (format!("{good}profile = \"{secret} x\"\n"), "`profile`"),
+            (format!("{good}model = 1\n"), "`model`"),
             (format!("{good}{good}"), "that of entry 1"),
             (format!("{secret} = 1\n"), "[[key]]"),
             (format!("key = \"{secret}\"\n"), "[[key]]"),

@@ -2,27 +2,39 @@
 //!
 //! A handler reads the request into a form that cannot be wrong, hands it to the [`maze`](crate::maze), and writes the
 //! answer. What can be wrong with a request is one enum in `error.rs`; what goes over the wire is in `openai.rs`.
-//! Keys and their limits are in `access.rs`, the bounds on connections in `connection.rs`. There is no TLS here: bind it
-//! to loopback, or put it behind something that has it.
+//! Keys and their limits are in `access.rs`, the bounds on connections in `connection.rs`, TLS in `tls.rs`.
 
 mod access;
 mod account;
+mod analysis;
+mod archive;
 mod body;
 mod chat;
 mod completions;
 mod connection;
 mod constraints;
+mod dialects;
 mod error;
 mod generate;
 mod health;
+mod infill;
 mod keys;
 mod metrics;
 mod models;
 mod openai;
+mod openapi;
+mod origins;
+mod policy;
+mod profiles;
+mod prompt;
 mod recorder;
+mod request_fields;
+mod responses;
 mod sampling;
 mod sse;
 mod structural_tag;
+mod tls;
+mod tokens;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -41,13 +53,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use self::{archive::Archive, error::HttpError, metrics::HttpMetrics};
 pub use self::{
-    connection::serve,
+    connection::{serve, serve_tls},
     keys::{ApiKeys, KeyFileError, NewKey, NewKeyError, Scope, UnknownScope},
+    policy::{Policy, PolicyError, Reloaded},
+    profiles::{ProfileError, ProfileFiles, Profiles},
+    prompt::{holes_of_body, messages_of_body},
+    tls::{Tls, TlsError, TlsFiles},
 };
-use self::{error::HttpError, metrics::HttpMetrics};
 use crate::{audit::AuditLog, maze::Maze};
 
 /// The bounds and times of the HTTP layer.
@@ -55,6 +72,15 @@ use crate::{audit::AuditLog, maze::Maze};
 pub struct ServerConfig {
     /// Largest request body; a larger one is answered with 413. Default: 4 MiB.
     pub max_body_bytes: usize,
+    /// Largest body that brings sources to extract from; a larger one is answered with 413. Default: 24 MiB, which holds the
+    /// 10 MiB that are read, with all their line breaks and quotes escaped.
+    pub max_source_body_bytes: usize,
+    /// Requests to extract, compile or validate at once, their bodies included; over it the answer is 503. Default: 8.
+    pub max_analyses: usize,
+    /// Provenance records kept for `GET /v1/provenance/{id}`; 0 keeps none. Default: 1,024.
+    pub max_provenance_records: usize,
+    /// Bytes of the provenance records together, as JSON. Default: 64 MiB.
+    pub max_provenance_bytes: usize,
     /// Of a larger body so much more is read before the reply, so that the client reads it. Default: 64 MiB.
     pub max_drained_bytes: usize,
     /// A stream that has nothing to say for so long sends a comment. Default: 15 s.
@@ -69,7 +95,8 @@ pub struct ServerConfig {
     /// beside the system's buffer. Default: 64 KiB.
     pub max_header_bytes: usize,
     /// A client gets so long to send the head of a request, else its connection is closed; and so long again for the
-    /// body, else the answer is 408. An idle connection is closed after it. Default: 30 s.
+    /// body, else the answer is 408. An idle connection is closed after it. With TLS, the handshake gets so long before
+    /// that. Default: 30 s.
     pub read_timeout_s: u64,
     /// A request that is not answered after so long is dropped with 504; a stream ends with an error. Default: 600 s,
     /// which is as long as OpenAI's own clients wait.
@@ -85,6 +112,10 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             max_body_bytes: 4 << 20,
+            max_source_body_bytes: 24 << 20,
+            max_analyses: 8,
+            max_provenance_records: 1024,
+            max_provenance_bytes: 64 << 20,
             max_drained_bytes: 64 << 20,
             keep_alive_s: 15,
             drain_s: 30,
@@ -120,7 +151,12 @@ struct App {
     config: Arc<ServerConfig>,
     /// Who may ask; everyone where there is none.
     keys: Option<Arc<ApiKeys>>,
+    /// The rule sets that requests may name and keys are bound by.
+    profiles: Option<Arc<Profiles>>,
     metrics: Arc<HttpMetrics>,
+    archive: Arc<Archive>,
+    /// Places for requests that are analysed.
+    analyses: Arc<Semaphore>,
 }
 
 impl App {
@@ -137,7 +173,7 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 22] = [
     "GET /",
     "GET /health",
     "GET /ready",
@@ -148,7 +184,18 @@ const ROUTES: [&str; 11] = [
     "GET /v1/constraint-ir/schema",
     "POST /v1/chat/completions",
     "POST /v1/completions",
+    "POST /v1/responses",
     "POST /generate",
+    "POST /v1/tokenize",
+    "POST /v1/detokenize",
+    "POST /tokenize",
+    "POST /detokenize",
+    "POST /v1/constraints/extract",
+    "POST /v1/constraints/compile",
+    "POST /v1/constraints/validate",
+    "GET /v1/provenance/{id}",
+    "GET /openapi.json",
+    "POST /infill",
 ];
 
 /// All routes, over one maze, open to everyone.
@@ -158,7 +205,21 @@ pub fn router(maze: Maze, config: ServerConfig) -> Router {
 
 /// All routes, over one maze, for whoever has one of these keys; for everyone where there are none.
 pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKeys>>) -> Router {
-    let app = App { maze, config: Arc::new(config), keys, metrics: Arc::default() };
+    router_with_policy(maze, config, Policy::of_keys(keys))
+}
+
+/// All routes, over one maze, for whoever the policy lets in, under what it says.
+pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> Router {
+    let Policy { keys, profiles } = policy;
+    let app = App {
+        archive: Arc::new(Archive::new(config.max_provenance_records, config.max_provenance_bytes)),
+        analyses: Arc::new(Semaphore::new(config.max_analyses)),
+        maze,
+        config: Arc::new(config),
+        keys,
+        profiles,
+        metrics: Arc::default(),
+    };
     Router::new()
         .route("/", get(health::index))
         .route("/health", get(health::health))
@@ -170,7 +231,18 @@ pub fn router_with_keys(maze: Maze, config: ServerConfig, keys: Option<Arc<ApiKe
         .route("/v1/constraint-ir/schema", get(health::constraint_ir_schema))
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
+        .route("/v1/responses", post(responses::create))
         .route("/generate", post(generate::create))
+        .route("/v1/tokenize", post(tokens::tokenize))
+        .route("/v1/detokenize", post(tokens::detokenize))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/v1/constraints/extract", post(analysis::extract))
+        .route("/v1/constraints/compile", post(analysis::compile))
+        .route("/v1/constraints/validate", post(analysis::validate))
+        .route("/v1/provenance/{*id}", get(archive::get))
+        .route("/openapi.json", get(openapi::describe))
+        .route("/infill", post(infill::create))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())
@@ -186,8 +258,38 @@ pub fn audited(router: Router, log: AuditLog) -> Router {
     router.layer(axum::Extension(log))
 }
 
+/// What OpenAI's API has and this server has not, by the beginning of its paths.
+const NOT_OFFERED: [(&str, &str); 18] = [
+    ("/v1/embeddings", "the model writes text and has no embeddings to give"),
+    ("/v1/audio", "the model reads and writes text"),
+    ("/v1/images", "the model reads and writes text"),
+    ("/v1/videos", "the model reads and writes text"),
+    ("/v1/realtime", "the model reads and writes text"),
+    ("/v1/moderations", "no model for it is loaded; constraints say what an output may not hold"),
+    ("/v1/files", "nothing is kept between requests"),
+    ("/v1/uploads", "nothing is kept between requests"),
+    ("/v1/batches", "nothing is kept between requests; send them at once, and they run together"),
+    ("/v1/fine_tuning", "models are served here, not trained"),
+    ("/v1/evals", "nothing is kept between requests"),
+    ("/v1/assistants", "nothing is kept between requests; send the whole conversation to /v1/chat/completions"),
+    ("/v1/threads", "nothing is kept between requests; send the whole conversation to /v1/chat/completions"),
+    ("/v1/conversations", "nothing is kept between requests; send the whole conversation to /v1/responses"),
+    ("/v1/responses/", "responses are not kept; GET /v1/provenance/{id} has what made one what it is"),
+    ("/v1/chat/completions/", "completions are not kept; GET /v1/provenance/{id} has what made one what it is"),
+    ("/v1/vector_stores", "nothing is kept between requests"),
+    ("/v1/containers", "nothing is run here"),
+];
+
 async fn unknown_path(uri: Uri) -> HttpError {
-    HttpError::UnknownPath { path: uri.path().into() }
+    let path = uri.path();
+    let known = NOT_OFFERED.iter().find(|(beginning, _)| {
+        path.strip_prefix(beginning)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || beginning.ends_with('/'))
+    });
+    match known {
+        Some((_, why)) => HttpError::NotOffered { path: path.into(), why },
+        None => HttpError::UnknownPath { path: path.into() },
+    }
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> HttpError {

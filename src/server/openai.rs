@@ -1,40 +1,34 @@
 //! The wire types of the OpenAI-compatible endpoints, and of `POST /generate`.
 //!
 //! Requests refuse unknown fields, and every field a request may carry is either honoured or answered with an error
-//! that names it. Fields beyond OpenAI's: vLLM's `structured_outputs`, `top_k`, `min_p` and `repetition_penalty`, and
-//! our own `constraint_ir` and `context`. Replies carry OpenAI's fields, and beside them `validation` in each choice
+//! that names it. What draws tokens and what binds the answer is the same for all endpoints (`request_fields.rs`), in
+//! OpenAI's words, vLLM's, llama.cpp's and our own. Replies carry OpenAI's fields, and beside them `validation` in each choice
 //! and `provenance`, one record per choice in the order of `choices`.
 //!
 //! What several fields ask for all holds. Verdicts and provenance number the IRs in this order: `response_format`;
-//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`, `structural_tag`; `constraint_ir`; `context`.
+//! `structured_outputs` with `json`, `json_object`, `regex`, `choice`, `grammar`, `structural_tag`; `guided_json`,
+//! `guided_regex`, `guided_choice`, `guided_grammar`; `grammar`, `json_schema`; `constraint_ir`; `constraint_spec`; the
+//! IRs in `constraints`; `tools`; one of the set in `constraints` with `context`; the profiles.
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::HttpError;
-use crate::maze::{ChoiceStats, FinishReason, Language, Provenance, Validation};
+use super::{error::HttpError, request_fields::request_body};
+use crate::maze::{ChoiceStats, FinishReason, Language, OnUnparsableContext, Provenance, Truncation, Validation};
 
+request_body! {
 /// `POST /v1/completions`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct CompletionRequest {
     /// The loaded model's id, or absent.
     pub(crate) model: Option<String>,
     pub(crate) prompt: PromptField,
     /// Default: 16 as OpenAI's, but the server's own default where anything constrains the output.
     pub(crate) max_tokens: Option<u32>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
-    pub(crate) top_k: Option<u32>,
-    pub(crate) min_p: Option<f64>,
-    pub(crate) repetition_penalty: Option<f64>,
-    pub(crate) frequency_penalty: Option<f64>,
-    pub(crate) presence_penalty: Option<f64>,
-    pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
     pub(crate) n: Option<u32>,
-    /// Only equal to `n`: nothing is ranked.
+    /// So many are generated, and the `n` with the highest mean log-probability sent. Not in a stream.
     pub(crate) best_of: Option<u32>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,
@@ -45,32 +39,32 @@ pub(crate) struct CompletionRequest {
     /// Part of the protocol, an opaque label of the caller; nothing is done with it.
     #[serde(rename = "user")]
     pub(crate) _user: Option<String>,
-    /// Refused until holes are filled.
-    pub(crate) suffix: Option<Value>,
-    pub(crate) response_format: Option<ResponseFormat>,
-    pub(crate) structured_outputs: Option<StructuredOutputs>,
-    pub(crate) constraint_ir: Option<Value>,
-    pub(crate) context: Option<ContextField>,
+    /// Whether the answer may write the end of the prompt again, in longer tokens; by default it does not.
+    pub(crate) token_healing: Option<bool>,
+    /// The text behind the hole that is to be filled; the prompt stands before it.
+    pub(crate) suffix: Option<String>,
+    /// `auto`, which is the default, cuts a document that is too long farthest from the hole; `disabled` refuses it.
+    #[schemars(with = "Option<String>")]
+    pub(crate) truncation: Option<Truncation>,
+    /// With a suffix: `hole_only`, which is the default, or `refuse`.
+    #[schemars(with = "Option<String>")]
+    pub(crate) on_unparsable_context: Option<OnUnparsableContext>,
+}
 }
 
+request_body! {
 /// `POST /generate`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct GenerateBody {
     pub(crate) prompt: String,
-    /// One constraint IR, a list of them, or null.
-    pub(crate) constraints: Option<Value>,
     /// Default: the server's.
     pub(crate) max_tokens: Option<u32>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,
-    pub(crate) context: Option<ContextField>,
+}
 }
 
 /// One prompt or several, as text or as token ids.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a string, a list of strings, a list of token ids, or a list of lists of token ids"
@@ -83,7 +77,7 @@ pub(crate) enum PromptField {
 }
 
 /// One stop string or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub(crate) enum StopField {
     One(String),
@@ -100,14 +94,14 @@ impl StopField {
 }
 
 /// How a stream is to be framed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamOptions {
     pub(crate) include_usage: Option<bool>,
 }
 
 /// OpenAI's `response_format`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResponseFormat {
     #[serde(rename = "type")]
@@ -120,6 +114,11 @@ pub(crate) struct ResponseFormat {
 }
 
 impl ResponseFormat {
+    /// Any but a structural tag.
+    pub(crate) fn new(kind: ResponseFormatKind, json_schema: Option<JsonSchemaFormat>) -> Self {
+        Self { kind, json_schema, format: None, structures: None, triggers: None }
+    }
+
     /// The first field that only a structural tag has.
     pub(crate) fn tag_field(&self) -> Option<&'static str> {
         self.tag_fields().find_map(|(field, value)| value.is_some().then_some(field))
@@ -144,7 +143,7 @@ impl ResponseFormat {
 }
 
 /// The `type` of a [`ResponseFormat`].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ResponseFormatKind {
     Text,
@@ -154,7 +153,7 @@ pub(crate) enum ResponseFormatKind {
 }
 
 /// A named schema; `strict` or not, it is enforced token by token.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JsonSchemaFormat {
     pub(crate) name: String,
@@ -168,7 +167,7 @@ pub(crate) struct JsonSchemaFormat {
 }
 
 /// vLLM's `structured_outputs`; here several may be given, and all hold.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StructuredOutputs {
     /// A JSON Schema, or the text of one.
@@ -187,7 +186,7 @@ pub(crate) struct StructuredOutputs {
 }
 
 /// Source code whose types bind the answer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ContextField {
     pub(crate) source: String,
@@ -198,7 +197,7 @@ pub(crate) struct ContextField {
 }
 
 /// The reply to `POST /v1/completions`, and one chunk of its stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Completion {
     pub(crate) id: String,
     pub(crate) object: &'static str,
@@ -210,28 +209,31 @@ pub(crate) struct Completion {
     pub(crate) usage: Option<Usage>,
     /// One record per finished choice, in the order of `choices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub(crate) provenance: Vec<Provenance>,
 }
 
 /// One answer, or a piece of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CompletionChoice {
     /// Which prompt and which of its `n` choices: `prompt * n + choice`.
     pub(crate) index: u32,
     pub(crate) text: String,
     pub(crate) logprobs: Option<CompletionLogprobs>,
     /// `stop`, `length` or `dead_end`; null until the last piece.
+    #[schemars(with = "Option<String>")]
     pub(crate) finish_reason: Option<FinishReason>,
     /// Which parts met no token at a `dead_end`, and at which byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
     /// A verdict per part, by engines that share no code with the masks.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) validation: Option<Validation>,
 }
 
 /// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct CompletionLogprobs {
     pub(crate) tokens: Vec<String>,
     pub(crate) token_logprobs: Vec<f32>,
@@ -242,7 +244,7 @@ pub(crate) struct CompletionLogprobs {
 }
 
 /// What was read and written, in tokens.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: u32,
     pub(crate) completion_tokens: u32,
@@ -256,28 +258,32 @@ impl Usage {
 }
 
 /// The reply to `POST /generate`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct GenerateReply {
     pub(crate) generated_text: String,
     pub(crate) tokens_generated: u32,
     pub(crate) model: String,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) stats: ChoiceStats,
+    #[schemars(with = "String")]
     pub(crate) finish_reason: FinishReason,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) validation: Validation,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) provenance: Provenance,
 }
 
 /// The reply to `GET /v1/models`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ModelList {
     pub(crate) object: &'static str,
     pub(crate) data: Vec<ModelObject>,
 }
 
 /// One model, with what a client of a local server wants to know beside OpenAI's fields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ModelObject {
     pub(crate) id: String,
     pub(crate) object: &'static str,

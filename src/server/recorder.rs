@@ -2,7 +2,8 @@
 //! and so is its end, however it comes.
 //!
 //! A handler takes a [`Recorder`] and calls [`Recorder::generate`] in place of the maze's own; what it gets back is
-//! used as a [`Generation`] is. Without a log nothing is recorded and nothing waits.
+//! used as a [`Generation`] is. Without a log nothing is written and nothing waits. The provenance of what has ended goes
+//! to the [`Archive`] either way.
 
 use std::{
     collections::BTreeMap,
@@ -13,15 +14,22 @@ use std::{
 use axum::{extract::FromRequestParts, http::request::Parts};
 use futures_util::future;
 
-use super::{App, RequestId, access::Caller, constraints::Origins, error::HttpError};
+use super::{
+    App, RequestId,
+    access::Caller,
+    archive::{Archive, Draft},
+    constraints::Origins,
+    error::HttpError,
+};
 use crate::{
     audit::{AuditLog, ChoiceRecord, Entry, PromptRecord, PromptSource, Request, Unavailable, hash_of},
-    maze::{self, Completed, Delta, Finish, GenerateRequest, Generation, Maze, Prompt},
+    maze::{self, Completed, ConstraintIr, Delta, Digest, Finish, GenerateRequest, Generation, Hole, Maze, Prompt},
 };
 
-/// What records a request: the log, if there is one, and what the request is called in it.
+/// What records a request: the log, if there is one, what the request is called in it, and the archive.
 pub(crate) struct Recorder {
     log: Option<AuditLog>,
+    archive: Arc<Archive>,
     id: String,
     endpoint: String,
 }
@@ -29,9 +37,10 @@ pub(crate) struct Recorder {
 impl FromRequestParts<App> for Recorder {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         Ok(Self {
             log: parts.extensions.get::<AuditLog>().cloned(),
+            archive: app.archive.clone(),
             id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
             endpoint: parts.uri.path().to_owned(),
         })
@@ -50,8 +59,9 @@ impl Recorder {
         requests: &[GenerateRequest],
         origins: &Origins,
     ) -> Result<Vec<Recorded>, HttpError> {
+        let requests: Vec<_> = requests.iter().map(|request| caller.bind(request.clone())).collect();
         let mut entry = match &self.log {
-            Some(log) => Some(log.admit(self.record(maze, requests, log)).await?),
+            Some(log) => Some(log.admit(self.record(maze, &requests, log)).await?),
             None => None,
         };
         let submissions = requests.iter().map(|request| async move {
@@ -71,30 +81,36 @@ impl Recorder {
         if let Some(reply) = entry.as_mut().and_then(Entry::reply_mut) {
             reply.num_prompt_tokens = generations.iter().map(Generation::num_prompt_tokens).sum();
         }
+        let draft = Draft::begin(&self.archive, caller, &self.endpoint, &requests, &generations);
         let num_choices = requests.iter().map(|request| request.num_choices).sum();
         let ending = entry.map(|entry| Arc::new(Ending(Mutex::new(Open { entry: Some(entry), num_choices }))));
         let first_choices = requests.iter().scan(0, |next, request| {
             *next += request.num_choices;
             Some(*next - request.num_choices)
         });
-        let recorded = generations.into_iter().zip(first_choices);
+        let recorded = generations.into_iter().zip(first_choices).enumerate();
         Ok(recorded
-            .map(|(generation, first_choice)| Recorded { generation, first_choice, ending: ending.clone() })
+            .map(|(prompt, (generation, first_choice))| Recorded {
+                generation,
+                prompt,
+                first_choice,
+                draft: draft.clone(),
+                ending: ending.clone(),
+            })
             .collect())
     }
 
     fn record(&self, maze: &Maze, requests: &[GenerateRequest], log: &AuditLog) -> Request {
         // All of them are one request but for their prompts.
         let first = requests.first();
-        let constraints = first.map(|request| request.constraints.as_slice()).unwrap_or_default();
         let context = first.and_then(|request| request.context.as_ref());
         Request {
             id: self.id.clone(),
             endpoint: self.endpoint.clone(),
-            client: first.and_then(|request| request.client.as_deref()).map(str::to_owned),
+            client: first.and_then(|request| request.client.as_ref()).map(|client| client.name.to_string()),
             model: maze.model().id.clone(),
             prompts: PromptRecord::all(log.prompts(), requests.iter().map(|request| source_of(&request.prompt))),
-            constraints: constraints.iter().map(|ir| ir.compute_digest().to_string()).collect(),
+            constraints: first.map(digests_of).unwrap_or_default(),
             context: context.map(|context| hash_of(context.source.as_bytes())),
             num_choices: requests.iter().map(|request| request.num_choices).sum(),
             max_tokens: first.and_then(|request| request.max_tokens),
@@ -102,11 +118,23 @@ impl Recorder {
     }
 }
 
-/// A chat is recorded as the JSON of its messages.
+/// Of each IR, of the profiles, and of the constraint set.
+fn digests_of(request: &GenerateRequest) -> Vec<String> {
+    let profiles = request.profiles.iter().map(|profile| &profile.ir);
+    let irs = request.constraints.iter().chain(profiles).map(ConstraintIr::compute_digest);
+    let rules = request.rules.iter().map(|rules| Digest::of_value(&rules.set));
+    irs.chain(rules).map(|digest| digest.to_string()).collect()
+}
+
+/// A chat is recorded as the JSON of its messages, a hole as the JSON of its two sides.
 fn source_of(prompt: &Prompt) -> PromptSource<'_> {
     match prompt {
-        Prompt::Text(text) => PromptSource::Text(text.into()),
+        Prompt::Text(text) | Prompt::Unfinished(text) => PromptSource::Text(text.into()),
         Prompt::Tokens(ids) => PromptSource::Tokens(ids),
+        Prompt::Hole(Hole { prefix, suffix, begun, extra, .. }) => {
+            let sides = serde_json::json!({"extra": extra, "prefix": prefix, "begun": begun, "suffix": suffix});
+            PromptSource::Text(sides.to_string().into())
+        }
         Prompt::Chat(messages) => {
             PromptSource::Text(serde_json::to_string(messages).expect("messages are plain data").into())
         }
@@ -116,8 +144,11 @@ fn source_of(prompt: &Prompt) -> PromptSource<'_> {
 /// A generation whose end is recorded. Dropping it cancels what has not ended, and records that.
 pub(crate) struct Recorded {
     generation: Generation,
+    /// Which prompt of the request it continues.
+    prompt: usize,
     /// The number of its first choice among those of all prompts.
     first_choice: u32,
+    draft: Option<Arc<Draft>>,
     ending: Option<Arc<Ending>>,
 }
 
@@ -161,7 +192,11 @@ impl Recorded {
         Some(match delta {
             Ok(delta) => {
                 let ended = delta.finish.as_ref().map(|finish| (delta.choice, finish));
-                self.note(delta.text.len(), ended).await.map(|()| delta)
+                let noted = self.note(delta.text.len(), ended).await;
+                if let (Some(draft), Some((choice, finish))) = (&self.draft, ended) {
+                    draft.note(self.prompt, choice, finish);
+                }
+                noted.map(|()| delta)
             }
             Err(error) => Err(self.fail(error)),
         })
@@ -172,13 +207,16 @@ impl Recorded {
     /// # Errors
     /// The first error of any choice, or the end could not be recorded.
     pub(crate) async fn collect(self) -> Result<Vec<Completed>, Stopped> {
-        let Self { generation, first_choice, ending } = self;
+        let Self { generation, prompt, first_choice, draft, ending } = self;
         let choices = match generation.collect().await {
             Ok(choices) => choices,
             Err(error) => return Err(fail(ending.as_deref(), error)),
         };
-        if let Some(ending) = ending {
-            for choice in &choices {
+        for choice in &choices {
+            if let Some(draft) = &draft {
+                draft.note(prompt, choice.choice, &choice.finish);
+            }
+            if let Some(ending) = &ending {
                 let ended = Some((first_choice + choice.choice, &choice.finish));
                 ending.note(choice.text.len(), ended).await?;
             }

@@ -26,6 +26,25 @@ pub(crate) fn respond<T: Serialize + 'static>(chunks: Chunks<T>, keep_alive: Dur
     Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
 }
 
+/// An event with a name of its own, which says in its data what it is.
+#[derive(Debug)]
+pub(crate) struct NamedEvent {
+    name: &'static str,
+    data: String,
+}
+
+impl NamedEvent {
+    pub(crate) fn new<T: Serialize>(name: &'static str, value: &T) -> Self {
+        Self { name, data: serde_json::to_string(value).expect("events are plain data") }
+    }
+}
+
+/// Answers with events that end by themselves, and with a comment whenever `keep_alive` passes without one.
+pub(crate) fn respond_named(events: impl Stream<Item = NamedEvent> + Send + 'static, keep_alive: Duration) -> Response {
+    let events = events.map(|event| Ok::<_, Infallible>(Event::default().event(event.name).data(event.data)));
+    Sse::new(events).keep_alive(KeepAlive::new().interval(keep_alive)).into_response()
+}
+
 /// The next event, and the chunks after it; `None` in their place after the last event.
 async fn next_event<T: Serialize>(chunks: Option<Chunks<T>>, deadline: Deadline) -> Option<(Event, Option<Chunks<T>>)> {
     let mut chunks = chunks?;

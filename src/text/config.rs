@@ -39,6 +39,9 @@ pub struct TokenizerConfig {
     pub end_tokens: Vec<TokenRef>,
     /// Source of the chat template.
     pub chat_template: Option<String>,
+    /// The markers around a hole, in the order prefix, suffix, middle; without them, those of a known family are found
+    /// by their names.
+    pub fim: Option<[TokenRef; 3]>,
 }
 
 /// The files beside a tokenizer.json, as far as they exist.
@@ -75,6 +78,7 @@ impl TokenizerConfig {
             add_bos: tokenizer.get("add_bos_token").and_then(Value::as_bool).or_else(|| class_default(&tokenizer)),
             end_tokens: end_tokens(&tokenizer, &[&config, text_config, &generation]),
             chat_template: files.chat_template.map(str::to_string).or_else(|| chat_template(&tokenizer)),
+            fim: None,
         })
     }
 }

@@ -34,6 +34,8 @@ pub struct GgufVocab {
     pub add_bos: Option<bool>,
     /// `tokenizer.chat_template`
     pub chat_template: Option<String>,
+    /// `tokenizer.ggml.fim_pre_token_id`, `fim_suf` and `fim_mid`, where all three are named.
+    pub fim: Option<[u32; 3]>,
     /// Rows of the model's logits, where they are more than the tokens listed.
     pub num_rows: Option<usize>,
 }
@@ -54,6 +56,7 @@ pub(crate) fn read(vocab: GgufVocab) -> Result<(TokenizerParts, TokenizerConfig)
         add_bos: Some(vocab.add_bos.unwrap_or(pre.adds_bos)),
         end_tokens: [vocab.eos, vocab.eot, vocab.eom].into_iter().flatten().map(TokenRef::Id).collect(),
         chat_template: vocab.chat_template,
+        fim: vocab.fim.map(|ids| ids.map(TokenRef::Id)),
     };
     let merges = merges(&vocab.merges)?;
     let typed = (0u32..).zip(vocab.tokens.into_iter().zip(vocab.token_types));

@@ -9,7 +9,7 @@ use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::control::{ControlTokens, END_MARKERS, Span};
 use super::encoder::{Encoder, EncoderParts};
-use super::{ChatTemplate, GgufVocab, Message, TextError, Token, TokenRef, TokenizerConfig, Vocabulary};
+use super::{ChatTemplate, FimMarkers, GgufVocab, Message, TextError, Token, TokenRef, TokenizerConfig, Vocabulary};
 use super::{gguf_vocab, tokenizer_json};
 
 /// Noncharacters, of which one that the messages do not contain marks their control tokens as plain text.
@@ -26,6 +26,7 @@ struct Inner {
     bos: Option<u32>,
     adds_bos: bool,
     chat_template: Option<ChatTemplate>,
+    fim: Option<FimMarkers>,
 }
 
 /// A tokenizer file, taken apart, before the model's configuration has spoken.
@@ -84,8 +85,14 @@ impl Tokenizer {
         let bos = config.bos.as_ref().map(|token| find("beginning", token)).transpose()?.or(parts.own_bos);
         let named_ends = config.end_tokens.iter().map(|token| find("end", token)).collect::<Result<Vec<_>, _>>()?;
         let end_tokens = with_end_markers(named_ends, &entries);
-        for id in end_tokens.iter().chain(&bos) {
-            entries.entry(*id).and_modify(Entry::become_control);
+        let [prefix, suffix, middle] = ["fim prefix", "fim suffix", "fim middle"];
+        let named_markers = match &config.fim {
+            Some([a, b, c]) => FimMarkers::of_ids([find(prefix, a)?, find(suffix, b)?, find(middle, c)?]),
+            None => None,
+        };
+        let markers = named_markers.iter().flat_map(|fim| [fim.prefix, fim.suffix, fim.middle]);
+        for id in end_tokens.iter().copied().chain(bos).chain(markers).collect::<Vec<_>>() {
+            entries.entry(id).and_modify(Entry::become_control);
         }
 
         let added = select(&entries, |kind| if let Kind::Added(token) = kind { Some(token) } else { None });
@@ -94,9 +101,11 @@ impl Tokenizer {
         let encoder = Arc::new(Encoder::new(EncoderParts { bpe, normalizer, pre_tokenizer, added })?);
         let tokens = (0u32..).take(num_tokens).map(|id| entries.remove(&id).map_or(Token::Masked, Entry::into_token));
         let vocabulary = Vocabulary::with_encoder(tokens.collect(), num_rows, end_tokens, Some(encoder.clone()))?;
+        let control = ControlTokens::new(control);
         Ok(Self(Arc::new(Inner {
+            fim: named_markers.or_else(|| FimMarkers::find(|name| control.id_of(name))),
             encoder,
-            control: ControlTokens::new(control),
+            control,
             vocabulary: Arc::new(vocabulary),
             bos,
             adds_bos: bos.is_some() && config.add_bos.unwrap_or(parts.own_bos.is_some()),
@@ -203,6 +212,12 @@ impl Tokenizer {
     #[must_use]
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.0.chat_template.as_ref()
+    }
+
+    /// The control tokens around a hole; `None` for a model that was not trained to fill one.
+    #[must_use]
+    pub fn fim(&self) -> Option<FimMarkers> {
+        self.0.fim
     }
 
     /// The text of the beginning-of-text token as templates write it; empty if there is none.
@@ -436,6 +451,17 @@ mod tests {
             template.render(&[Message::new("user", "Hi")], true, tokenizer.bos_text(), tokenizer.end_text())?;
         assert_eq!(rendered, text(&reference["chat"], "text")?);
         Ok(())
+    }
+
+    #[test]
+    fn nano_knows_its_markers() {
+        let tokenizer = nano();
+        let id = |name: &str| tokenizer.id_of(name).expect("nano has it");
+        let [prefix, suffix, middle] = ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"].map(id);
+        assert_eq!(tokenizer.fim(), Some(FimMarkers { prefix, suffix, middle }));
+        let named = [suffix, prefix, middle].map(TokenRef::Id);
+        let other = Tokenizer::from_json(JSON, TokenizerConfig { fim: Some(named), ..TokenizerConfig::default() });
+        assert_eq!(other.expect("the ids exist").fim().map(|fim| fim.prefix), Some(suffix), "what a file names wins");
     }
 
     #[test]

@@ -160,7 +160,7 @@ mod tests {
     fn pieces_of_code_are_read_in_their_place() {
         let judge = |language, granularity, text: &str| {
             let rules = CodeRules::default();
-            let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
+            let code = Code { language, granularity, document: false, rules, grammar: String::new(), layout: None };
             check(text.as_bytes(), &code).remove(0).1
         };
         for (language, granularity, text) in [
@@ -183,7 +183,7 @@ mod tests {
         let rules = |rules: serde_json::Value| serde_json::from_value(rules).expect("rules");
         let part = |language, rules, text: &str| {
             let granularity = Granularity::File;
-            let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
+            let code = Code { language, granularity, document: false, rules, grammar: String::new(), layout: None };
             let mut judged = check(text.as_bytes(), &code);
             assert_eq!(judged.len(), 2, "{text}");
             judged.remove(1).1
@@ -260,7 +260,14 @@ mod tests {
             (Language::Typescript, "import a from \"../a\";", "const a = \"../a\";"),
         ] {
             let rules = serde_json::from_value(rules.clone()).expect("rules");
-            let code = Code { language, granularity: Granularity::File, rules, grammar: String::new(), layout: None };
+            let code = Code {
+                language,
+                granularity: Granularity::File,
+                document: false,
+                rules,
+                grammar: String::new(),
+                layout: None,
+            };
             let judged = |text: &str| check(text.as_bytes(), &code);
             let fails = |text: &str| judged(text).iter().any(|(_, judged)| matches!(judged, Judgement::Fails(_)));
             assert!(!fails(import), "{import}");
@@ -273,7 +280,7 @@ mod tests {
         let rules = serde_json::json!({"imports": {"allow": ["json"]}, "denied_calls": ["eval"]});
         let rules = serde_json::from_value(rules).expect("rules");
         let (language, granularity) = (Language::Python, Granularity::File);
-        let code = Code { language, granularity, rules, grammar: String::new(), layout: None };
+        let code = Code { language, granularity, document: false, rules, grammar: String::new(), layout: None };
         for text in [&b"x = \xff\n"[..], b"def f(x:\n    return (\n"] {
             let judged = check(text, &code);
             assert!(judged[1..].iter().all(|(_, judgement)| matches!(judgement, Judgement::Unknown(_))), "{judged:?}");

@@ -1,7 +1,8 @@
 //! Forbidden text: a plain search, one byte at a time, and the `regex` crate for patterns.
 //!
 //! What counts is an occurrence that ends in the output: with `scope: document` it may begin in the prompt, but one
-//! that lies wholly in the prompt was not generated.
+//! that lies wholly in the prompt was not generated. Where a suffix follows, an occurrence may also end in it, if it
+//! begins before it.
 
 use std::borrow::Cow;
 
@@ -19,9 +20,13 @@ const LOOK_AHEAD_BYTES: usize = 4;
 /// Whether the text is absent from the output.
 pub(super) fn check(output: &Output<'_>, forbidden: &ForbiddenText) -> Judgement {
     let document = match forbidden.scope {
-        Scope::Output => Document { bytes: output.text.into(), border: 0 },
+        Scope::Output => Document { bytes: output.text.into(), border: 0, end: output.text.len() },
         Scope::Document => {
-            Document { bytes: [output.prompt, output.text].concat().into(), border: output.prompt.len() }
+            let border = output.prompt.len();
+            // Whether the suffix will follow an unfinished output, nobody knows.
+            let suffix = if output.finished { output.suffix } else { b"" };
+            let bytes = [output.prompt, output.text, suffix].concat().into();
+            Document { bytes, border, end: border + output.text.len() }
         }
     };
     match forbidden.pattern() {
@@ -32,16 +37,17 @@ pub(super) fn check(output: &Output<'_>, forbidden: &ForbiddenText) -> Judgement
     }
 }
 
-/// The bytes searched; those from `border` on are the output.
+/// The bytes searched; those from `border` to `end` are the output, and a suffix follows.
 struct Document<'a> {
     bytes: Cow<'a, [u8]>,
     border: usize,
+    end: usize,
 }
 
 impl Document<'_> {
     fn check_literal(&self, text: &[u8], how: &ForbiddenText) -> Judgement {
         let first = (self.border + 1).saturating_sub(text.len());
-        let occurrences = (first..self.bytes.len()).filter(|&start| self.occurs_at(start, text, how));
+        let occurrences = (first..self.end).filter(|&start| self.occurs_at(start, text, how));
         let mut found = None;
         for start in occurrences {
             let end = start + text.len();
@@ -100,12 +106,13 @@ impl Document<'_> {
         if regex.is_match(b"") {
             return Err("the pattern matches the empty string, which is in every output".into());
         }
-        if let Some(found) = first_not_empty(&regex, &self.bytes, self.border) {
+        if let Some(found) = first_not_empty(&regex, &self.bytes, self.border).filter(|found| found.0 < self.end) {
             let why = self.describe(found.0, found.1);
             let definite = regexes::survives_more_text(&regex, &self.bytes, self.border);
             return Ok(if definite { Judgement::Violated(why) } else { Judgement::Fails(why) });
         }
-        if self.border == 0 || !regex.is_match(&self.bytes) {
+        let has_both_sides = self.border > 0 || self.end < self.bytes.len();
+        if !has_both_sides || !regex.is_match(&self.bytes) {
             return Ok(Judgement::Holds);
         }
         self.find_across_border(pattern, flags, open, close)
@@ -125,7 +132,10 @@ impl Document<'_> {
         let regexes = (0..=LOOK_AHEAD_BYTES).map(ending_before).collect::<Result<Vec<_>, _>>()?;
         for end in self.border + 1..=len {
             let num_after = LOOK_AHEAD_BYTES.min(len - end);
-            if regexes[num_after].is_match(&self.bytes[..end + num_after]) {
+            let (regex, bytes) = (&regexes[num_after], &self.bytes[..end + num_after]);
+            // Where the suffix by itself ends a match, nobody can tell another that ends there too.
+            let is_suffixes_own = end > self.end && regex.is_match_at(bytes, self.end);
+            if regex.is_match(bytes) && !is_suffixes_own {
                 let why = format!("a match begins in the prompt and ends at byte {} of the output", end - self.border);
                 return Ok(if end < len { Judgement::Violated(why) } else { Judgement::Fails(why) });
             }
@@ -167,8 +177,13 @@ mod tests {
     use super::*;
 
     fn judge(forbidden: &Value, prompt: &str, text: &str) -> &'static str {
+        judge_in(forbidden, prompt, text, "")
+    }
+
+    fn judge_in(forbidden: &Value, prompt: &str, text: &str, suffix: &str) -> &'static str {
         let forbidden: ForbiddenText = serde_json::from_value(forbidden.clone()).expect("well-formed");
-        let output = Output { text: text.as_bytes(), tokens: &[], prompt: prompt.as_bytes(), finished: true };
+        let (prompt, suffix) = (prompt.as_bytes(), suffix.as_bytes());
+        let output = Output { text: text.as_bytes(), prompt, suffix, finished: true, ..Output::default() };
         match check(&output, &forbidden) {
             Judgement::Holds => "absent",
             Judgement::Violated(_) => "present",
@@ -203,6 +218,31 @@ mod tests {
         ] {
             assert_eq!(judge(&forbidden, prompt, text), expected, "{forbidden} in {prompt:?} + {text:?}");
         }
+    }
+
+    #[test]
+    fn the_seam_behind_a_hole_is_looked_at_and_the_suffix_itself_is_not() {
+        let document = |mut how: Value| {
+            how["scope"] = json!("document");
+            how
+        };
+        for (how, prompt, text, suffix, expected) in [
+            (json!({"text": "eval("}), "x = ", "ev", "al(1)", "present"),
+            (json!({"text": "eval("}), "x = ev", "", "al(1)", "present"),
+            (json!({"text": "eval("}), "x = ev", "e", "al(1)", "absent"),
+            (json!({"text": "eval("}), "x = ", "f", "eval(1)", "absent"),
+            (json!({"text": "eval", "whole_word": true}), "", "eval", "uate", "absent"),
+            (json!({"text": "eval", "whole_word": true}), "", "eval", "(1)", "present"),
+            (json!({"regex": r"ev\w+\("}), "x = ", "ev", "al(1)", "present"),
+            (json!({"regex": r"ev\w+\("}), "x = ev", "", "al(1)", "present"),
+            (json!({"regex": r"ev\w+\("}), "x = ", "f", " eval(1)", "absent"),
+            (json!({"regex": r"eval\b"}), "x = ", "eval", "uate", "absent"),
+            (json!({"regex": r"eval\b"}), "x = ", "eval", "", "at the end"),
+        ] {
+            let how = document(how);
+            assert_eq!(judge_in(&how, prompt, text, suffix), expected, "{how} in {prompt:?} + {text:?} + {suffix:?}");
+        }
+        assert_eq!(judge_in(&json!({"text": "eval("}), "", "ev", "al(1)"), "absent", "the output's own scope");
     }
 
     #[test]

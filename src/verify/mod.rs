@@ -20,14 +20,16 @@ mod regions;
 pub use code::parses;
 
 /// An output to be judged, with what was before it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Output<'a> {
     /// The bytes returned as content: no echo, no chat template, stop string excluded, nothing trimmed.
     pub text: &'a [u8],
     /// The sampled and forced token ids, in order, without the end token.
     pub tokens: &'a [u32],
-    /// The bytes before the output; only forbidden text with `scope: document` looks at them.
+    /// The bytes before the output; forbidden text with `scope: document` looks at them, and code that is the document.
     pub prompt: &'a [u8],
+    /// The bytes behind the output, where it fills a hole; looked at where it is finished.
+    pub suffix: &'a [u8],
     /// Whether the output ended where every constraint allowed it, not by a token limit, a stop string or an error.
     pub finished: bool,
 }
@@ -165,7 +167,11 @@ fn judge_parts(output: &Output<'_>, ir: &ConstraintIr) -> Vec<(String, Judgement
         add("grammar".into(), judgement);
     }
     if let Some(code) = &ir.code {
-        for (part, judgement) in code::check(output.text, code) {
+        let judged = match code.document {
+            true => code::check(&[output.prompt, output.text, output.suffix].concat(), code),
+            false => code::check(output.text, code),
+        };
+        for (part, judgement) in judged {
             add(part.into(), judgement);
         }
     }
@@ -227,7 +233,8 @@ mod tests {
 
     fn verdicts(ir: Value, text: &str, finished: bool) -> Vec<Verdict> {
         let ir: ConstraintIr = serde_json::from_value(ir).expect("the test's IR is well-formed");
-        let output = Output { text: text.as_bytes(), tokens: &[5, 6, 7], prompt: PROMPT, finished };
+        let output =
+            Output { text: text.as_bytes(), tokens: &[5, 6, 7], prompt: PROMPT, finished, ..Output::default() };
         check(&output, &[ir])
     }
 
@@ -314,7 +321,7 @@ mod tests {
             ],
         }))
         .expect("well-formed");
-        let output = Output { text: b"ab", tokens: &[], prompt: b"", finished: true };
+        let output = Output { text: b"ab", finished: true, ..Output::default() };
         let verdicts = check(&output, &[ir.clone(), ir]);
         let named: Vec<_> = verdicts.iter().map(|v| (v.part.as_str(), v.sources.join(","))).collect();
         assert_eq!(

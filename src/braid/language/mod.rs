@@ -45,7 +45,7 @@ pub fn code(language: Language, granularity: Granularity, rules: CodeRules) -> C
     // One expression stands on one line, or in brackets.
     let has_layout = language == Language::Python && granularity != Granularity::Expression;
     let layout = has_layout.then_some(Layout::Python);
-    Code { language, granularity, rules, grammar: template.finish(granularity), layout }
+    Code { language, granularity, document: false, rules, grammar: template.finish(granularity), layout }
 }
 
 fn alternation(patterns: &[String]) -> String {

@@ -317,7 +317,7 @@ fn generate(
         let text = judge.tokenizer().decode(&tokens);
         if is_complete {
             counts.generated_complete += 1;
-            let output = Output { text: &text, tokens: &tokens, prompt: b"", finished: true };
+            let output = Output { text: &text, tokens: &tokens, finished: true, ..Output::default() };
             let verdicts = verify::check(&output, std::slice::from_ref(ir));
             let is_violated = verdicts.iter().any(|v| v.part == "json_schema" && v.status == VerdictStatus::Violated);
             if is_violated {

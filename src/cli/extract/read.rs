@@ -2,9 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use thiserror::Error;
 
@@ -12,11 +9,7 @@ use super::cache::Cache;
 use super::walk::{Input, What};
 use crate::clew::{self, CHUNK_BYTES, ClewError, FileFacts, Manifest, SOURCE_BYTES_MAX, Stream};
 use crate::constraint::{Diagnostic, Language, Origin};
-
-/// How long one file may take. Clew counts its own effort and stops long before; this is the net below it.
-const FILE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Stack of the thread that reads a file.
-const STACK_BYTES: usize = 8 * 1024 * 1024;
+use crate::maze::{EXTRACTION_TIME_MAX, Interrupted, within};
 
 /// What was read in a file.
 #[derive(Debug)]
@@ -32,10 +25,8 @@ pub(super) enum FileError {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Clew(#[from] ClewError),
-    #[error("took more than {} s; it is not read", limit.as_secs_f64())]
-    TooSlow { limit: Duration },
-    #[error("the reader failed; please report this file")]
-    Panicked,
+    #[error("{0}")]
+    Interrupted(#[from] Interrupted),
 }
 
 impl FileError {
@@ -77,13 +68,13 @@ impl Reader<'_> {
         let text = clew::decode(read_at_most(input, SOURCE_BYTES_MAX)?)?;
         let name = input.name.clone();
         let Some(cache) = self.cache else {
-            return Ok(within(FILE_TIME_MAX, move || clew::read_file(&text, language, &name))??);
+            return Ok(within(EXTRACTION_TIME_MAX, move || clew::read_file(&text, language, &name))??);
         };
         let key = cache.key(&text, language, &name);
         if let Some(facts) = cache.get(&key) {
             return Ok(facts);
         }
-        let facts = within(FILE_TIME_MAX, move || clew::read_file(&text, language, &name))??;
+        let facts = within(EXTRACTION_TIME_MAX, move || clew::read_file(&text, language, &name))??;
         cache.put(&key, &facts);
         Ok(facts)
     }
@@ -96,9 +87,9 @@ fn stream(input: &Input, language: Language) -> Result<FileFacts, FileError> {
     loop {
         let mut block = Vec::with_capacity(CHUNK_BYTES);
         if Read::by_ref(&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut block)? == 0 {
-            return Ok(within(FILE_TIME_MAX, move || stream.finish())??);
+            return Ok(within(EXTRACTION_TIME_MAX, move || stream.finish())??);
         }
-        stream = within(FILE_TIME_MAX, move || stream.push(&block).map(|()| stream))??;
+        stream = within(EXTRACTION_TIME_MAX, move || stream.push(&block).map(|()| stream))??;
     }
 }
 
@@ -112,35 +103,4 @@ fn read_at_most(input: &Input, limit: usize) -> Result<Vec<u8>, FileError> {
         return Err(ClewError::TooLarge { size: size.max(bytes.len()), limit }.into());
     }
     Ok(bytes)
-}
-
-/// What `work` gives, if it is done in time.
-///
-/// Work cannot be stopped from outside: what is too slow goes on in its thread until Clew's own bounds end it, and
-/// nobody waits for it any more.
-fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, FileError> {
-    let (done, result) = mpsc::channel();
-    thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-        let _ = done.send(work()); // fails when nobody waits any more
-    })?;
-    result.recv_timeout(limit).map_err(|error| match error {
-        mpsc::RecvTimeoutError::Timeout => FileError::TooSlow { limit },
-        mpsc::RecvTimeoutError::Disconnected => FileError::Panicked,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slow_and_failing_work_is_reported() {
-        assert_eq!(within(FILE_TIME_MAX, || 1).expect("in time"), 1);
-        let (hold, held) = mpsc::channel::<()>();
-        let slow = within(Duration::ZERO, move || held.recv());
-        assert!(matches!(slow, Err(FileError::TooSlow { limit: Duration::ZERO })));
-        drop(hold);
-        let failed = within(FILE_TIME_MAX, || panic!("planted"));
-        assert!(matches!(failed, Err::<(), _>(FileError::Panicked)));
-    }
 }

@@ -224,9 +224,10 @@ fn judge_line(judge: &Judge, number: usize, line: &Line, config: &BatchConfig) -
 
 /// A panic concerns this case alone.
 fn judge_case(judge: &Judge, case: &Case, config: &BatchConfig) -> Report {
-    let name = |part: &str| case.part_name(part);
+    let name = |part: &str| case.bindings.part_name(part);
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        judge.judge(&case.irs()?, &case.text, config.seed).map_err(|error| explain(error, name))
+        let irs = case.bindings.irs().map_err(|(field, why)| format!("{field}: {why}"))?;
+        judge.judge(&irs, &case.text, config.seed).map_err(|error| explain(error, name))
     }));
     let judged = judged.unwrap_or_else(|_| Err("internal error: judging this case panicked".into()));
     let report = Report::new(case.id.clone(), judged.as_ref().map_err(Clone::clone), name);

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::outline::Outline;
 use super::product::{Factor, Intersection, Length, intersect};
@@ -46,7 +46,7 @@ pub struct Witness {
 }
 
 /// Why it is not known whether a constraint can be satisfied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownWhy {
     /// No complete output was found within [`GuideConfig::witness_masks`](crate::guide::GuideConfig::witness_masks), and no proof that there is none.

@@ -182,7 +182,7 @@ fn brute_force(layout: &Layout, state: u32) -> Vec<u32> {
 #[test]
 fn masks_equal_brute_force() {
     let config = GuideConfig { max_open_brackets: 66, ..GuideConfig::default() };
-    let part = AutomatonPart::layout("layout".into(), layout(Granularity::File, &config), 1 << 20);
+    let part = AutomatonPart::layout("layout".into(), layout(Granularity::File, &config), false, 1 << 20);
     let apart = layout(Granularity::File, &config);
     let tokens = NANO_GUIDE.compile(&[ir(json!({}))]).expect("no constraint compiles").tokens.clone();
     let text = tokens::text_row(NANO.vocabulary());
@@ -211,7 +211,7 @@ fn brackets_are_bounded_inside_tokens_too() {
     let words: &[&[u8]] = &[b"(", b"((", b"x", b")", b"\n", b"((((("];
     let guide = guide(words);
     let config = GuideConfig { max_open_brackets: 3, ..GuideConfig::default() };
-    let part = AutomatonPart::layout("layout".into(), layout(Granularity::File, &config), 1 << 20);
+    let part = AutomatonPart::layout("layout".into(), layout(Granularity::File, &config), false, 1 << 20);
     let tokens = guide.compile(&[ir(json!({}))]).expect("no constraint compiles").tokens.clone();
     let state = part.run(part.start_of_output(), b"((").expect("room");
     let mut row = tokens::text_row(guide.vocabulary()).to_vec();

@@ -444,6 +444,43 @@ fn sets_that_are_empty_by_construction_are_refused_with_a_conflict_of_which_ever
     assert!(num_unknown * 10 <= sets.len(), "{num_unknown} of {} are unknown", sets.len());
 }
 
+#[test]
+fn a_verdict_that_is_known_is_taken_over_and_a_false_witness_is_not() {
+    let compile = |irs: &[ConstraintIr], known: Verdict| {
+        crate::guide::on_big_stack(NANO_GUIDE.config().compile_stack_bytes, || {
+            NANO_GUIDE.compile_known(irs, Some(known))
+        })
+    };
+    let (mut num_witnesses, mut num_false) = (0, 0);
+    for set in satisfiable_sets() {
+        let irs = irs_of(&set);
+        let judged = NANO_GUIDE.compile(&irs).expect("it is satisfiable").verdict().clone();
+        let taken = compile(&irs, judged.clone()).expect("it is satisfiable");
+        assert_eq!(*taken.verdict(), judged);
+        let Verdict::Satisfiable(witness) = &judged else { continue };
+        num_witnesses += 1;
+        let too_long = [&witness.tokens[..], &witness.tokens[..], &[0]].concat();
+        for tokens in [too_long, NANO_GUIDE.vocabulary().end_tokens().to_vec()] {
+            // By acceptance alone: past its end a false one may come to where no token is allowed.
+            let mut matcher = taken.matcher(b"").expect("a matcher");
+            let is_accepted = tokens.iter().all(|&token| matcher.accept(token).is_ok());
+            let holds = is_accepted && matcher.is_complete().unwrap_or(false);
+            num_false += usize::from(!holds);
+            let bytes = NANO_GUIDE.vocabulary().decode(&tokens);
+            let claimed = Verdict::Satisfiable(Witness { tokens, bytes });
+            let verdict = compile(&irs, claimed.clone()).expect("it is satisfiable").verdict().clone();
+            assert_eq!(verdict, if holds { claimed } else { judged.clone() }, "{set:?}");
+        }
+        let unknown = Verdict::Unknown { why: UnknownWhy::Bound };
+        assert_eq!(*compile(&irs, unknown.clone()).expect("it is admitted").verdict(), unknown);
+    }
+    assert!(num_witnesses >= 50 && num_false >= 50, "{num_witnesses} witnesses, {num_false} false ones");
+    let parts = vec!["regex_patterns[0]".to_owned()];
+    let irs = irs_of(&[full("a")]);
+    let error = compile(&irs, Verdict::Empty { parts: parts.clone() }).expect_err("nothing satisfies it");
+    assert!(matches!(error, GuideError::Unsatisfiable { parts: named } if named == parts));
+}
+
 /// Fewest tokens of `text`, by trying every token at every place.
 fn fewest_tokens(text: &[u8]) -> usize {
     let vocabulary = NANO.vocabulary();

@@ -3,6 +3,7 @@
 
 mod automata;
 mod composite;
+mod document;
 mod hostile;
 mod layout;
 mod liveness;

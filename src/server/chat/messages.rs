@@ -15,7 +15,7 @@ use crate::maze::Message;
 ///
 /// # Errors
 /// A message that cannot be read, with its place.
-pub(super) fn read(messages: Vec<ChatMessage>, tools: Option<&Tools>) -> Result<Vec<Message>, HttpError> {
+pub(crate) fn read(messages: Vec<ChatMessage>, tools: Option<&Tools>) -> Result<Vec<Message>, HttpError> {
     if messages.is_empty() {
         return Err(HttpError::invalid_value("messages", "the list of messages is empty"));
     }

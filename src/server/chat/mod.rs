@@ -1,8 +1,8 @@
 //! `POST /v1/chat/completions`: one chat, `n` answers, at once or as a stream, with tools.
 
-mod messages;
+pub(crate) mod messages;
 mod tools;
-mod wire;
+pub(crate) mod wire;
 
 use axum::{
     Extension, Json,
@@ -11,8 +11,9 @@ use axum::{
 };
 use futures_util::stream;
 
+pub(crate) use self::tools::{Piece, Tools};
 use self::{
-    tools::{CallReader, Piece, Tools},
+    tools::CallReader,
     wire::{
         AnswerMessage, CalledFunction, ChatChoice, ChatDelta, ChatLogprobs, ChatReply, ChatRequest, DeltaMessage,
         FunctionDelta, FunctionWord, TokenLogprob, ToolCall, ToolCallDelta, TopLogprob,
@@ -27,10 +28,9 @@ use super::{
     error::HttpError,
     openai::{ResponseFormatKind, StopField, Usage},
     recorder::{Recorded, Recorder},
-    sampling::SamplingFields,
     sse::{self, Chunks},
 };
-use crate::maze::{Alternative, Completed, Delta, FinishReason, GenerateRequest, Maze, Prompt, TokenInfo};
+use crate::maze::{Alternative, Completed, Delta, FinishReason, GenerateRequest, Prompt, TokenInfo};
 
 const ASSISTANT: &str = "assistant";
 
@@ -42,7 +42,7 @@ pub(crate) async fn create(
     Body(request): Body<ChatRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let Plan { request, tools, origins, delivery } = Plan::new(request, &app.maze, &caller)?;
+    let Plan { request, tools, origins, delivery } = Plan::new(request, &app, &caller)?;
     let (num_choices, logprobs) = (request.num_choices, request.num_logprobs.is_some());
     let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;
     let generation = generations.pop().expect("one request was handed in and admitted");
@@ -62,58 +62,47 @@ pub(crate) async fn create(
 }
 
 /// A request that was read and found good.
-struct Plan {
-    request: GenerateRequest,
-    tools: Option<Tools>,
-    origins: Origins,
-    delivery: Delivery,
+pub(crate) struct Plan {
+    pub(crate) request: GenerateRequest,
+    pub(crate) tools: Option<Tools>,
+    pub(crate) origins: Origins,
+    pub(crate) delivery: Delivery,
 }
 
 impl Plan {
-    fn new(request: ChatRequest, maze: &Maze, caller: &Caller) -> Result<Self, HttpError> {
+    pub(crate) fn new(mut request: ChatRequest, app: &App, caller: &Caller) -> Result<Self, HttpError> {
+        let maze = &app.maze;
         refuse_unsupported(&request)?;
+        let fields = request.take_constraints();
+        let sampling = request.take_sampling().params(maze.model().vocab_len)?;
         let delivery = delivery(request.stream, request.stream_options.as_ref())?;
         let max_tokens = caller.max_tokens(max_tokens(&request)?, maze.config().max_tokens_default)?;
         let num_logprobs = num_logprobs(&request)?;
         let tools = Tools::new(request.tools, request.tool_choice, request.parallel_tool_calls)?;
-        let binds_all = request.response_format.as_ref().is_some_and(|format| {
+        let binds_all = fields.response_format.as_ref().is_some_and(|format| {
             matches!(format.kind, ResponseFormatKind::JsonObject | ResponseFormatKind::JsonSchema)
         });
         if tools.is_some() && binds_all {
             let reason = "beside `tools` it would forbid every call; send `tool_choice: none` with it";
             return Err(HttpError::unsupported("response_format", reason));
         }
+        let mut constraints = Constraints::read(fields, app.profiles.as_deref())?;
         let messages = messages::read(request.messages, tools.as_ref())?;
-        let mut constraints =
-            Constraints::from_openai(request.response_format, request.structured_outputs, request.constraint_ir, None)?;
         if let Some(tools) = &tools {
             constraints.add_tools(tools.ir(), tools.places());
         }
-        constraints.add_context(request.context);
-        let fields = SamplingFields {
-            temperature: request.temperature,
-            top_p: request.top_p,
-            top_k: request.top_k,
-            min_p: request.min_p,
-            repetition_penalty: request.repetition_penalty,
-            frequency_penalty: request.frequency_penalty,
-            presence_penalty: request.presence_penalty,
-            logit_bias: request.logit_bias,
-        };
-        let request = GenerateRequest {
+        let (request, origins) = constraints.bind(GenerateRequest {
             prompt: Prompt::Chat(messages),
-            constraints: constraints.irs,
-            context: constraints.context,
-            sampling: fields.params(maze.model().vocab_len)?,
+            sampling,
             max_tokens,
             stop: request.stop.map(StopField::into_vec).unwrap_or_default(),
             num_choices: request.n.unwrap_or(1),
             seed: request.seed,
-            client: caller.name.clone(),
+            client: caller.client.clone(),
             num_logprobs,
-            sample_forced_tokens: false,
-        };
-        Ok(Self { request, tools, origins: constraints.origins, delivery })
+            ..GenerateRequest::default()
+        });
+        Ok(Self { request, tools, origins, delivery })
     }
 }
 
@@ -277,17 +266,17 @@ impl Reply {
 }
 
 /// How far one answer has been read.
-struct Progress {
+pub(crate) struct Progress {
     reader: Option<CallReader>,
     has_begun: bool,
 }
 
 impl Progress {
-    fn new(reader: Option<CallReader>) -> Self {
+    pub(crate) fn new(reader: Option<CallReader>) -> Self {
         Self { reader, has_begun: false }
     }
 
-    fn push(&mut self, text: String) -> Vec<Piece> {
+    pub(crate) fn push(&mut self, text: String) -> Vec<Piece> {
         match &mut self.reader {
             Some(reader) => reader.push(&text),
             None if text.is_empty() => Vec::new(),
@@ -295,7 +284,7 @@ impl Progress {
         }
     }
 
-    fn finish(&mut self) -> Vec<Piece> {
+    pub(crate) fn finish(&mut self) -> Vec<Piece> {
         self.reader.as_mut().map_or_else(Vec::new, CallReader::finish)
     }
 

@@ -35,18 +35,18 @@ fn begin_of(name: &str) -> String {
 }
 
 /// A call as it stands in a text.
-pub(super) fn call_text(name: &str, arguments: &str) -> String {
+pub(crate) fn call_text(name: &str, arguments: &str) -> String {
     format!("{}{arguments}{CALL_END}", begin_of(name))
 }
 
 /// A function's result as it is shown to the model.
-pub(super) fn result_text(content: &str) -> String {
+pub(crate) fn result_text(content: &str) -> String {
     format!("<tool_response>\n{content}\n</tool_response>")
 }
 
 /// The tools of a request that may be called.
 #[derive(Clone, Debug)]
-pub(super) struct Tools {
+pub(crate) struct Tools {
     functions: Vec<Function>,
     /// Whether the answer is calls and nothing else.
     is_required: bool,
@@ -68,7 +68,7 @@ impl Tools {
     ///
     /// # Errors
     /// A name that is no name or is given twice, too many functions, or a `tool_choice` of what is not there.
-    pub(super) fn new(
+    pub(crate) fn new(
         tools: Option<Vec<Tool>>,
         choice: Option<ToolChoice>,
         parallel: Option<bool>,
@@ -123,7 +123,7 @@ impl Tools {
     }
 
     /// What the system message says of them.
-    pub(super) fn prompt(&self) -> String {
+    pub(crate) fn prompt(&self) -> String {
         let mut text = String::from("You may call these functions:\n");
         for Function { name, description, parameters, .. } in &self.functions {
             let mut shown = json!({"name": name});
@@ -139,7 +139,7 @@ impl Tools {
     }
 
     /// What binds the answer; the index of a structure is that of its function among the chosen ones.
-    pub(super) fn ir(&self) -> ConstraintIr {
+    pub(crate) fn ir(&self) -> ConstraintIr {
         let structures = self.chosen().map(|function| Structure {
             begin: begin_of(&function.name),
             end: CALL_END.into(),
@@ -157,13 +157,13 @@ impl Tools {
     }
 
     /// A reader of one answer.
-    pub(super) fn reader(&self) -> CallReader {
+    pub(crate) fn reader(&self) -> CallReader {
         let begins = self.chosen().map(|function| (function.name.clone(), begin_of(&function.name))).collect();
         CallReader { begins, held: String::new(), is_inside: false, num_calls: 0 }
     }
 
     /// Where the chosen functions stand in `tools`, in the order of the structures.
-    pub(super) fn places(&self) -> Vec<usize> {
+    pub(crate) fn places(&self) -> Vec<usize> {
         self.functions.iter().enumerate().filter(|(_, function)| function.is_chosen).map(|(idx, _)| idx).collect()
     }
 
@@ -174,7 +174,7 @@ impl Tools {
 
 /// What is new in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// Text outside calls.
     Content(String),
     /// A call begins, the `index`-th of the answer.
@@ -187,7 +187,7 @@ pub(super) enum Piece {
 ///
 /// What may be the beginning of a call, or of its end, is held back until it is decided.
 #[derive(Clone, Debug)]
-pub(super) struct CallReader {
+pub(crate) struct CallReader {
     /// Names, and what their calls begin with. No beginning starts another: a name ends with its quote.
     begins: Vec<(String, String)>,
     held: String,
@@ -197,17 +197,17 @@ pub(super) struct CallReader {
 
 impl CallReader {
     /// Calls that have begun.
-    pub(super) fn num_calls(&self) -> u32 {
+    pub(crate) fn num_calls(&self) -> u32 {
         self.num_calls
     }
 
     /// Whether a call has begun and not ended.
-    pub(super) fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         self.is_inside
     }
 
     /// More of the answer.
-    pub(super) fn push(&mut self, text: &str) -> Vec<Piece> {
+    pub(crate) fn push(&mut self, text: &str) -> Vec<Piece> {
         self.held.push_str(text);
         let mut pieces = Vec::new();
         while self.step(&mut pieces) {}
@@ -215,7 +215,7 @@ impl CallReader {
     }
 
     /// The end of the answer: what was held back is what it looks like.
-    pub(super) fn finish(&mut self) -> Vec<Piece> {
+    pub(crate) fn finish(&mut self) -> Vec<Piece> {
         let rest = std::mem::take(&mut self.held);
         self.give(rest).into_iter().collect()
     }

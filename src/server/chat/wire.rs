@@ -6,15 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::openai::{ContextField, ResponseFormat, StopField, StreamOptions, StructuredOutputs, Usage};
+use super::super::{
+    openai::{StopField, StreamOptions, Usage},
+    request_fields::request_body,
+};
 use crate::maze::{Provenance, Validation};
 
+request_body! {
 /// `POST /v1/chat/completions`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
 pub(crate) struct ChatRequest {
     /// The loaded model's id, or absent.
     pub(crate) model: Option<String>,
@@ -22,14 +26,6 @@ pub(crate) struct ChatRequest {
     /// Default: the server's. The older name of `max_completion_tokens`.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) max_completion_tokens: Option<u32>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
-    pub(crate) top_k: Option<u32>,
-    pub(crate) min_p: Option<f64>,
-    pub(crate) repetition_penalty: Option<f64>,
-    pub(crate) frequency_penalty: Option<f64>,
-    pub(crate) presence_penalty: Option<f64>,
-    pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
     pub(crate) n: Option<u32>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,
@@ -42,10 +38,6 @@ pub(crate) struct ChatRequest {
     pub(crate) tool_choice: Option<ToolChoice>,
     /// Whether one answer may hold several calls. Default: true.
     pub(crate) parallel_tool_calls: Option<bool>,
-    pub(crate) response_format: Option<ResponseFormat>,
-    pub(crate) structured_outputs: Option<StructuredOutputs>,
-    pub(crate) constraint_ir: Option<Value>,
-    pub(crate) context: Option<ContextField>,
     #[serde(rename = "user")]
     pub(crate) _user: Option<String>,
     #[serde(rename = "metadata")]
@@ -69,9 +61,10 @@ pub(crate) struct ChatRequest {
     pub(crate) verbosity: Option<Value>,
     pub(crate) web_search_options: Option<Value>,
 }
+}
 
 /// One message of the chat so far.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChatMessage {
     pub(crate) role: Role,
@@ -93,8 +86,25 @@ pub(crate) struct ChatMessage {
     pub(crate) _annotations: Option<Vec<Value>>,
 }
 
+impl ChatMessage {
+    /// A message without calls.
+    pub(crate) fn new(role: Role, content: Option<Content>) -> Self {
+        Self {
+            role,
+            content,
+            tool_calls: None,
+            tool_call_id: None,
+            _name: None,
+            refusal: None,
+            function_call: None,
+            audio: None,
+            _annotations: None,
+        }
+    }
+}
+
 /// Who speaks.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
     System,
@@ -106,7 +116,7 @@ pub(crate) enum Role {
 }
 
 /// A text, or the parts of one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a string or a list of text parts")]
 pub(crate) enum Content {
     Text(String),
@@ -114,7 +124,7 @@ pub(crate) enum Content {
 }
 
 /// A part of a message; only text can be read.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct Part {
     #[serde(rename = "type")]
     pub(crate) kind: String,
@@ -125,7 +135,7 @@ pub(crate) struct Part {
 }
 
 /// A call that an earlier answer made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PastCall {
     pub(crate) id: String,
@@ -138,7 +148,7 @@ pub(crate) struct PastCall {
 }
 
 /// What was called, with the JSON text of its arguments.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PastFunction {
     pub(crate) name: String,
@@ -146,14 +156,14 @@ pub(crate) struct PastFunction {
 }
 
 /// The one type of tool there is.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FunctionWord {
     Function,
 }
 
 /// A function that the model may call.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tool {
     #[serde(rename = "type")]
@@ -162,7 +172,7 @@ pub(crate) struct Tool {
 }
 
 /// Its name, what it is for, and the schema of its arguments.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToolFunction {
     pub(crate) name: String,
@@ -175,7 +185,7 @@ pub(crate) struct ToolFunction {
 }
 
 /// Whether tools are called.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected `auto`, `none`, `required` or `{\"type\": \"function\", \"function\": {\"name\"}}`"
@@ -186,7 +196,7 @@ pub(crate) enum ToolChoice {
 }
 
 /// `tool_choice` as a word.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToolMode {
     Auto,
@@ -195,7 +205,7 @@ pub(crate) enum ToolMode {
 }
 
 /// `tool_choice` as one function.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedTool {
     #[serde(rename = "type")]
@@ -204,14 +214,14 @@ pub(crate) struct NamedTool {
 }
 
 /// The name of one function.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedFunction {
     pub(crate) name: String,
 }
 
 /// The reply, and one chunk of its stream; `C` is a choice of either.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatReply<C> {
     pub(crate) id: String,
     pub(crate) object: &'static str,
@@ -223,11 +233,12 @@ pub(crate) struct ChatReply<C> {
     pub(crate) usage: Option<Usage>,
     /// One record per finished choice, in the order of `choices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub(crate) provenance: Vec<Provenance>,
 }
 
 /// One answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatChoice {
     pub(crate) index: u32,
     pub(crate) message: AnswerMessage,
@@ -236,11 +247,12 @@ pub(crate) struct ChatChoice {
     pub(crate) finish_reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
+    #[schemars(with = "serde_json::Value")]
     pub(crate) validation: Validation,
 }
 
 /// What the model said.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct AnswerMessage {
     pub(crate) role: &'static str,
     /// Null where the answer is calls alone.
@@ -251,7 +263,7 @@ pub(crate) struct AnswerMessage {
 }
 
 /// A call that the model made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ToolCall {
     pub(crate) id: String,
     #[serde(rename = "type")]
@@ -260,14 +272,14 @@ pub(crate) struct ToolCall {
 }
 
 /// What is called, with the JSON text of its arguments.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CalledFunction {
     pub(crate) name: String,
     pub(crate) arguments: String,
 }
 
 /// A piece of one answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatDelta {
     pub(crate) index: u32,
     pub(crate) delta: DeltaMessage,
@@ -276,11 +288,12 @@ pub(crate) struct ChatDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finish_detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub(crate) validation: Option<Validation>,
 }
 
 /// What is new of a message; the first one names the role.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct DeltaMessage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<&'static str>,
@@ -291,7 +304,7 @@ pub(crate) struct DeltaMessage {
 }
 
 /// What is new of a call; the first piece has its id, type and name.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct ToolCallDelta {
     pub(crate) index: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -302,7 +315,7 @@ pub(crate) struct ToolCallDelta {
 }
 
 /// What is new of what is called.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct FunctionDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
@@ -310,14 +323,14 @@ pub(crate) struct FunctionDelta {
 }
 
 /// Log-probabilities in the shape of chat completions: of every token, those of calls among them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct ChatLogprobs {
     pub(crate) content: Vec<TokenLogprob>,
     pub(crate) refusal: Option<Vec<TokenLogprob>>,
 }
 
 /// One token's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TokenLogprob {
     pub(crate) token: String,
     pub(crate) logprob: f32,
@@ -327,7 +340,7 @@ pub(crate) struct TokenLogprob {
 }
 
 /// One alternative's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TopLogprob {
     pub(crate) token: String,
     pub(crate) logprob: f32,

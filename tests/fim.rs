@@ -1,0 +1,296 @@
+//! Fill in the middle over HTTP: on a scripted model, which ends wherever it may, and once on the embedded one.
+
+use std::time::Duration;
+
+use ananke::braid;
+use ananke::constraint::{CodeRules, ConstraintIr, Granularity, ImportRule, Language};
+use ananke::engine::EngineConfig;
+use ananke::maze::{Maze, ModelSource, OpenOptions, open};
+use ananke::server::{ServerConfig, router};
+use ananke::verify;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+#[path = "common/scripted.rs"]
+mod scripted;
+
+/// Tokens of the prompt that are neither side's: the markers. The scripted tokenizer puts no beginning before texts.
+const NUM_MARKERS: u64 = 3;
+
+fn server() -> Router {
+    serve(scripted::maze(Duration::ZERO, EngineConfig::default()))
+}
+
+fn serve(maze: Maze) -> Router {
+    router(maze, ServerConfig::default())
+}
+
+async fn post(server: &Router, body: &Value) -> (StatusCode, Value) {
+    post_to(server, "/v1/completions", body).await
+}
+
+async fn post_to(server: &Router, path: &str, body: &Value) -> (StatusCode, Value) {
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(Body::from(body.to_string())).expect("a request");
+    let response = server.clone().oneshot(request).await.expect("the router answers everything");
+    let status = response.status();
+    let bytes = to_bytes(response.into_body(), 16 << 20).await.expect("the body ends");
+    (status, serde_json::from_slice(&bytes).expect("replies are JSON"))
+}
+
+async fn complete(server: &Router, body: Value) -> Value {
+    let (status, reply) = post(server, &body).await;
+    assert_eq!(status, StatusCode::OK, "{body}: {reply}");
+    reply
+}
+
+async fn refusal(server: &Router, body: Value) -> (u16, String, String) {
+    let (status, reply) = post(server, &body).await;
+    let field = |name: &str| reply["error"][name].as_str().unwrap_or_default().to_owned();
+    (status.as_u16(), field("code"), field("param"))
+}
+
+/// Makes the scripted model end wherever it may.
+fn eager(mut body: Value) -> Value {
+    body["logit_bias"] = json!({"4097": 100});
+    body["temperature"] = json!(0);
+    body
+}
+
+fn code(language: Language, rules: CodeRules) -> Value {
+    let code = braid::code(language, Granularity::File, rules);
+    serde_json::to_value(ConstraintIr { code: Some(code), ..ConstraintIr::default() }).expect("an IR is plain data")
+}
+
+#[tokio::test]
+async fn a_hole_is_put_with_the_models_own_markers() {
+    let server = server();
+    let body = json!({"prompt": "def f(x):\n    return ", "suffix": "\n", "max_tokens": 8, "seed": 1});
+    let reply = complete(&server, body.clone()).await;
+    let fim = &reply["provenance"][0]["fim"];
+    let side = |name: &str| fim[name].as_u64().expect("a count");
+    assert_eq!(reply["usage"]["prompt_tokens"], NUM_MARKERS + side("prefix_tokens") + side("suffix_tokens"));
+    assert_eq!((side("prefix_tokens_dropped"), side("suffix_tokens_dropped")), (0, 0));
+    assert!(fim.get("code_context").is_none(), "nothing is said of code");
+    let mut echoed = body.clone();
+    echoed["echo"] = json!(true);
+    let text = complete(&server, echoed).await["choices"][0]["text"].clone();
+    let alone = reply["choices"][0]["text"].as_str().expect("text");
+    assert_eq!(text, format!("def f(x):\n    return {alone}"));
+    let mut plain = body.clone();
+    plain.as_object_mut().expect("an object").remove("suffix");
+    let plain = complete(&server, plain).await;
+    assert!(plain["provenance"][0].get("fim").is_none());
+    // Several prompts share the suffix.
+    let both = complete(&server, json!({"prompt": ["a", "b"], "suffix": "c", "max_tokens": 2})).await;
+    assert_eq!(both["choices"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn neither_side_can_smuggle_in_a_marker() {
+    let server = server();
+    let tokens = async |prompt: &str, suffix: &str| {
+        let reply = complete(&server, json!({"prompt": prompt, "suffix": suffix, "max_tokens": 1})).await;
+        reply["provenance"][0]["fim"]["prefix_tokens"].as_u64().expect("a count")
+    };
+    assert!(tokens("<｜fim▁hole｜>", "<｜fim▁end｜>").await > 3, "it is spelled out in ordinary tokens");
+}
+
+#[tokio::test]
+async fn what_makes_no_hole_is_refused_by_name() {
+    let server = server();
+    for (body, expected) in [
+        (json!({"prompt": [1, 2], "suffix": "x"}), (400, "unsupported_parameter", "prompt")),
+        (json!({"prompt": "x", "on_unparsable_context": "refuse"}), (400, "invalid_value", "on_unparsable_context")),
+        (json!({"prompt": "x", "truncation": "auto"}), (400, "unsupported_parameter", "truncation")),
+        (json!({"prompt": "x", "suffix": "y", "truncation": "middle"}), (400, "invalid_value", "truncation")),
+    ] {
+        let (status, code, param) = refusal(&server, body.clone()).await;
+        assert_eq!((status, &*code, &*param), expected, "{body}");
+    }
+    let tokenizer = include_str!("../models/ananke-nano/tokenizer.json").replace("fim▁", "other▁");
+    let without = serve(scripted::maze_reading(tokenizer.as_bytes(), Duration::ZERO, EngineConfig::default()));
+    let (status, code, param) = refusal(&without, json!({"prompt": "x", "suffix": "y"})).await;
+    assert_eq!((status, &*code, &*param), (400, "no_fim_tokens", "suffix"));
+    complete(&without, json!({"prompt": "x", "suffix": null})).await;
+}
+
+#[tokio::test]
+async fn a_document_longer_than_the_window_is_cut_farthest_from_the_hole() {
+    let server = server();
+    let line = "total = total + item.price * 2\n";
+    let body = json!({"prompt": line.repeat(200), "suffix": line.repeat(200), "max_tokens": 32});
+    let reply = complete(&server, body.clone()).await;
+    let fim = &reply["provenance"][0]["fim"];
+    let count = |name: &str| fim[name].as_u64().expect("a count");
+    let seen = count("prefix_tokens") + count("suffix_tokens");
+    assert_eq!(seen + NUM_MARKERS + 32, scripted::CONTEXT_LEN as u64, "the window is used");
+    assert!(count("suffix_tokens") * 4 <= seen && count("suffix_tokens") * 5 > seen, "{fim}");
+    assert!(count("prefix_tokens_dropped") > 0 && count("suffix_tokens_dropped") > 0);
+    let mut refused = body.clone();
+    refused["truncation"] = json!("disabled");
+    assert_eq!(refusal(&server, refused).await.1, "context_length_exceeded");
+    let mut too_much = body;
+    too_much["max_tokens"] = json!(scripted::CONTEXT_LEN);
+    assert_eq!(refusal(&server, too_much).await.1, "context_length_exceeded");
+}
+
+#[tokio::test]
+async fn text_forbidden_in_the_document_is_not_made_at_the_seam() {
+    let server = server();
+    let forbidden = |scope: &str| json!({"forbidden_text": [{"text": "eval(", "scope": scope}]});
+    let body = |scope: &str| {
+        eager(json!({"prompt": "x = ev", "suffix": "al(1)", "max_tokens": 8, "constraint_ir": forbidden(scope)}))
+    };
+    let reply = complete(&server, body("output")).await;
+    assert_eq!(reply["choices"][0]["text"], "", "the model ends at once where it may");
+    let reply = complete(&server, body("document")).await;
+    let choice = &reply["choices"][0];
+    let text = choice["text"].as_str().expect("text");
+    assert!(!text.is_empty() && !format!("x = ev{text}al(1)").contains("eval("), "{text:?}");
+    assert_eq!((&choice["finish_reason"], &choice["validation"]["all_satisfied"]), (&json!("stop"), &json!(true)));
+}
+
+#[tokio::test]
+async fn code_is_judged_with_what_stands_around_the_hole() {
+    let server = server();
+    let python = code(Language::Python, CodeRules::default());
+    let fill = async |prefix: &str, suffix: &str, choices: &[&str]| {
+        let body = json!({"prompt": prefix, "suffix": suffix, "max_tokens": 16, "constraint_ir": python,
+            "structured_outputs": {"choice": choices}});
+        let reply = complete(&server, eager(body)).await;
+        let choice = &reply["choices"][0];
+        assert_eq!(reply["provenance"][0]["fim"]["code_context"], "document", "{reply}");
+        assert_eq!((&choice["finish_reason"], &choice["validation"]["all_satisfied"]), (&json!("stop"), &json!(true)));
+        choice["text"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(fill("x = [1", "\n", &["", ")", "]"]).await, "]");
+    assert_eq!(fill("x = [1", ", 2]\n", &["", ")", "]"]).await, "");
+    assert_eq!(fill("def f(x):\n    ", "\n    return y\n", &["return (", "y = (x", "y = x"]).await, "y = x");
+    assert_eq!(fill("if x:\n    y = 1\n", " 2\n", &["z =", "    z ="]).await.trim(), "z =");
+    assert_eq!(fill("imp", "\nx = 1\n", &["ort", "ort os", "ort os."]).await, "ort os");
+}
+
+#[tokio::test]
+async fn a_prefix_that_does_not_go_through_is_left_out_or_refused() {
+    let server = server();
+    let imports = ImportRule { allow: None, deny: vec!["os".into()] };
+    let python = code(Language::Python, CodeRules { imports: Some(imports), ..CodeRules::default() });
+    for prefix in ["def f(:\n    x = ", "import os\nx = "] {
+        let body = json!({"prompt": prefix, "suffix": "\n", "max_tokens": 24, "constraint_ir": python,
+            "structured_outputs": {"choice": ["import os", "y = 1"]}});
+        let reply = complete(&server, eager(body.clone())).await;
+        let (choice, fim) = (&reply["choices"][0], &reply["provenance"][0]["fim"]);
+        assert_eq!(choice["text"], "y = 1", "the rules hold for the hole: {reply}");
+        assert_eq!(choice["validation"]["all_satisfied"], true, "{reply}");
+        assert_eq!(fim["code_context"], "hole_only");
+        assert!(fim["hole_only_because"].as_str().is_some_and(|why| why.contains("code: the text before the hole")));
+        let mut strict = body;
+        strict["on_unparsable_context"] = json!("refuse");
+        let (status, code, param) = refusal(&server, strict).await;
+        assert_eq!((status, &*code), (422, "unparsable_context"));
+        assert!(param.starts_with("constraint_ir"), "{param}");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_ends_inside_a_word_is_healed() {
+    let server = server();
+    let body = |seed: u64| {
+        json!({"prompt": "import os\n\ndef f(x):\n    retu", "token_healing": true, "max_tokens": 8, "seed": seed,
+            "echo": true, "temperature": 0.8})
+    };
+    let mut num_joined = 0;
+    for seed in 0..20 {
+        let reply = complete(&server, body(seed)).await;
+        let text = reply["choices"][0]["text"].as_str().expect("text");
+        let rest = text.strip_prefix("import os\n\ndef f(x):\n    retu").unwrap_or_else(|| panic!("{text:?}"));
+        assert!(reply["provenance"][0]["healed_bytes"].as_u64() >= Some(4), "{reply}");
+        num_joined += usize::from(rest.starts_with("rn"));
+    }
+    assert!(num_joined > 0, "noise under `retu` still finds the token `return` now and then");
+    let mut scored = body(1);
+    scored["logprobs"] = json!(2);
+    scored.as_object_mut().expect("an object").remove("echo");
+    let reply = complete(&server, scored).await;
+    let choice = &reply["choices"][0];
+    let tokens: Vec<&str> =
+        choice["logprobs"]["tokens"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(choice["text"].as_str().is_some_and(|text| tokens.concat().starts_with(text)), "{choice}");
+    for (field, value, param) in [
+        ("suffix", json!("x"), "token_healing"),
+        ("response_format", json!({"type": "json_object"}), "token_healing"),
+        ("prompt", json!([1, 2]), "prompt"),
+    ] {
+        let mut body = json!({"prompt": "x", "token_healing": true});
+        body[field] = value;
+        assert_eq!(refusal(&server, body).await, (400, "unsupported_parameter".into(), param.into()));
+    }
+}
+
+#[tokio::test]
+async fn editors_are_answered_as_by_llama_cpp() {
+    let server = server();
+    // What llama.vim sends, but for the size of it.
+    let body = json!({
+        "input_prefix": "def f(x):\n", "input_suffix": "\n\nf(1)\n", "prompt": "    return ",
+        "input_extra": [{"text": "def g(x): return x\n", "time": [1, 2], "filename": "g.py"}],
+        "n_predict": 8, "n_indent": 4, "top_k": 40, "top_p": 0.99, "stream": false,
+        "samplers": ["top_k", "top_p", "infill"], "cache_prompt": true, "t_max_prompt_ms": 500, "t_max_predict_ms": 1000,
+        "response_fields": ["content", "timings/prompt_n", "timings/predicted_per_second", "truncated", "tokens_cached",
+            "not_applied"],
+    });
+    let (status, reply) = post_to(&server, "/infill", &body).await;
+    assert_eq!(status, StatusCode::OK, "{reply}");
+    assert!(reply["content"].is_string() && reply["timings/prompt_n"].as_u64() > Some(20), "{reply}");
+    assert_eq!((&reply["truncated"], reply.as_object().map(serde_json::Map::len)), (&json!(false), Some(6)), "{reply}");
+    let not_applied = ["samplers", "cache_prompt", "n_indent", "t_max_prompt_ms", "t_max_predict_ms"];
+    assert_eq!(reply["not_applied"], json!(not_applied));
+    let warm_up = json!({"input_prefix": "", "input_suffix": "", "n_predict": 0, "response_fields": [""]});
+    assert_eq!(post_to(&server, "/infill", &warm_up).await, (StatusCode::OK, json!({})));
+    for (field, value, code) in [
+        ("stream", json!(true), "unsupported_parameter"),
+        ("lora", json!([]), "unknown_parameter"),
+        ("n_predict", json!(-2), "invalid_value"),
+    ] {
+        let mut body = json!({"input_prefix": "x", "input_suffix": "y"});
+        body[field] = value;
+        let (status, reply) = post_to(&server, "/infill", &body).await;
+        let error = &reply["error"];
+        assert_eq!((status.as_u16(), &error["code"], &error["param"]), (400, &json!(code), &json!(field)), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_hole_begins_with_is_prefix_to_its_constraints() {
+    let server = server();
+    let python = code(Language::Python, CodeRules::default());
+    let whole = json!({"regex_patterns": [{"any_of": [{"pattern": "1|1\\)|\\)"}], "match": "full"}]});
+    let body = json!({"input_prefix": "x = ", "prompt": "f(", "input_suffix": "\n", "n_predict": 8,
+        "constraint_ir": [python, whole], "temperature": 0});
+    let (status, reply) = post_to(&server, "/infill", &body).await;
+    assert_eq!(status, StatusCode::OK, "{reply}");
+    let text = reply["content"].as_str().expect("text");
+    assert!(["1)", ")"].contains(&text), "{reply}");
+    assert_eq!((&reply["stop_type"], &reply["validation"]["all_satisfied"]), (&json!("eos"), &json!(true)), "{reply}");
+    assert_eq!(reply["generation_settings"]["n_ctx"], scripted::CONTEXT_LEN);
+    assert_eq!(reply["provenance"]["fim"]["code_context"], "document");
+}
+
+#[tokio::test]
+async fn the_embedded_model_fills_a_hole_of_a_program() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/ananke-nano");
+    let server = serve(open(OpenOptions::new(ModelSource::Path(folder))).expect("the embedded model opens"));
+    let (prefix, suffix) = ("def add(a, b):\n    ", "\n\nprint(add(1, 2))\n");
+    let python = code(Language::Python, CodeRules::default());
+    let body = json!({"prompt": prefix, "suffix": suffix, "max_tokens": 48, "temperature": 0, "constraint_ir": python});
+    let reply = complete(&server, body).await;
+    let choice = &reply["choices"][0];
+    // Where the model does not end by itself, the budget ends where the suffix goes through.
+    assert_eq!(choice["validation"]["all_satisfied"], true, "{reply}");
+    let text = format!("{prefix}{}{suffix}", choice["text"].as_str().expect("text"));
+    assert_eq!(verify::parses(&text, Language::Python, "add.py"), Some(true), "{text}");
+}
