@@ -11,7 +11,7 @@ adversarial: prompts that ask for packages that are not declared, in every form 
 that import one. Exit status 0 when no bound output broke a rule.
 
 Needs target/release/ananke and ananke-serve (`cargo build --release`), and the languages' parsers, which
-scripts/language_grammars/fetch_judges.sh brings.
+scripts/language_grammars/fetch_<language>.sh bring.
 """
 
 import argparse
