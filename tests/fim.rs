@@ -47,6 +47,18 @@ async fn complete(server: &Router, body: Value) -> Value {
     reply
 }
 
+/// The text of a stream.
+async fn stream(server: &Router, body: &Value) -> String {
+    let request = Request::post("/v1/completions").header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(Body::from(body.to_string())).expect("a request");
+    let response = server.clone().oneshot(request).await.expect("the router answers everything");
+    let bytes = to_bytes(response.into_body(), 16 << 20).await.expect("the body ends");
+    let events = String::from_utf8(bytes.to_vec()).expect("events are text");
+    let chunks = events.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+    let chunks = chunks.map(|data| serde_json::from_str::<Value>(data).expect("events are JSON"));
+    chunks.filter_map(|chunk| Some(chunk["choices"][0]["text"].as_str()?.to_owned())).collect()
+}
+
 async fn refusal(server: &Router, body: Value) -> (u16, String, String) {
     let (status, reply) = post(server, &body).await;
     let field = |name: &str| reply["error"][name].as_str().unwrap_or_default().to_owned();
@@ -172,6 +184,41 @@ async fn code_is_judged_with_what_stands_around_the_hole() {
     assert_eq!(fill("def f(x):\n    ", "\n    return y\n", &["return (", "y = (x", "y = x"]).await, "y = x");
     assert_eq!(fill("if x:\n    y = 1\n", " 2\n", &["z =", "    z ="]).await.trim(), "z =");
     assert_eq!(fill("imp", "\nx = 1\n", &["ort", "ort os", "ort os."]).await, "ort os");
+}
+
+/// Documents that are programs without anything in the hole, cut between and inside words, strings and brackets.
+const WHOLE_WITHOUT: [(Language, &str, &str, &str); 7] = [
+    (Language::Python, "a.py", "def f(x):\n    ", "return x\n"),
+    (Language::Python, "a.py", "names = [\"a", "b\", 'c']\n"),
+    (Language::Python, "a.py", "if ready:\n    start()\n", "stop()\n"),
+    (Language::Rust, "a.rs", "fn f(x: u32) -> u32 { x + ", "1 }\n"),
+    (Language::Rust, "a.rs", "fn main() { print", "(\"{}\", 1); }\n"),
+    (Language::Go, "a.go", "package a\n\nfunc f() {\n\tg(", ")\n}\n"),
+    (Language::Typescript, "a.ts", "export function f(): number { return ab", "c; }\n"),
+];
+
+#[tokio::test]
+async fn an_output_that_could_have_ended_never_runs_past_its_budget_into_a_broken_document() {
+    let server = server();
+    for (language, file, prefix, suffix) in WHOLE_WITHOUT {
+        let ir = code(language, CodeRules::default());
+        let mut num_cut = 0;
+        for seed in 0..12 {
+            let max_tokens = 1 + 3 * seed;
+            let body = json!({"prompt": prefix, "suffix": suffix, "max_tokens": max_tokens, "constraint_ir": ir,
+                "temperature": 1.5, "seed": seed});
+            let reply = complete(&server, body.clone()).await;
+            let choice = &reply["choices"][0];
+            let text = choice["text"].as_str().expect("text");
+            assert_eq!(choice["validation"]["all_satisfied"], true, "{prefix:?} {text:?} {suffix:?}");
+            assert_eq!(verify::parses(&format!("{prefix}{text}{suffix}"), language, file), Some(true), "{text:?}");
+            num_cut += usize::from(choice["finish_reason"] == "length");
+            let mut streamed = body;
+            streamed["stream"] = json!(true);
+            assert_eq!(stream(&server, &streamed).await, text, "what was taken back had not been sent");
+        }
+        assert!(num_cut > 0, "{prefix:?}: no budget was used up");
+    }
 }
 
 #[tokio::test]

@@ -203,8 +203,8 @@ impl Sequence {
         self.block_table.split_off(num_kept)
     }
 
-    /// The pilot is back with its mask; what it forces is appended. Returns the end of the sequence when that fills the
-    /// budget, with the mask row that nobody needs then.
+    /// The pilot is back with its mask; what it forces is appended. Returns the end of the sequence when the budget is
+    /// used up, with the mask row that nobody needs then.
     ///
     /// # Errors
     /// When the matcher cannot say whether the output is complete.
@@ -223,7 +223,7 @@ impl Sequence {
             self.push(token, None);
         }
         self.send_settled(&pilot);
-        if self.num_generated() >= self.max_tokens as usize {
+        if advice.is_complete.is_some() || self.num_generated() >= self.max_tokens as usize {
             let is_complete = match advice.is_complete {
                 Some(is_complete) => is_complete,
                 None => pilot.is_complete()?,

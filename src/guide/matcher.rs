@@ -414,6 +414,11 @@ impl Matcher {
         lists.chain(automata).chain(structural).collect()
     }
 
+    /// Whether `row` allows an end token.
+    pub(crate) fn allows_end(&self, row: &[u32]) -> bool {
+        self.compiled.vocabulary.end_tokens().iter().any(|&token| mask::is_allowed(row, token))
+    }
+
     /// Allows the end tokens in `row`.
     pub(crate) fn allow_end_tokens(&self, row: &mut [u32]) {
         self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(row, token));

@@ -33,7 +33,7 @@ pub struct Advice {
     pub retract: usize,
     /// Tokens to append without sampling.
     pub forced: Vec<u32>,
-    /// Whether the output may end here; known where the budget is used up.
+    /// Where the output is over, because its budget is used up: whether it is complete.
     pub is_complete: Option<bool>,
 }
 
@@ -71,6 +71,8 @@ pub struct Pilot {
     stats: PilotStats,
     /// Whether a part reads the document around the output, so that only a search knows a way to the end.
     reads_document: bool,
+    /// In a document, the last place where the output may end; what comes after it is held back.
+    last_end: Option<usize>,
 }
 
 /// How closely a sequence is watched.
@@ -131,6 +133,7 @@ impl Pilot {
             num_surrenders: 0,
             stats,
             reads_document,
+            last_end: None,
         };
         if reads_document {
             return pilot;
@@ -162,11 +165,19 @@ impl Pilot {
                 }
             }
         }
+        if self.num_left() == 0 && !self.can_follow_witness() && self.last_end.is_some() {
+            let retract = self.return_to_last_end()?;
+            return Ok(Advice { retract, is_complete: Some(self.is_complete()?), ..Advice::default() });
+        }
         let before = self.matcher.num_accepted();
         self.watch()?;
         while let Err(error) = self.fill(row) {
-            self.step_back(error)?;
+            if let Err(error) = self.step_back(error) {
+                self.end_at_last_end(row, error)?;
+                break;
+            }
         }
+        self.note_end(row);
         let retract = before - self.matcher.num_accepted();
         self.stats.num_retracted += retract as u32;
         let forced = if retract == 0 && self.steering.forced_tokens { self.force(row)? } else { Vec::new() };
@@ -223,9 +234,15 @@ impl Pilot {
         self.matcher.is_complete()
     }
 
-    /// Whether the last token can still be taken back in favour of a way that is known to end in budget.
+    /// Whether tokens can still be taken back in favour of an end in budget: one that a known way leads to, or the last
+    /// one that was passed.
     #[must_use]
     pub fn can_close_otherwise(&self) -> bool {
+        self.can_follow_witness() || self.last_end.is_some_and(|end| end < self.matcher.num_accepted())
+    }
+
+    /// Whether the last token can be taken back in favour of a witness that fits the budget.
+    fn can_follow_witness(&self) -> bool {
         let place = self.matcher.num_accepted();
         self.floor < place && self.fits() && self.witness_at < place
     }
@@ -257,27 +274,54 @@ impl Pilot {
         (self.steering.max_tokens as usize).saturating_sub(self.matcher.num_accepted())
     }
 
-    /// How many of the newest tokens are kept from the client.
+    /// How many of the newest tokens are kept from the client, where the output stands alone.
     fn hold_back(&self) -> usize {
         match self.mode {
-            // Nobody watches the way through a document, so a dead end is met by going back.
-            Mode::Free { .. } | Mode::Watched { .. } if self.may_grope() => self.config.hold_back_tokens,
             Mode::Off | Mode::Free { .. } => 0,
             Mode::Watched { .. } => 1,
             Mode::Groping => self.config.hold_back_tokens,
         }
     }
 
-    /// Whether parts that may dead-end are followed without knowing a way to the end.
-    fn may_grope(&self) -> bool {
-        self.reads_document && self.matcher.compiled().may_dead_end()
+    fn raise_floor(&mut self) {
+        let place = self.matcher.num_accepted();
+        let settled = if self.reads_document {
+            // The output may have to end where it last could.
+            self.last_end.unwrap_or(0)
+        } else {
+            place.saturating_sub(self.hold_back())
+        };
+        self.floor = self.floor.max(settled);
+        self.stats.hold_back = self.stats.hold_back.max(place.saturating_sub(settled) as u32);
     }
 
-    fn raise_floor(&mut self) {
-        let hold_back = self.hold_back();
-        let settled = self.matcher.num_accepted().saturating_sub(hold_back);
-        self.floor = self.floor.max(settled);
-        self.stats.hold_back = self.stats.hold_back.max(hold_back as u32);
+    /// In a document, remembers that the output may end where `row` is the mask of; what came before is settled.
+    fn note_end(&mut self, row: &[u32]) {
+        if self.reads_document && self.matcher.allows_end(row) {
+            self.last_end = Some(self.matcher.num_accepted());
+            self.raise_floor();
+        }
+    }
+
+    /// Takes back what came after the last place where the output may end; returns how many tokens that are.
+    fn return_to_last_end(&mut self) -> Result<usize, GuideError> {
+        let place = self.matcher.num_accepted();
+        let retract = place - self.last_end.unwrap_or(place);
+        self.matcher.rollback(retract)?;
+        self.stats.num_retracted += retract as u32;
+        Ok(retract)
+    }
+
+    /// Meets a dead end by ending where the output last could: nothing else is left in `row`. Without such a place the
+    /// error stands.
+    fn end_at_last_end(&mut self, row: &mut [u32], error: GuideError) -> Result<(), GuideError> {
+        let place = self.matcher.num_accepted();
+        let last_end = self.last_end.filter(|&end| end < place && matches!(error, GuideError::DeadEnd { .. }));
+        let Some(last_end) = last_end else { return Err(error) };
+        self.matcher.rollback(place - last_end)?;
+        row.fill(0);
+        self.matcher.allow_end_tokens(row);
+        Ok(())
     }
 
     /// Sees to it that a witness is known where one is needed; takes the last token back where it left none.
