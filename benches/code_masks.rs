@@ -27,7 +27,7 @@ const NUM_SOURCES: usize = 60;
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 const LANGUAGES: [(Language, &str); 5] = [
-    (Language::TypeScript, "typescript"),
+    (Language::Typescript, "typescript"),
     (Language::Python, "python"),
     (Language::Rust, "rust"),
     (Language::Go, "go"),

@@ -27,7 +27,7 @@ use inputs::{Kind, Random};
 use serde_json::{Value, json};
 
 const NUM_HONEST: usize = 8;
-/// What may come on top of the longest wait for a compile.
+/// What may come on top of a request's budget.
 const GRACE: Duration = Duration::from_secs(1);
 /// After so long without a byte a reply counts as never come.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -57,9 +57,9 @@ struct Args {
     /// Inputs under way at once.
     #[arg(long, default_value_t = 8)]
     concurrency: usize,
-    /// Seconds that a request waits for its compile.
+    /// Seconds that the server is given for a request, waiting for its compile included.
     #[arg(long, default_value_t = 20)]
-    compile_wait: u64,
+    budget: u64,
     /// Start the server with `--probe-compile`.
     #[arg(long)]
     probe: bool,
@@ -260,7 +260,7 @@ fn judge(body: &[u8], reply: &Reply) -> Result<(), String> {
     let value = reply.json();
     match reply.status {
         200 => {}
-        400 | 404 | 413 | 422 | 503 if value["error"]["message"].is_string() => {
+        400 | 404 | 413 | 422 | 503 | 504 if value["error"]["message"].is_string() => {
             let len = value["error"]["message"].as_str().map_or(0, str::len);
             return if len > 4_096 { Err(format!("an error message of {len} bytes")) } else { Ok(()) };
         }
@@ -367,7 +367,7 @@ impl Tally {
     }
 
     fn num_hung(&self, args: &Args) -> usize {
-        let limit = Duration::from_secs(args.compile_wait) + GRACE;
+        let limit = Duration::from_secs(args.budget) + GRACE;
         self.slowest.iter().filter(|(took, ..)| *took > limit).count()
     }
 
@@ -401,7 +401,7 @@ impl Tally {
         for (took, index, kind) in &self.slowest {
             println!("  {:>7} ms  input {index} ({kind})", took.as_millis());
         }
-        println!("hung              {} (over {} s)", self.num_hung(args), args.compile_wait + GRACE.as_secs());
+        println!("hung              {} (over {} s)", self.num_hung(args), args.budget + GRACE.as_secs());
         println!(
             "honest replies    {}, {} changed, slowest {} ms",
             self.num_honest,
@@ -439,9 +439,10 @@ impl Server {
         };
         let program = args.server.clone().map_or_else(beside, Ok)?;
         let config = args.log.with_extension("toml");
-        std::fs::write(&config, format!("[limits]\ncompile_wait_s = {}\n{SMALL_CACHE}\n", args.compile_wait))?;
+        std::fs::write(&config, format!("[limits]\ncompile_wait_s = {}\n{SMALL_CACHE}\n", args.budget))?;
         let mut command = Command::new(program);
         command.args(["--port", "0", "--offline", "--config"]).arg(config);
+        command.args(["--request-timeout", &args.budget.to_string()]);
         if args.probe {
             command.arg("--probe-compile");
         }
