@@ -9,7 +9,6 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use ananke::{
@@ -31,7 +30,19 @@ mod embedded;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay` in mimalloc.h, which libmimalloc-sys does not name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Gives pages back as soon as they are free. mimalloc waits a second, and then until something else is freed, so that a
+/// server at rest keeps what hostile inputs once took.
+#[allow(unsafe_code, reason = "an option of the allocator, which is C")]
+fn give_memory_back() {
+    // SAFETY: sets a number that every thread reads atomically.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 0) }
+}
+
 fn main() -> ExitCode {
+    give_memory_back();
     let args = ServeArgs::parse();
     if args.probe_child {
         return probe();
@@ -104,23 +115,7 @@ fn run(config: Config) -> Result<(), Failure> {
     result.and(closed.map_err(Failure::Audit))
 }
 
-/// How often freed memory is given back where nobody asks for anything.
-const PURGE_EVERY: Duration = Duration::from_secs(1);
-/// So large that it has pages of its own, which go back to where expired pages are looked for.
-const PURGE_BYTES: usize = 8 << 20;
-
-/// Gives freed memory back at rest too: mimalloc does so a second after it was freed, but looks only when something
-/// large is allocated or freed, and a server at rest does neither. What is allocated here is never touched.
-fn give_memory_back() -> io::Result<()> {
-    let purge = || loop {
-        std::thread::sleep(PURGE_EVERY);
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(PURGE_BYTES)));
-    };
-    std::thread::Builder::new().name("ananke-purge".into()).spawn(purge).map(drop)
-}
-
 fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
-    give_memory_back()?;
     let gpu = config.open.gpu.is_some();
     let maze = maze::open(config.open).map_err(|error| Failure::Open { error: error.into(), gpu })?;
     let runtime =
