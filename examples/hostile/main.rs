@@ -38,8 +38,10 @@ const MEASURE_EVERY: u64 = 5_000;
 /// No input is under way for so long before memory is looked at: what counts is what the server keeps, not what
 /// happens to be in use.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Full before memory is first measured, so that what grows after it is no cache.
-const SMALL_CACHE: &str = "cached_constraint_bytes = \"64MiB\"";
+/// Small against what memory may grow by: how full a cache happens to be is no growth.
+const SMALL_CACHE: &str = "cached_constraint_bytes = \"16MiB\"";
+/// The same of the records of replies.
+const PROVENANCE_BYTES: &str = "8MiB";
 /// By how much the resident memory at the end may exceed that after [`WARM_AT`] inputs.
 const GROWTH_KB_MAX: u64 = 64 << 10;
 
@@ -442,7 +444,7 @@ impl Server {
         std::fs::write(&config, format!("[limits]\ncompile_wait_s = {}\n{SMALL_CACHE}\n", args.budget))?;
         let mut command = Command::new(program);
         command.args(["--port", "0", "--offline", "--config"]).arg(config);
-        command.args(["--request-timeout", &args.budget.to_string()]);
+        command.args(["--request-timeout", &args.budget.to_string(), "--provenance-bytes", PROVENANCE_BYTES]);
         if args.probe {
             command.arg("--probe-compile");
         }
