@@ -14,7 +14,7 @@ use super::spares::Spares;
 use super::structural::Structural;
 use super::vocabulary::SortedTokens;
 use super::{GuideConfig, GuideError};
-use crate::constraint::Digest;
+use crate::constraint::{Digest, Language};
 use crate::text::Vocabulary;
 
 /// The conjunction of all parts of all IRs of one request, ready to be followed.
@@ -47,6 +47,8 @@ pub struct CompiledConstraint {
     pub(crate) digest: Digest,
     pub(crate) num_parts: usize,
     pub(crate) max_tokens: Option<u32>,
+    /// The language of the document that the output stands in, where code is it.
+    pub(crate) document_language: Option<Language>,
     /// What a mask was last expected to take, in nanoseconds.
     pub(crate) usual_mask_ns: AtomicU64,
 }

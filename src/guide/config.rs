@@ -125,6 +125,9 @@ pub struct GuideConfig {
     pub max_suffix_bytes: usize,
     /// States of which it is remembered whether the text behind the hole may follow, in one sequence. Default 4,096.
     pub max_seam_states: usize,
+    /// Texts that are tried to join an output to the text behind its hole, where its budget ends before one did. Default
+    /// 8,000, about 0.2 s at most.
+    pub max_joints: usize,
     /// Masks that one search for a witness may cost while a sequence runs, a hard mask counting as many. Default 512,
     /// about 5-10 ms; a search that runs out leaves the token to chance or takes it back.
     pub witness_fuel_per_token: usize,
@@ -232,6 +235,7 @@ impl Default for GuideConfig {
             max_prefix_bytes: 256 << 10,
             max_suffix_bytes: 32 << 10,
             max_seam_states: 4_096,
+            max_joints: 8_000,
             witness_fuel_per_token: 512,
             max_closing_states: 20_000,
             max_closing_texts: 8,

@@ -9,13 +9,13 @@
 //! where the suffix by itself already ends a match of the same. Where the suffix itself begins with forbidden text, an
 //! end may be refused although the match is the suffix's own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::automaton::{AutomatonPart, DEAD};
 use super::compiled::CompiledConstraint;
 use super::structural::Structural;
-use super::{GuideConfig, GuideError};
+use super::{GuideConfig, GuideError, seam};
 use crate::text::Vocabulary;
 
 /// What stands around an output that fills a hole.
@@ -137,6 +137,63 @@ impl Around {
         // Most places refuse the suffix within a few tokens.
         const TOKENS_WORTH_A_MASK: usize = 256;
         1 + self.suffix_tokens.len() / TOKENS_WORTH_A_MASK
+    }
+}
+
+impl super::Matcher {
+    /// A text of at most `room` tokens that joins the output so far to the suffix, in tokens, so that every part holds;
+    /// `None` where none of at most `count_max` that are tried is such a one. The matcher is left as it was.
+    ///
+    /// Costs some 10 us for each text that is tried.
+    ///
+    /// # Errors
+    /// Those of the parts.
+    pub(crate) fn joint(&mut self, room: usize, count_max: usize) -> Result<Option<Vec<u32>>, GuideError> {
+        let compiled = Arc::clone(self.compiled());
+        let vocabulary = &compiled.vocabulary;
+        let output = self.last_tokens(self.num_accepted());
+        let (Some(language), Some(around), Some(output)) = (compiled.document_language, self.around(), output) else {
+            return Ok(None);
+        };
+        let before = [vocabulary.decode(&around.prefix_tokens), vocabulary.decode(&output)].concat();
+        let (before, after) = (String::from_utf8_lossy(&before), String::from_utf8_lossy(&around.suffix));
+        // Beginnings that the parts refuse: nothing that begins so need be tried.
+        let mut refused: HashSet<Vec<u8>> = HashSet::new();
+        let mut num_tried = 0;
+        for text in seam::joints(language, &before, &after) {
+            let text = text.as_bytes();
+            if (1..=text.len()).any(|len| refused.contains(&text[..len])) {
+                continue;
+            }
+            let Some(tokens) = greedy(text, vocabulary).filter(|tokens| tokens.len() <= room) else { continue };
+            num_tried += 1;
+            if num_tried > count_max {
+                break;
+            }
+            let place = self.num_accepted();
+            let num_allowed = self.accept_first(&tokens)?;
+            let is_joint = num_allowed == tokens.len() && self.is_complete()?;
+            self.rollback(self.num_accepted() - place)?;
+            if is_joint {
+                return Ok(Some(tokens.into()));
+            }
+            if num_allowed < tokens.len() {
+                refused.insert(vocabulary.decode(&tokens[..=num_allowed]));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Accepts tokens up to the first that is refused; returns how many.
+    fn accept_first(&mut self, tokens: &[u32]) -> Result<usize, GuideError> {
+        for (count, &token) in tokens.iter().enumerate() {
+            match self.accept(token) {
+                Ok(()) => {}
+                Err(GuideError::NotAllowed { .. }) => return Ok(count),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tokens.len())
     }
 }
 

@@ -373,6 +373,11 @@ impl Matcher {
         self.around.is_some()
     }
 
+    /// What stands around the output, where it fills a hole.
+    pub(crate) fn around(&self) -> Option<&Around> {
+        self.around.as_deref()
+    }
+
     /// Whether some structural part reads the document around the output, not the output alone.
     pub(crate) fn reads_document(&self) -> bool {
         self.structural.iter().any(Structural::reads_document)

@@ -31,6 +31,7 @@ mod pilot;
 mod regex;
 mod regions;
 mod schema;
+mod seam;
 mod soft;
 mod spares;
 mod structural;
@@ -215,6 +216,11 @@ impl Guide {
             digest: self.digest(irs),
             num_parts,
             max_tokens: irs.iter().filter_map(|ir| ir.limits.max_tokens).min(),
+            document_language: irs
+                .iter()
+                .filter_map(|ir| ir.code.as_ref())
+                .find(|code| code.document)
+                .map(|code| code.language),
             usual_mask_ns: AtomicU64::new(0),
         };
         Ok((compiled, outlines))

@@ -73,6 +73,10 @@ pub struct Pilot {
     reads_document: bool,
     /// In a document, the last place where the output may end; what comes after it is held back.
     last_end: Option<usize>,
+    /// Whether a text that joins the output to the suffix has been looked for.
+    has_joined: bool,
+    /// Whether nothing but the witness is followed any more.
+    only_witness: bool,
 }
 
 /// How closely a sequence is watched.
@@ -90,6 +94,9 @@ enum Mode {
 
 /// In a document, a way to the end is looked for from so many closing margins before the end of the budget.
 const CLOSING_MARGINS: u32 = 2;
+
+/// Places of an output from which a text is looked for that joins it to the suffix.
+const JOIN_PLACES: usize = 4;
 
 /// By so many tokens the shortest output known at admission may be longer than the shortest there is.
 const MIN_TOKENS_SLACK: u32 = 8;
@@ -134,6 +141,8 @@ impl Pilot {
             stats,
             reads_document,
             last_end: None,
+            has_joined: false,
+            only_witness: false,
         };
         if reads_document {
             return pilot;
@@ -165,15 +174,15 @@ impl Pilot {
                 }
             }
         }
-        if self.num_left() == 0 && !self.can_follow_witness() && self.last_end.is_some() {
+        let before = self.matcher.num_accepted();
+        if self.num_left() == 0 && self.reads_document && !self.can_follow_witness() && !self.join()? {
             let retract = self.return_to_last_end()?;
             return Ok(Advice { retract, is_complete: Some(self.is_complete()?), ..Advice::default() });
         }
-        let before = self.matcher.num_accepted();
         self.watch()?;
         while let Err(error) = self.fill(row) {
             if let Err(error) = self.step_back(error) {
-                self.end_at_last_end(row, error)?;
+                self.end_otherwise(row, error)?;
                 break;
             }
         }
@@ -238,7 +247,8 @@ impl Pilot {
     /// one that was passed.
     #[must_use]
     pub fn can_close_otherwise(&self) -> bool {
-        self.can_follow_witness() || self.last_end.is_some_and(|end| end < self.matcher.num_accepted())
+        let place = self.matcher.num_accepted();
+        self.can_follow_witness() || self.may_join() || self.last_end.is_some_and(|end| end < place)
     }
 
     /// Whether the last token can be taken back in favour of a witness that fits the budget.
@@ -303,6 +313,37 @@ impl Pilot {
         }
     }
 
+    /// Whether a text may be looked for that joins the output to the suffix.
+    fn may_join(&self) -> bool {
+        self.reads_document && !self.has_joined && self.floor < self.matcher.num_accepted()
+    }
+
+    /// Looks for a text that joins what was not sent of the output, or the beginning of that, to the suffix; the output
+    /// goes back to there, and nothing but that text follows. Once in a sequence; returns whether there is one.
+    fn join(&mut self) -> Result<bool, GuideError> {
+        if !self.may_join() {
+            return Ok(false);
+        }
+        self.has_joined = true;
+        let place = self.matcher.num_accepted();
+        let Some(held) = self.matcher.last_tokens(place - self.floor) else { return Ok(false) };
+        for joint_at in join_places(self.floor, place) {
+            self.matcher.rollback(self.matcher.num_accepted() - joint_at)?;
+            let count_max = self.config.max_joints / JOIN_PLACES;
+            if let Some(joint) = self.matcher.joint(self.num_left(), count_max)? {
+                self.bans.clear();
+                self.witness = Some(joint);
+                self.witness_at = joint_at;
+                self.only_witness = true;
+                return Ok(true);
+            }
+        }
+        for &token in &held[self.matcher.num_accepted() - self.floor..] {
+            self.matcher.accept(token)?;
+        }
+        Ok(false)
+    }
+
     /// Takes back what came after the last place where the output may end; returns how many tokens that are.
     fn return_to_last_end(&mut self) -> Result<usize, GuideError> {
         let place = self.matcher.num_accepted();
@@ -312,11 +353,17 @@ impl Pilot {
         Ok(retract)
     }
 
-    /// Meets a dead end by ending where the output last could: nothing else is left in `row`. Without such a place the
-    /// error stands.
-    fn end_at_last_end(&mut self, row: &mut [u32], error: GuideError) -> Result<(), GuideError> {
+    /// Meets a dead end by joining the output to the suffix, or by ending where it last could: nothing else is left in
+    /// `row`. Where neither can be, the error stands.
+    fn end_otherwise(&mut self, row: &mut [u32], error: GuideError) -> Result<(), GuideError> {
+        if !matches!(error, GuideError::DeadEnd { .. }) {
+            return Err(error);
+        }
+        if self.join()? {
+            return self.fill(row);
+        }
         let place = self.matcher.num_accepted();
-        let last_end = self.last_end.filter(|&end| end < place && matches!(error, GuideError::DeadEnd { .. }));
+        let last_end = self.last_end.filter(|&end| end < place);
         let Some(last_end) = last_end else { return Err(error) };
         self.matcher.rollback(place - last_end)?;
         row.fill(0);
@@ -460,10 +507,11 @@ impl Pilot {
         self.bans.retain(|&(banned_at, _)| (self.floor..=place).contains(&banned_at));
         self.matcher.fill(row)?;
         let num_bans = self.bans.iter().filter(|&&(banned_at, _)| banned_at == place).count();
-        if num_bans == 0 {
+        if num_bans == 0 && !self.only_witness {
             return Ok(());
         }
-        let only = self.followed_witness().filter(|_| self.fits() && num_bans >= self.config.max_refusals);
+        let is_asked = self.only_witness || num_bans >= self.config.max_refusals;
+        let only = self.followed_witness().filter(|_| self.fits() && is_asked);
         if let Some(only) = only {
             row.fill(0);
             match only.first() {
@@ -524,6 +572,11 @@ impl Pilot {
         self.raise_floor();
         Ok(forced)
     }
+}
+
+/// Where an output of `place` tokens, of which the first `floor` are settled, may go back to, the farthest last.
+fn join_places(floor: usize, place: usize) -> [usize; JOIN_PLACES] {
+    [8, 4, 2, 1].map(|share: usize| place - (place - floor).div_ceil(share))
 }
 
 impl std::fmt::Debug for Pilot {
