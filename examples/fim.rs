@@ -6,7 +6,7 @@
 //! A hole begins and ends at a random character, also inside words and strings. With `--log`, each cut is a JSON line.
 //! Exit status 1 where an output that was called satisfied does not parse.
 
-#![allow(clippy::print_stdout, reason = "a program that prints a table")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -95,7 +95,15 @@ fn main() -> anyhow::Result<ExitCode> {
                 let hole = Hole { prefix: text[..from].into(), suffix: text[until..].into(), ..Hole::default() };
                 let begun = Instant::now();
                 let output =
-                    runtime.block_on(fill(&maze, hole, is_bound.then_some(corpus.language), number as u64, &args))?;
+                    runtime.block_on(fill(&maze, hole, is_bound.then_some(corpus.language), number as u64, &args));
+                let output = match output {
+                    Ok(output) => output,
+                    Err(error) => {
+                        eprintln!("{file} {from}..{until}: {error}");
+                        tally.cuts += 1;
+                        continue;
+                    }
+                };
                 tally.seconds += begun.elapsed().as_secs_f64();
                 let filled = format!("{}{}{}", &text[..from], output.text, &text[until..]);
                 let parses = verify::parses(&filled, corpus.language, file) == Some(true);
