@@ -22,9 +22,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("engine", "guide model kernels"), // of kernels, the sampler's parameters and results
     ("verify", "constraint clew"),     // Clew reads finished code again
     ("hub", ""),
-    ("remote", ""),
-    ("cache", ""),
-    ("maze", "constraint clew braid text guide kernels model engine verify hub cache"),
+    ("authorities", ""),
+    ("circuit", ""),
+    ("remote", "authorities circuit"),
+    ("cache", "authorities circuit"),
+    ("maze", "constraint clew braid text guide kernels model engine verify hub cache remote"),
     ("audit", ""),
     ("server", "maze audit"),
     ("config", "*"),
@@ -64,8 +66,8 @@ const CRATES: &[(&str, &str)] = &[
     ("memmap2", "model"),
     // Above both.
     ("crossbeam_channel", "engine maze audit cache"),
-    ("tokio", "engine maze audit server bin cli"),
-    ("rustls", "cache server"),
+    ("tokio", "engine maze audit remote server bin cli"),
+    ("rustls", "authorities cache remote server"),
     ("tokio_rustls", "server"),
     ("tokio_stream", "maze server"),
     ("futures_core", "maze server"),
