@@ -43,6 +43,8 @@ pub struct GenerateRequest {
     pub client: Option<Client>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
+    /// The reply is read only when it is whole, so that a remote model's text may be given up and asked for anew.
+    pub whole: bool,
     /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending
     /// them. So it is done too where log-probabilities are asked for.
     pub sample_forced_tokens: bool,

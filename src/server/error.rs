@@ -182,6 +182,8 @@ impl HttpError {
                 ErrorClass::Unsatisfiable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
                 ErrorClass::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", source.code()),
                 ErrorClass::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "server_error", source.code()),
+                ErrorClass::Upstream => (StatusCode::BAD_GATEWAY, "server_error", source.code()),
+                ErrorClass::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "server_error", source.code()),
                 ErrorClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", source.code()),
             },
         }
@@ -216,7 +218,11 @@ impl HttpError {
             }
             Self::RateLimited(refused) => Some((header::RETRY_AFTER, refused.retry_after_s().into())),
             _ if self.kind().0 == StatusCode::SERVICE_UNAVAILABLE => {
-                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+                let asked = match self {
+                    Self::Maze { source, .. } => source.retry_after(),
+                    _ => None,
+                };
+                Some((header::RETRY_AFTER, asked.map_or(1, |asked| asked.as_secs().max(1)).into()))
             }
             _ => None,
         }

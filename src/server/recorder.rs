@@ -276,6 +276,7 @@ impl Ending {
         reply.text_bytes += text_bytes as u64;
         let (index, finish) = ended?;
         reply.num_tokens += finish.num_tokens;
+        reply.num_prompt_tokens += finish.late_prompt_tokens;
         if reply.choices.is_empty() {
             reply.constraints = finish.provenance.constraints.iter().map(|ir| ir.digest.to_string()).collect();
         }
