@@ -377,7 +377,7 @@ impl Error {
             Self::ProbeUnavailable { .. } => "probe_unavailable",
             Self::Cache(_) => "cache_unavailable",
             Self::Text(_) => "invalid_text",
-            Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
+            Self::Engine(EngineError::QueueFull { .. } | EngineError::ShareFull { .. }) => "overloaded",
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
             Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
             Self::Engine(_) => "engine_failed",
@@ -505,7 +505,7 @@ fn guide_code(error: &GuideError) -> &'static str {
 
 fn engine_class(error: &EngineError) -> ErrorClass {
     match error {
-        EngineError::QueueFull { .. } => ErrorClass::Overloaded,
+        EngineError::QueueFull { .. } | EngineError::ShareFull { .. } => ErrorClass::Overloaded,
         EngineError::TooLong { .. } => ErrorClass::TooLarge,
         EngineError::EmptyPrompt => ErrorClass::Invalid,
         EngineError::Stopped => ErrorClass::Unavailable,

@@ -321,6 +321,7 @@ impl Maze {
                     forced_tokens: !request.sample_forced_tokens && request.num_logprobs.is_none(),
                     matcher: admitting.matcher()?,
                     salt: request.client.as_ref().and_then(|client| client.salt),
+                    tenant: request.client.as_ref().and_then(|client| client.tenant.clone()),
                 })
             })
             .collect()

@@ -151,7 +151,7 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Ok(profile) => profile,
         Err(error) => return error.into_response(),
     };
-    let client = Some(Client { name: key.name.clone(), salt: key.salt() });
+    let client = Some(Client { name: key.name.clone(), salt: key.salt(), tenant: Some(key.tenant.clone()) });
     let mut caller = Caller { client, max_tokens: key.limits.max_tokens, profile, num_tokens: None };
     if !matches!(need, Need::Scope(Scope::Generate | Scope::Constraints)) {
         request.extensions_mut().insert(caller);
