@@ -12,7 +12,10 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::account::{Reached, Refused};
+use super::{
+    account::{Reached, Refused},
+    refusals,
+};
 use crate::{
     audit::Unavailable,
     maze::{self, ErrorClass, NotApplied},
@@ -276,6 +279,7 @@ impl IntoResponse for HttpError {
         }
         let mut response = (status, Json(self.body())).into_response();
         response.headers_mut().extend(self.header());
+        response.extensions_mut().insert(refusals::Code(code));
         response
     }
 }
