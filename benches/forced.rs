@@ -127,6 +127,7 @@ fn run(
                 forced_tokens: way != Way::Sampled,
                 matcher: compiled.matcher(prompt.as_bytes())?,
                 salt: None,
+                tenant: None,
             };
             let started = Instant::now();
             let mut stream = engine.submit(vec![request])?.remove(0);

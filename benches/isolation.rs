@@ -107,6 +107,7 @@ fn run(
             forced_tokens: true,
             matcher: if is_bound { bound } else { free }.matcher(b"")?,
             salt: None,
+            tenant: None,
         })
     };
     let requests = (0..NUM_PROBES + NUM_NEIGHBOURS).map(request).collect::<Result<Vec<_>, _>>()?;

@@ -40,6 +40,7 @@ MODELS = {
     "gqa": (LlamaConfig, LlamaForCausalLM, {}),
     "rope-linear": (LlamaConfig, LlamaForCausalLM, rope("linear", 100000.0, factor=4.0)),
     "rope-llama3": (LlamaConfig, LlamaForCausalLM, rope("llama3", 500000.0, **LLAMA3)),
+    "rope-yarn": (LlamaConfig, LlamaForCausalLM, rope("yarn", factor=4.0, original_max_position_embeddings=64)),
     "qkv-bias": (Qwen2Config, Qwen2ForCausalLM, rope("default", 1000000.0)),
     # Heads wider than hidden / heads, one key head for all, biases everywhere.
     "wide-heads": (

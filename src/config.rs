@@ -1,11 +1,13 @@
 //! What the programs are told on the command line, in the environment and in a file, as one checked value.
 //!
 //! A flag wins over its environment variable (`ANANKE_` and the flag's name), that over the file of `--config`, and
-//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]`, `[cache]` and
-//! `[limits]`; a key it does not know is an error.
+//! that over the default. The file is TOML with the tables `[server]`, `[security]`, `[model]`, `[audit]`, `[cache]`,
+//! `[remote]` and `[limits]`; a key it does not know is an error.
 
 use std::{
     fmt,
+    fs::File,
+    io::Read,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,6 +21,7 @@ use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
     cache::{BadRedisUrl, CacheConfig, RedisUrl},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
+    remote::{Address, BackendConfig, Key, RemoteError, Service},
     server::{ApiKeys, KeyFileError, ProfileError, ProfileFiles, ServerConfig, Tls, TlsError, TlsFiles},
 };
 
@@ -26,7 +29,7 @@ use crate::{
 #[derive(Debug, Default, Parser)]
 #[command(name = "ananke-serve", version)]
 pub struct ServeArgs {
-    /// A TOML file with the tables `server`, `security`, `model`, `audit`, `cache` and `limits`.
+    /// A TOML file with the tables `server`, `security`, `model`, `audit`, `cache`, `remote` and `limits`.
     #[arg(long, env = "ANANKE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where and how to serve.
@@ -44,6 +47,9 @@ pub struct ServeArgs {
     /// Where to keep results.
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// What answers in place of a local model.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// Be the process that `--probe-compile` starts: read constraints on standard input, compile them, say so.
     #[arg(long, hide = true)]
     pub probe_child: bool,
@@ -226,6 +232,82 @@ pub struct CacheArgs {
     pub cache_retry_after: Option<u64>,
 }
 
+/// A model server that answers in place of a local model: flags, and the keys of `[remote]`, there without `remote_`.
+#[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteArgs {
+    /// The address of a model server to pass requests on to, such as http://127.0.0.1:8001/v1; no model is loaded then.
+    /// What comes back is checked here all the same.
+    #[arg(long, env = "ANANKE_REMOTE_URL", value_name = "URL")]
+    #[serde(rename = "url")]
+    pub remote_url: Option<String>,
+    /// What that server calls its model.
+    #[arg(long, env = "ANANKE_REMOTE_MODEL", value_name = "NAME")]
+    #[serde(rename = "model")]
+    pub remote_model: Option<String>,
+    /// What that server is [default: openai].
+    #[arg(long, env = "ANANKE_REMOTE_SERVICE", value_enum, value_name = "SERVICE")]
+    #[serde(rename = "service")]
+    pub remote_service: Option<ServiceArg>,
+    /// A file with the key that opens it.
+    #[arg(long, env = "ANANKE_REMOTE_KEY_FILE", value_name = "FILE")]
+    #[serde(rename = "key_file")]
+    pub remote_key_file: Option<PathBuf>,
+    /// The authorities in PEM that it is known by [default: those of the web].
+    #[arg(long, env = "ANANKE_REMOTE_CA", value_name = "FILE")]
+    #[serde(rename = "ca")]
+    pub remote_ca: Option<PathBuf>,
+    /// Seconds that an answer may take with all its attempts [default: 300].
+    #[arg(long, env = "ANANKE_REMOTE_TIMEOUT", value_name = "SECONDS")]
+    #[serde(rename = "timeout")]
+    pub remote_timeout: Option<u64>,
+    /// Seconds for which nothing may come [default: 120].
+    #[arg(long, env = "ANANKE_REMOTE_STALL", value_name = "SECONDS")]
+    #[serde(rename = "stall")]
+    pub remote_stall: Option<u64>,
+    /// How often an answer is asked for at most [default: 3].
+    #[arg(long, env = "ANANKE_REMOTE_ATTEMPTS", value_name = "COUNT")]
+    #[serde(rename = "attempts")]
+    pub remote_attempts: Option<usize>,
+    /// Answers at once; more are told to try again [default: 64].
+    #[arg(long, env = "ANANKE_REMOTE_MAX_ANSWERS", value_name = "COUNT")]
+    #[serde(rename = "max_answers")]
+    pub remote_max_answers: Option<usize>,
+}
+
+/// What a model server is, as flags and the file name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceArg {
+    /// OpenAI's completions and chat completions with nothing beside them.
+    #[default]
+    Openai,
+    /// vLLM, SGLang, and what else takes `structured_outputs`.
+    Vllm,
+    /// llama.cpp's server.
+    #[value(name = "llamacpp")]
+    LlamaCpp,
+    /// Another ananke.
+    Ananke,
+    /// The service on Modal with `POST /generate`.
+    Modal,
+}
+
+impl From<ServiceArg> for Service {
+    fn from(service: ServiceArg) -> Self {
+        match service {
+            ServiceArg::Openai => Self::Openai,
+            ServiceArg::Vllm => Self::Vllm,
+            ServiceArg::LlamaCpp => Self::LlamaCpp,
+            ServiceArg::Ananke => Self::Ananke,
+            ServiceArg::Modal => Self::Modal,
+        }
+    }
+}
+
+/// Bytes of a file with a key that are read; a longer key is none.
+const KEY_FILE_BYTES_MAX: u64 = 8 << 10;
+
 /// Text that may hold a password: read as it is, so that no parser repeats it in an error, and never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Unshown(String);
@@ -283,6 +365,8 @@ struct ConfigFile {
     audit: AuditArgs,
     #[serde(default)]
     cache: CacheArgs,
+    #[serde(default)]
+    remote: RemoteArgs,
     #[serde(default)]
     limits: LimitsTable,
 }
@@ -411,6 +495,40 @@ pub enum ConfigError {
         /// Its host.
         host: String,
     },
+    /// One of the flags of a remote model without another, or beside a local one.
+    #[error("{given} was given {what} {other}")]
+    RemoteFlags {
+        /// What was given.
+        given: &'static str,
+        /// `without` or `together with`.
+        what: &'static str,
+        /// What it needs, or does not go with.
+        other: &'static str,
+    },
+    /// The address or the key of the remote model.
+    #[error("{flag}: {source}")]
+    Remote {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong; never the key.
+        #[source]
+        source: Box<RemoteError>,
+    },
+    /// The file with the key of the remote model could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    RemoteKey {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// `--offline` with a remote model that is not on this machine.
+    #[error("--offline was given, and --remote-url names {host}, which is not this machine")]
+    OfflineRemote {
+        /// Its host.
+        host: String,
+    },
     /// No model was named and none is compiled in.
     #[error("no --model was given, and this build has no model in it")]
     NoModel,
@@ -435,7 +553,7 @@ impl ConfigError {
         match self {
             Self::Read { .. } => "give the path of a TOML file to --config",
             Self::File { .. } => {
-                "the tables are [server], [security], [model], [audit], [cache] and [limits]; --help names the keys of all but the last"
+                "the tables are [server], [security], [model], [audit], [cache], [remote] and [limits]; --help names the keys of all but the last"
             }
             Self::OutOfRange { .. } => "--help lists the defaults",
             Self::Keys(_) => "`ananke keys new --name NAME` prints a key, and the entry to put into the file",
@@ -461,6 +579,14 @@ impl ConfigError {
                 "a Redis on this machine is named in digits (redis://127.0.0.1), so that nothing is looked up"
             }
             Self::NoProgram(_) => "leave --probe-compile out",
+            Self::RemoteFlags { .. } | Self::Remote { .. } => {
+                "a remote model needs --remote-url URL and --remote-model NAME, and goes with no --model; \
+                 docs/remote-models.md says what each server can be asked for"
+            }
+            Self::RemoteKey { .. } => "--remote-key-file names a file with the key as one word",
+            Self::OfflineRemote { .. } => {
+                "a server on this machine is named in digits (http://127.0.0.1:8001/v1), so that nothing is looked up"
+            }
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
             Self::NoLocalModel => "give --semantic-local=MODEL, or build with `--features embedded-model`",
             Self::OfflineAddress { .. } => {
@@ -480,7 +606,12 @@ impl ServeArgs {
     pub fn into_config(self, embedded: Option<EmbeddedModel>) -> Result<Config, ConfigError> {
         let file = self.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
         let server = self.server.or(file.server);
-        let mut open = self.model.or(file.model).open_options(embedded)?;
+        let model = self.model.or(file.model);
+        let remote = self.remote.or(file.remote).backend(&model)?;
+        let mut open = match remote {
+            Some(remote) => model.options_over(ModelSource::Remote(Box::new(remote)))?,
+            None => model.open_options(embedded)?,
+        };
         file.limits.apply(&mut open)?;
         open.cache = self.cache.or(file.cache).tiers(open.offline)?;
         if server.probe_compile == Some(true) {
@@ -637,6 +768,10 @@ impl ModelArgs {
             (None, Some(embedded)) => ModelSource::Embedded(embedded),
             (None, None) => return Err(ConfigError::NoModel),
         };
+        self.options_over(source)
+    }
+
+    fn options_over(&self, source: ModelSource) -> Result<OpenOptions, ConfigError> {
         let mut options = OpenOptions::new(source);
         options.gpu = self.gpu;
         options.offline = self.offline.unwrap_or(false);
@@ -733,6 +868,71 @@ impl CacheArgs {
             ..default
         }))
     }
+}
+
+impl RemoteArgs {
+    /// These values, and `others` where they are silent.
+    fn or(self, others: Self) -> Self {
+        Self {
+            remote_url: self.remote_url.or(others.remote_url),
+            remote_model: self.remote_model.or(others.remote_model),
+            remote_service: self.remote_service.or(others.remote_service),
+            remote_key_file: self.remote_key_file.or(others.remote_key_file),
+            remote_ca: self.remote_ca.or(others.remote_ca),
+            remote_timeout: self.remote_timeout.or(others.remote_timeout),
+            remote_stall: self.remote_stall.or(others.remote_stall),
+            remote_attempts: self.remote_attempts.or(others.remote_attempts),
+            remote_max_answers: self.remote_max_answers.or(others.remote_max_answers),
+        }
+    }
+
+    /// The remote model, if there is to be one.
+    fn backend(self, local: &ModelArgs) -> Result<Option<BackendConfig>, ConfigError> {
+        let flags = |given, what, other| Err(ConfigError::RemoteFlags { given, what, other });
+        let Some(url) = &self.remote_url else {
+            return match self == Self::default() {
+                true => Ok(None),
+                false => flags("an option of a remote model", "without", "--remote-url"),
+            };
+        };
+        let Some(model) = self.remote_model.clone() else { return flags("--remote-url", "without", "--remote-model") };
+        if local.model.is_some() {
+            return flags("--remote-url", "together with", "--model");
+        }
+        if local.gpu.is_some() {
+            return flags("--remote-url", "together with", "--gpu");
+        }
+        let address = Address::parse(url);
+        let address = address.map_err(|error| ConfigError::Remote { flag: "--remote-url", source: error.into() })?;
+        if local.offline == Some(true) && !address.is_loopback() {
+            return Err(ConfigError::OfflineRemote { host: address.host().to_owned() });
+        }
+        let default = BackendConfig::new(address, self.remote_service.unwrap_or_default().into(), model);
+        let time = |flag, asked: Option<u64>, default: Duration| {
+            seconds(flag, asked, default.as_secs()).map(Duration::from_secs)
+        };
+        let count = |flag, asked, default, max| {
+            optional(flag, asked, max).map(|count| count.map_or(default, |count| count as u32))
+        };
+        Ok(Some(BackendConfig {
+            key: self.remote_key_file.as_deref().map(read_key).transpose()?,
+            authorities: self.remote_ca,
+            timeout: time("--remote-timeout", self.remote_timeout, default.timeout)?,
+            stall: time("--remote-stall", self.remote_stall, default.stall)?,
+            num_attempts_max: count("--remote-attempts", self.remote_attempts, default.num_attempts_max, 100)?,
+            num_answers_max: count("--remote-max-answers", self.remote_max_answers, default.num_answers_max, 1 << 16)?,
+            ..default
+        }))
+    }
+}
+
+/// The key in a file; what the file says is in no error.
+fn read_key(path: &Path) -> Result<Key, ConfigError> {
+    let unreadable = |source| ConfigError::RemoteKey { path: path.into(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    Key::new(&text).map_err(|error| ConfigError::Remote { flag: "--remote-key-file", source: error.into() })
 }
 
 impl LimitsTable {
@@ -962,6 +1162,14 @@ mod tests {
             (&["--offline", "--cache-url", "redis://redis.lan", "--cache-key", "key"], None, "redis.lan:6379"),
             (&[], Some("[cache]\nurl = \"http://127.0.0.1\"\nkey = \"key\"\n"), "redis://"),
             (&["--config", "/no/such/file.toml"], None, "/no/such/file.toml"),
+            (&["--remote-url", "http://127.0.0.1:1/v1"], None, "--remote-model"),
+            (&["--remote-model", "m"], None, "--remote-url"),
+            (&["--remote-url", "127.0.0.1:1", "--remote-model", "m"], None, "http://"),
+            (&["--remote-url", "http://a", "--remote-model", "m", "--model", "b/c"], None, "--model"),
+            (&["--remote-url", "http://a", "--remote-model", "m", "--offline"], None, "--offline"),
+            (&["--remote-url", "http://a", "--remote-model", "m", "--remote-timeout", "0"], None, "--remote-timeout"),
+            (&["--remote-url", "http://a", "--remote-model", "m", "--remote-key-file", "/no/key"], None, "/no/key"),
+            (&[], Some("[remote]\nurl = \"http://a\"\nmodel = \"m\"\nservice = \"gpt\"\n"), "gpt"),
         ] {
             let error = config(flags, file).expect_err(named);
             assert!(error.to_string().contains(named), "{error}");
@@ -997,6 +1205,26 @@ mod tests {
         );
         let audit = config(&[], Some(file)).expect("in range").audit.expect("it was asked for");
         assert_eq!(audit.fsync, FsyncPolicy::Interval(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn a_remote_model_is_off_unless_it_is_named_and_its_key_is_shown_nowhere() {
+        let key = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(key.path(), "hunter2\n").expect("it can be written");
+        let path = key.path().to_str().expect("a path in UTF-8");
+        let file = format!(
+            "[model]\noffline = true\n[remote]\nurl = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\nservice = \"vllm\"\n\
+             key_file = \"{path}\"\nstall = 5\n"
+        );
+        let config = config(&["--remote-stall", "7"], Some(&file)).expect("in range");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let ModelSource::Remote(remote) = config.open.source else { panic!("a remote model was named") };
+        assert_eq!((remote.service, remote.model.as_str()), (Service::Vllm, "m"));
+        assert_eq!((remote.stall, remote.timeout), (Duration::from_secs(7), Duration::from_secs(300)));
+        assert!(remote.key.is_some());
+        std::fs::write(key.path(), "two words hunter2").expect("it can be written");
+        let error = self::config(&[], Some(&file)).expect_err("it is no key");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -15,8 +15,10 @@
 //! - **hard** constraints mask, **soft** ones bias inside what the hard ones allow, **advisory** ones only inform.
 
 pub mod audit;
+mod authorities;
 pub mod braid;
 pub mod cache;
+mod circuit;
 pub mod clew;
 pub mod cli;
 pub mod config;

@@ -239,6 +239,10 @@ fn what_happened_to_each_request_is_in_the_log() {
     assert_eq!(server.ask("/v1/completions", &two).0, 200);
     let empty = json!({"prompt": "x", "structured_outputs": {"regex": "a", "choice": ["b"]}});
     assert_eq!(server.ask("/v1/completions", &empty).0, 422);
+    // Refused before it is admitted, twice; what is not there is refused as well.
+    let unknown = json!({"prompt": "x", "secret_field": 1});
+    assert_eq!((server.ask("/v1/completions", &unknown).0, server.ask("/generate", &unknown).0), (400, 400));
+    assert_eq!(server.ask("/no/such/path", &unknown).0, 404);
     // A client that leaves.
     let mut stream = server.post("/v1/completions", &streaming(1));
     let mut begun = [0; 64];
@@ -251,6 +255,17 @@ fn what_happened_to_each_request_is_in_the_log() {
     let records = scene.records();
     let of = |event: &str| records.iter().filter(|record| record["event"] == event).cloned().collect::<Vec<_>>();
     let (requests, replies) = (of("request"), of("reply"));
+    let refused = of("refused");
+    let found: Vec<_> = refused.iter().map(|line| [&line["endpoint"], &line["status"], &line["code"]]).collect();
+    let line = |endpoint: &str, status: u32, code: &str| [json!(endpoint), json!(status), json!(code)];
+    let expected = [
+        line("/v1/completions", 400, "unknown_parameter"),
+        line("/generate", 400, "unknown_parameter"),
+        line("unmatched", 404, "unsupported_endpoint"),
+    ];
+    assert_eq!(found, expected.each_ref().map(|line| line.each_ref()), "what is admitted has no such line");
+    assert!(refused.iter().all(|line| line["id"].as_str().is_some_and(|id| id.starts_with("req-"))));
+    assert!(!json!(refused).to_string().contains("secret_field"));
     assert_eq!(requests[0]["prompts"][0]["text"], "answer: ");
     let hash = ananke::constraint::Digest::of_bytes(b"answer: ").to_string();
     assert_eq!(requests[0]["prompts"][0]["blake3"], hash.as_str());

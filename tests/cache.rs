@@ -675,7 +675,7 @@ async fn what_nothing_satisfies_is_refused_the_same_by_whoever_finds_it_in_a_tie
 #[tokio::test]
 async fn an_isolated_client_has_entries_of_its_own() {
     let files = Files::new();
-    let client = |salt| Client { name: "x".into(), salt };
+    let client = |salt| Client { salt, ..Client::from("x") };
     let mut texts = Vec::new();
     for (client, num_hits) in [
         (None, 0),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ananke::constraint::ConstraintIr;
 use ananke::engine::{
-    Engine, EngineConfig, EngineError, EngineHandle, FinishReason, Finished, SequenceRequest, TokenEvent, TokenStream,
+    Engine, EngineConfig, EngineError, EngineHandle, FinishReason, Finished, SequenceRequest, Tenant, TokenEvent,
+    TokenStream,
 };
 use ananke::guide::{Guide, GuideConfig};
 use ananke::kernels::sampling::SamplingParams;
@@ -46,6 +47,7 @@ fn request(guide: &Guide, irs: &[ConstraintIr], prompt: &[u8], seed: u64, max_to
         forced_tokens: true,
         matcher: guide.compile(irs).expect("the IR compiles").matcher(prompt).expect("a matcher"),
         salt: None,
+        tenant: None,
     }
 }
 
@@ -256,4 +258,59 @@ fn prefixes_are_shared_only_under_one_salt_and_the_bytes_are_the_same() {
         assert_eq!(num_found > 0, is_found, "{salt:?} found {num_found} tokens");
     }
     assert!(outcomes.iter().all(|one| *one == outcomes[0]));
+}
+
+/// A model that takes its time, and one sequence at a time.
+fn narrow(time_per_step: Duration, queue_len_max: usize) -> EngineHandle {
+    let model = ScriptedModel::seeded(160, 4096, 3).with_time_per_step(time_per_step);
+    start_model(model, EngineConfig { num_seqs_max: 1, queue_len_max, ..EngineConfig::default() })
+}
+
+fn of_tenant(guide: &Guide, tenant: &Arc<Tenant>, seed: u64, max_tokens: u32) -> SequenceRequest {
+    SequenceRequest { tenant: Some(tenant.clone()), ..request(guide, &[], b"who is next", seed, max_tokens) }
+}
+
+#[test]
+fn one_tenants_flood_does_not_hold_up_another() {
+    let guide = guide();
+    let engine = narrow(Duration::from_millis(4), 64);
+    let (flood, quiet) = (Tenant::new(1), Tenant::new(1));
+    let (ended, order) = std::sync::mpsc::channel();
+    let follow = |name: &'static str, stream: TokenStream| {
+        let ended = ended.clone();
+        std::thread::spawn(move || {
+            outcome(stream);
+            ended.send(name).expect("the test waits for all");
+        });
+    };
+    let floods: Vec<_> = (0..30).map(|seed| submit(&engine, of_tenant(&guide, &flood, seed, 5))).collect();
+    let quiets: Vec<_> = (0..2).map(|seed| submit(&engine, of_tenant(&guide, &quiet, seed, 5))).collect();
+    floods.into_iter().for_each(|stream| follow("flood", stream));
+    quiets.into_iter().for_each(|stream| follow("quiet", stream));
+    drop(ended);
+    let order: Vec<_> = order.iter().collect();
+    let last = order.iter().rposition(|name| *name == "quiet").expect("it was answered");
+    assert_eq!(order.len(), 32);
+    assert!(last < 16, "in one line they would come last: {order:?}");
+}
+
+#[test]
+fn no_tenant_fills_the_queue() {
+    let guide = guide();
+    let engine = narrow(Duration::from_millis(500), 8);
+    let (flood, quiet) = (Tenant::new(1), Tenant::new(1));
+    let mut streams = Vec::new();
+    let refused = loop {
+        match engine.submit(vec![of_tenant(&guide, &flood, 0, 50)]) {
+            Ok(taken) => streams.extend(taken),
+            Err(error) => break error,
+        }
+        assert!(streams.len() < 8, "it took the whole queue");
+    };
+    assert!(matches!(refused, EngineError::ShareFull { limit: 8 }), "{refused:?}");
+    assert!(streams.len() >= 4, "half of the queue is its own: {}", streams.len());
+    streams.extend(engine.submit(vec![of_tenant(&guide, &quiet, 0, 50)]).expect("there is room for another tenant"));
+    drop(streams);
+    wait_until(&engine, "all blocks are home", all_blocks_are_home);
+    assert!(engine.submit(vec![of_tenant(&guide, &flood, 0, 50)]).is_ok(), "its places came back");
 }

@@ -32,7 +32,7 @@ fn expected(folder: &Path) -> Result<Expected, Box<dyn std::error::Error>> {
 #[test]
 fn logits_are_transformers_for_whole_prompts_chunks_and_company() -> TestResult {
     let folders = fixtures()?;
-    assert_eq!(folders.len(), 10);
+    assert_eq!(folders.len(), 11);
     for folder in folders {
         let Expected { ids, logits } = expected(&folder)?;
         let mut driver = Driver::new(&folder, &LoadOptions::default(), 3, ids.len())?;

@@ -36,6 +36,7 @@ fn request(compiled: &Arc<CompiledConstraint>, seed: u64, max_tokens: u32) -> Se
         forced_tokens: seed.is_multiple_of(2),
         matcher: compiled.matcher(b"").expect("a matcher"),
         salt: None,
+        tenant: None,
     }
 }
 

@@ -14,10 +14,11 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use super::{
-    AuditConfig, AuditError, AuditKey, FsyncPolicy, PromptPolicy, Reply, ReplyStatus, Request,
+    AuditConfig, AuditError, AuditKey, FsyncPolicy, PromptPolicy, Refusal, Reply, ReplyStatus, Request,
     folder::{Folder, Sink, Storage},
     record::Event,
     recover,
+    refusals::Refusals,
     writer::{Message, Record, Start, Writer},
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) is_failed: AtomicBool,
     /// Requests that were refused since this was last written down.
     num_refused: AtomicU64,
+    /// Requests that were refused before they came here.
+    refusals: Refusals,
     /// What of the queue is taken.
     room: Mutex<Room>,
 }
@@ -77,6 +80,10 @@ impl Shared {
 
     pub(super) fn take_refused(&self) -> u64 {
         self.num_refused.swap(0, Relaxed)
+    }
+
+    pub(super) fn take_omitted(&self) -> u64 {
+        self.refusals.take_omitted()
     }
 
     pub(super) fn has_refused(&self) -> bool {
@@ -170,6 +177,24 @@ impl AuditLog {
                 entry.refuse("audit_unavailable");
                 Err(self.refuse(Unavailable::Failed))
             }
+        }
+    }
+
+    /// Writes down that a request was refused before it was admitted, as far as the bound goes and there is room; nobody
+    /// waits for it, and what has no room is counted in the next such line.
+    pub(crate) fn note_refusal(&self, mut refusal: Refusal) {
+        let Inner { shared, config, .. } = &*self.inner;
+        if shared.is_failed.load(Relaxed) || !shared.refusals.take(config.refusals_per_second_max, Instant::now()) {
+            shared.refusals.omit(1);
+            return;
+        }
+        refusal.omitted = shared.refusals.take_omitted();
+        let members = Event::Refused(&refusal).members();
+        let room = Room { records: 1, bytes: members.len() };
+        if shared.take(room, config) {
+            self.send(Record { members, room, done: None });
+        } else {
+            shared.refusals.omit(refusal.omitted + 1);
         }
     }
 

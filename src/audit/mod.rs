@@ -20,6 +20,7 @@ mod line;
 mod log;
 mod record;
 mod recover;
+mod refusals;
 mod verify;
 mod writer;
 
@@ -35,7 +36,7 @@ pub use head::{Head, read_head};
 pub use key::AuditKey;
 pub use log::AuditLog;
 pub(crate) use log::{Entry, Unavailable};
-pub(crate) use record::{ChoiceRecord, PromptRecord, PromptSource, Reply, ReplyStatus, Request, hash_of};
+pub(crate) use record::{ChoiceRecord, PromptRecord, PromptSource, Refusal, Reply, ReplyStatus, Request, hash_of};
 pub use verify::{Finding, FindingKind, Outcome, Summary, verify};
 
 /// Where the log lies, what is in it, and its bounds.
@@ -58,6 +59,9 @@ pub struct AuditConfig {
     pub queue_records_max: usize,
     /// Bytes of those records. Default: 64 MiB.
     pub queue_bytes_max: usize,
+    /// Requests refused before they are admitted that are written down each second, after a burst of five seconds' worth;
+    /// what is over is counted. Default: 20, some 5 KB; 0 writes none.
+    pub refusals_per_second_max: u32,
     /// How long after a failed write the next is tried. Default: 500 ms.
     pub retry_every: Duration,
     /// How long [`AuditLog::close`] tries before it gives up on a disk that takes nothing. Default: 5 s.
@@ -77,6 +81,7 @@ impl AuditConfig {
             checkpoint_records: 1_000,
             queue_records_max: 4_096,
             queue_bytes_max: 64 << 20,
+            refusals_per_second_max: 20,
             retry_every: Duration::from_millis(500),
             close_wait_max: Duration::from_secs(5),
         }

@@ -38,6 +38,11 @@ pub(super) enum Event<'a> {
     },
     Request(&'a Request),
     Reply(&'a Reply),
+    Refused(&'a Refusal),
+    /// Refusals that were too many to be written down one by one, and no other came after them.
+    Omitted {
+        refusals: u64,
+    },
     /// Requests that were answered with 503 because this log could not take them.
     Unavailable {
         refused: u64,
@@ -167,6 +172,28 @@ impl PromptRecord {
 /// BLAKE3 as 64 hex digits.
 pub(crate) fn hash_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
+}
+
+/// A request that was answered with an error before it was admitted.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Refusal {
+    /// As in the reply's `x-request-id`.
+    pub(crate) id: String,
+    /// The route, `unmatched` for a path that is none.
+    pub(crate) endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client: Option<String>,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The error's code.
+    pub(crate) code: &'static str,
+    /// Refusals before this one that were too many to be written down.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) omitted: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How a request ended.

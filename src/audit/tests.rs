@@ -617,3 +617,27 @@ fn many_at_once_are_chained_in_one_order() {
     log.close().expect("the disk takes it");
     assert_each_has_its_end(&place, 0..400);
 }
+
+#[test]
+fn refusals_are_written_down_to_a_bound_and_counted_beyond_it() {
+    let place = Place::new();
+    let log = AuditLog::open(AuditConfig { refusals_per_second_max: 1, ..place.config() }).expect("a log");
+    let refusal = |id: usize| Refusal {
+        id: format!("req-{id}"),
+        endpoint: "/v1/completions".into(),
+        status: 401,
+        code: "invalid_api_key",
+        ..Refusal::default()
+    };
+    (0..1000).for_each(|id| log.note_refusal(refusal(id)));
+    log.close().expect("the disk takes it");
+    let records = place.records();
+    let refused: Vec<_> = records.iter().filter(|record| record["event"] == "refused").collect();
+    assert!((5..20).contains(&refused.len()), "{}", refused.len());
+    assert_eq!((&refused[0]["status"], &refused[0]["code"]), (&401.into(), &"invalid_api_key".into()));
+    let omitted = |record: &Value, member: &str| record[member].as_u64().unwrap_or(0);
+    let in_lines: u64 = refused.iter().map(|record| omitted(record, "omitted")).sum();
+    let at_the_end: u64 = records.iter().map(|record| omitted(record, "refusals")).sum();
+    assert_eq!(refused.len() as u64 + in_lines + at_the_end, 1000, "none is dropped silently");
+    assert_eq!(place.check(None).1, [], "the chain is whole");
+}

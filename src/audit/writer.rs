@@ -254,6 +254,10 @@ impl Writer {
             }
         }
         self.push_refused();
+        let refusals = self.shared.take_omitted();
+        if refusals > 0 {
+            self.push(&Event::Omitted { refusals }.members());
+        }
         self.push_checkpoint(CheckpointReason::Close);
         while let Err(error) = self.settle(true) {
             self.wait_until(deadline, 1, &error.to_string())?;

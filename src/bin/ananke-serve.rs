@@ -129,6 +129,7 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         if policy.has_files() {
             reload_policy_on_hangup(policy.clone(), maze.clone())?;
         }
+        check_remote(&maze);
         let tls = config.tls.map(Arc::new);
         if let Some(tls) = &tls {
             reload_tls_on_hangup(tls.clone())?;
@@ -149,6 +150,16 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// Says in the log whether a remote model can be reached; the server starts all the same, since it may come later.
+fn check_remote(maze: &Maze) {
+    let maze = maze.clone();
+    tokio::spawn(async move {
+        if let Err(error) = maze.check_remote().await {
+            tracing::warn!(%error, "the remote model does not answer yet");
+        }
+    });
 }
 
 /// Reads the certificates again whenever the process gets SIGHUP; files that cannot be used change nothing.
@@ -213,7 +224,14 @@ fn announce(model: &ModelCard, scheme: &str, address: SocketAddr, has_keys: bool
     }
     let millions = model.num_parameters as f64 / 1e6;
     let ModelCard { id, architecture, context_len, .. } = model;
-    writeln!(out, "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)")?;
+    if model.is_remote() {
+        writeln!(out, "model: {id}, remote; what it writes is checked here")?;
+    } else {
+        writeln!(
+            out,
+            "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)"
+        )?;
+    }
     writeln!(out, "listening on {scheme}{address}")?;
     writeln!(out, "try it:")?;
     writeln!(out, "{}", curl_line(scheme, address, has_keys))?;

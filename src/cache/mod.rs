@@ -7,7 +7,6 @@
 //! is ever believed. Reading a tier is on a request's path and bounded in time; writing is done by a thread of its own.
 //! What this is not: a store of compiled constraints. Those live in memory alone.
 
-mod circuit;
 mod config;
 mod disk;
 mod redis;
@@ -27,7 +26,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use prometheus::{IntCounterVec, Opts, core::Collector, proto::MetricFamily};
 use serde::{Serialize, de::DeserializeOwned};
 
-use circuit::Circuit;
+use crate::circuit::Circuit;
 pub use config::{BadRedisUrl, CacheConfig, CacheError, RedisUrl};
 use disk::Disk;
 use redis::Redis;

@@ -2,7 +2,6 @@
 //! gets no more time than one that is silent.
 
 use std::{
-    fs::File,
     io::{self, ErrorKind, Read, Write},
     net::TcpStream,
     path::Path,
@@ -10,16 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
 
 use super::{CacheError, TierError};
-
-/// Bytes of the file of authorities. Default 1 MiB.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::authorities;
 
 /// When a question is given up.
 #[derive(Clone, Copy)]
@@ -129,20 +122,7 @@ impl TlsClient {
     /// Trusts the authorities in a PEM file, and a certificate for `host` alone.
     pub(super) fn open(host: &str, path: &Path) -> Result<Self, CacheError> {
         let bad = |reason| CacheError::Authorities { path: path.into(), reason };
-        let mut text = Vec::new();
-        let file = File::open(path).map_err(|_| bad("it cannot be read"))?;
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(|_| bad("it cannot be read"))?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(bad("it has more than 1 MiB"));
-        }
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&text) {
-            let certificate = certificate.map_err(|_| bad("it is not PEM"))?;
-            roots.add(certificate).map_err(|_| bad("a certificate in it cannot be an authority"))?;
-        }
-        if roots.is_empty() {
-            return Err(bad("there is no certificate in it"));
-        }
+        let roots = authorities::read(path).map_err(bad)?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|_| bad("TLS cannot be set up"))?;
         let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());

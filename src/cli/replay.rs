@@ -53,6 +53,13 @@ struct Request {
     num_logprobs: Option<u32>,
     sample_forced_tokens: bool,
     choices: Vec<Choice>,
+    /// The server that made it.
+    remote: Option<Remote>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Remote {
+    host: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +92,9 @@ pub(super) fn run(
         .with_context(|| format!("{} is no provenance record", args.record))?;
     let num_prompts = record.requests.len();
     ensure!(num_prompts == args.prompt.len(), "the record has {num_prompts} prompts; give --prompt for each");
+    if let Some(remote) = record.requests.iter().find_map(|request| request.remote.as_ref()) {
+        bail!("the reply was made by a model at {}, which cannot be run again here", remote.host);
+    }
     let requests = record.requests.iter().zip(&args.prompt);
     let requests = requests.map(|(request, path)| request.again(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut outputs = read_outputs(&record, &args.output)?.into_iter();

@@ -13,6 +13,12 @@ pub enum EngineError {
         /// `queue_len_max`.
         limit: usize,
     },
+    /// As many requests of one tenant wait as there are free places, which are for others.
+    #[error("the waiting requests of this client have filled its share of the {limit} that may wait; try again later")]
+    ShareFull {
+        /// `queue_len_max`.
+        limit: usize,
+    },
     /// A sequence that no empty pool could hold.
     #[error(
         "the sequence needs {num_tokens} tokens of KV memory and the pool holds {limit}; raise --kv-memory or ask for fewer tokens"

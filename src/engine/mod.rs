@@ -17,9 +17,11 @@ mod scheduler;
 mod sequence;
 mod stats;
 mod thread;
+mod waiting;
 
 pub use config::EngineConfig;
 pub use error::EngineError;
 pub use request::{EngineHandle, FinishReason, Finished, Salt, SequenceRequest, TokenEvent, TokenStream};
 pub use stats::{Distribution, EngineStats, StatsSnapshot};
 pub use thread::Engine;
+pub use waiting::Tenant;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
-use super::{EngineConfig, EngineError, EngineStats};
+use super::{EngineConfig, EngineError, EngineStats, Tenant};
 use crate::guide::{Matcher, PilotStats};
 use crate::kernels::sampling::{SamplingParams, TokenLogprobs};
 
@@ -33,6 +33,8 @@ pub struct SequenceRequest {
     pub matcher: Matcher,
     /// Prefixes are shared only among sequences of the same salt.
     pub salt: Option<Salt>,
+    /// In whose line it waits, and whose share of the queue it takes.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 /// Sets sequences apart whose cached prefixes must not meet.
@@ -130,11 +132,17 @@ pub(super) struct Submission {
 }
 
 /// A place in the bounded queue, given back when the sequence is first scheduled or gone.
-pub(super) struct QueuePlace(Arc<AtomicUsize>);
+pub(super) struct QueuePlace {
+    num_queued: Arc<AtomicUsize>,
+    tenant: Option<Arc<Tenant>>,
+}
 
 impl Drop for QueuePlace {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.num_queued.fetch_sub(1, Ordering::AcqRel);
+        if let Some(tenant) = &self.tenant {
+            tenant.num_queued.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -151,12 +159,13 @@ impl EngineHandle {
     /// Submits the choices of one request; all are admitted to the queue, or none.
     ///
     /// # Errors
-    /// [`EngineError::QueueFull`], [`EngineError::TooLong`], [`EngineError::EmptyPrompt`], [`EngineError::Stopped`].
+    /// [`EngineError::QueueFull`], [`EngineError::ShareFull`], [`EngineError::TooLong`], [`EngineError::EmptyPrompt`], [`EngineError::Stopped`].
     pub fn submit(&self, requests: Vec<SequenceRequest>) -> Result<Vec<TokenStream>, EngineError> {
         for request in &requests {
             self.check(request)?;
         }
-        let places = self.take_places(requests.len())?;
+        let tenant = requests.first().and_then(|request| request.tenant.clone());
+        let places = self.take_places(requests.len(), tenant)?;
         let (submissions, streams) = requests.into_iter().zip(places).map(submission).unzip();
         self.submissions.send(submissions).map_err(|_| EngineError::Stopped)?;
         Ok(streams)
@@ -192,14 +201,29 @@ impl EngineHandle {
         Ok(())
     }
 
-    fn take_places(&self, count: usize) -> Result<Vec<QueuePlace>, EngineError> {
+    fn take_places(&self, count: usize, tenant: Option<Arc<Tenant>>) -> Result<Vec<QueuePlace>, EngineError> {
         let limit = self.config.queue_len_max;
-        self.num_queued
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |queued| {
-                (queued + count <= limit).then_some(queued + count)
-            })
-            .map_err(|_| EngineError::QueueFull { limit })?;
-        Ok((0..count).map(|_| QueuePlace(self.num_queued.clone())).collect())
+        let take = |queued: &AtomicUsize, limit: usize| {
+            let more = |queued: usize| (queued + count <= limit).then_some(queued + count);
+            queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+        };
+        if let Some(tenant) = &tenant {
+            let num_free = limit.saturating_sub(self.num_queued());
+            if count <= num_free && !take(&tenant.num_queued, num_free) {
+                return Err(EngineError::ShareFull { limit });
+            }
+            if count > num_free {
+                return Err(EngineError::QueueFull { limit });
+            }
+        }
+        if !take(&self.num_queued, limit) {
+            if let Some(tenant) = &tenant {
+                tenant.num_queued.fetch_sub(count, Ordering::AcqRel);
+            }
+            return Err(EngineError::QueueFull { limit });
+        }
+        let place = || QueuePlace { num_queued: self.num_queued.clone(), tenant: tenant.clone() };
+        Ok((0..count).map(|_| place()).collect())
     }
 }
 

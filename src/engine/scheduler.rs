@@ -4,7 +4,7 @@
 //! Decoding sequences come first, so a long prompt never holds up a running stream by more than one chunk.
 //! When the pool is dry, the sequence admitted last gives up its blocks and is computed again later.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::request::Submission;
 use super::runner::SampledRow;
 use super::sequence::{MaskRow, Sequence, SequenceId};
 use super::stats::{add, set};
+use super::waiting::WaitingLines;
 use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
 use crate::guide::Pilot;
 use crate::kernels::sampling::{SampledToken, SamplingError, SamplingRow};
@@ -27,7 +28,7 @@ pub(super) struct Scheduler {
     sequences: BTreeMap<SequenceId, Sequence>,
     /// In order of admission; each holds blocks.
     running: Vec<SequenceId>,
-    waiting: VecDeque<SequenceId>,
+    waiting: WaitingLines,
     /// Cancelled sequences whose matcher is still with a mask worker: each keeps its place among the running.
     num_orphans: usize,
     /// Pilots of sequences that have ended, and how long their next masks were expected to take.
@@ -70,7 +71,7 @@ impl Scheduler {
             pool,
             sequences: BTreeMap::new(),
             running: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: WaitingLines::default(),
             num_orphans: 0,
             retired: Vec::new(),
             last_id: 0,
@@ -83,8 +84,8 @@ impl Scheduler {
     pub(super) fn add(&mut self, submission: Submission) {
         self.last_id += 1;
         let id = SequenceId(self.last_id);
+        self.waiting.push_back(submission.request.tenant.clone(), id);
         self.sequences.insert(id, Sequence::new(submission));
-        self.waiting.push_back(id);
     }
 
     /// Whether there is nothing to do until a submission comes.
@@ -113,7 +114,7 @@ impl Scheduler {
         }
         let is_dry = self.waiting.len() > num_waiting;
         while !is_dry && self.running.len() + self.num_orphans < self.config.num_seqs_max {
-            let Some(&id) = self.waiting.front() else { break };
+            let Some(id) = self.waiting.front() else { break };
             if !self.admit(id, &mut step) {
                 break;
             }
@@ -373,7 +374,7 @@ impl Scheduler {
         self.release_blocks(id);
         let Some(sequence) = self.sequences.remove(&id) else { return };
         self.running.retain(|&other| other != id);
-        self.waiting.retain(|&other| other != id);
+        self.waiting.remove(id);
         self.num_orphans += usize::from(sequence.is_away());
         let expected_mask_time = sequence.expected_mask_time();
         self.retired.extend(sequence.into_pilot().map(|pilot| (pilot, expected_mask_time)));

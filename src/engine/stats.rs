@@ -91,7 +91,7 @@ pub struct Distribution {
 }
 
 /// The counters at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StatsSnapshot {
     /// Sequences that hold KV blocks.
     pub running: u64,

@@ -18,9 +18,9 @@ const OP: &str = "block_matmul";
 /// Weights that share a scale.
 const BLOCK_LEN: usize = 32;
 /// Rows of weights that are multiplied together.
-const TILE: usize = 16;
+pub(super) const TILE: usize = 16;
 /// Rows of activations that share one pass over a tile's weights.
-const ROWS_AT_ONCE: usize = 8;
+pub(super) const ROWS_AT_ONCE: usize = 8;
 
 /// A file's layout that a [`BlockMatrix`] can hold. Names are those of ggml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +170,11 @@ impl BlockMatrix {
         2 * (self.scales.len() + self.mins.len()) + 64 * self.quants.len()
     }
 
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Elements of a row.
     pub fn width(&self) -> usize {
         self.width
@@ -241,7 +246,7 @@ impl CustomOp1 for BlockMatmul<'_> {
 }
 
 /// Rows of activations, rounded to 8 bits.
-struct Activations {
+pub(super) struct Activations {
     /// Blocks of a row.
     blocks: usize,
     /// `[rows][blocks][32]`.
@@ -253,7 +258,7 @@ struct Activations {
 }
 
 impl Activations {
-    fn new(xs: &[f32], matrix: &Matrix) -> Self {
+    pub(super) fn new(xs: &[f32], matrix: &Matrix) -> Self {
         let (rows, blocks) = (matrix.rows, matrix.width / BLOCK_LEN);
         let mut quants = vec![0i8; rows * matrix.width];
         let mut scales = vec![0f32; rows * blocks];
@@ -270,6 +275,19 @@ impl Activations {
             }
         });
         Self { blocks, quants, scales, sums }
+    }
+
+    /// The rows `rows`, in this order.
+    pub(super) fn gather(&self, rows: impl Iterator<Item = usize> + Clone) -> Self {
+        fn pick<T: Copy>(from: &[T], len: usize, rows: impl Iterator<Item = usize>) -> Vec<T> {
+            rows.flat_map(|row| from[row * len..(row + 1) * len].iter().copied()).collect()
+        }
+        Self {
+            blocks: self.blocks,
+            quants: pick(&self.quants, self.blocks * BLOCK_LEN, rows.clone()),
+            scales: pick(&self.scales, self.blocks, rows.clone()),
+            sums: pick(&self.sums, self.blocks, rows),
+        }
     }
 
     fn block(&self, row: usize, block: usize) -> &[i8] {
@@ -295,7 +313,7 @@ fn round_row(xs: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]
 }
 
 /// The products of a tile's sixteen rows with `dots.len()` rows of activations, at most [`ROWS_AT_ONCE`].
-fn tile_dots(weight: &BlockMatrix, xs: &Activations, tile: usize, first: usize, dots: &mut [[f32; TILE]]) {
+pub(super) fn tile_dots(weight: &BlockMatrix, xs: &Activations, tile: usize, first: usize, dots: &mut [[f32; TILE]]) {
     #[cfg(target_arch = "x86_64")]
     if BlockMatrix::is_fast_here() {
         // SAFETY: the instructions were just found.

@@ -13,20 +13,28 @@ mod tile;
 
 mod add;
 mod block_matrix;
+mod expert_choice;
+mod grouped_matmul;
 mod kv_write;
 mod matmul;
+mod mla_attention;
 mod paged_attention;
 mod rms_norm;
 mod rope;
 mod silu_mul;
+mod weighted_sum;
 
 pub mod sampling;
 
 pub use add::add_assign;
 pub use block_matrix::{BlockFormat, BlockMatrix, block_matmul};
+pub use expert_choice::{ExpertChoice, ExpertScaling, choose_experts, expert_weights};
+pub use grouped_matmul::{Groups, grouped_block_matmul, grouped_matmul};
 pub use kv_write::kv_write;
 pub use matmul::matmul;
+pub use mla_attention::{MlaAttention, mla_attention};
 pub use paged_attention::{BatchSequence, PagedAttention, paged_attention};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use silu_mul::silu_mul;
+pub use weighted_sum::weighted_sum;

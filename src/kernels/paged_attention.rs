@@ -107,33 +107,49 @@ impl PagedAttention<'_> {
     fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
         let (num_heads, num_kv_heads) = (self.num_heads, self.num_kv_heads);
         let divides = num_heads.is_multiple_of(num_kv_heads) && q.width.is_multiple_of(num_heads);
-        if num_kv_heads == 0 || num_heads == 0 || !divides || self.block_len == 0 {
+        if num_kv_heads == 0 || num_heads == 0 || !divides {
             bail!("{OP}: {num_heads} heads over {num_kv_heads} in rows of {}", q.width)
         }
         let head_dim = q.width / num_heads;
         if keys.width != num_kv_heads * head_dim || values.width != keys.width || head_dim == 0 {
             bail!("{OP}: heads of {head_dim}, planes of {} and {}", keys.width, values.width)
         }
-        let mut query_start = 0;
-        for sequence in self.sequences {
-            let BatchSequence { query_len, context_len, block_table, .. } = sequence;
-            if sequence.query_start != query_start || context_len < query_len {
-                bail!("{OP}: {query_len} queries at {} in a context of {context_len}", sequence.query_start)
-            }
-            if block_table.len() * self.block_len < *context_len {
-                bail!("{OP}: {} blocks for a context of {context_len}", block_table.len())
-            }
-            let num_blocks = keys.rows.min(values.rows) / self.block_len;
-            if let Some(block_idx) = block_table.iter().find(|&&block_idx| block_idx as usize >= num_blocks) {
-                bail!("{OP}: block {block_idx} of {num_blocks}")
-            }
-            query_start += query_len;
-        }
-        if query_start != q.rows {
-            bail!("{OP}: sequences of {query_start} rows, queries of {}", q.rows)
-        }
+        let num_slots = keys.rows.min(values.rows);
+        check_sequences(self.sequences, self.block_len, num_slots, q.rows, OP)?;
         Ok(head_dim)
     }
+}
+
+/// Checks that `sequences` tile `num_queries` rows in order, and that their blocks lie inside planes of `num_slots`.
+pub(super) fn check_sequences(
+    sequences: &[BatchSequence],
+    block_len: usize,
+    num_slots: usize,
+    num_queries: usize,
+    op: &'static str,
+) -> Result<()> {
+    if block_len == 0 {
+        bail!("{op}: blocks are empty")
+    }
+    let num_blocks = num_slots / block_len;
+    let mut query_start = 0;
+    for sequence in sequences {
+        let BatchSequence { query_len, context_len, block_table, .. } = sequence;
+        if sequence.query_start != query_start || context_len < query_len {
+            bail!("{op}: {query_len} queries at {} in a context of {context_len}", sequence.query_start)
+        }
+        if block_table.len() * block_len < *context_len {
+            bail!("{op}: {} blocks for a context of {context_len}", block_table.len())
+        }
+        if let Some(block_idx) = block_table.iter().find(|&&block_idx| block_idx as usize >= num_blocks) {
+            bail!("{op}: block {block_idx} of {num_blocks}")
+        }
+        query_start += query_len;
+    }
+    if query_start != num_queries {
+        bail!("{op}: sequences of {query_start} rows, queries of {num_queries}")
+    }
+    Ok(())
 }
 
 struct Operands<'a> {
@@ -342,7 +358,7 @@ impl Item<'_> {
 /// # Safety
 /// The machine must have the instructions of `L`; the row is a multiple of its width.
 #[inline(always)]
-unsafe fn softmax_weights<L: Lanes>(row: &mut [f32]) -> f32 {
+pub(super) unsafe fn softmax_weights<L: Lanes>(row: &mut [f32]) -> f32 {
     let max = row.iter().fold(f32::NEG_INFINITY, |max, &score| if score > max { score } else { max });
     // SAFETY: chunks have the width of the lanes.
     unsafe {

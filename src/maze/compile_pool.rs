@@ -550,7 +550,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_is_set_apart_shares_no_constraint() {
         let pool = pool(&MazeConfig::default());
-        let client = |salt| Client { name: "x".into(), salt };
+        let client = |salt| Client { salt, ..Client::from("x") };
         for (num_compiled, client) in
             [(1, None), (1, Some(client(None))), (2, Some(client(Some([1; 32])))), (3, Some(client(Some([2; 32]))))]
         {

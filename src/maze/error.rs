@@ -10,6 +10,7 @@ use crate::engine::EngineError;
 use crate::guide::GuideError;
 use crate::hub::HubError;
 use crate::model::ModelError;
+use crate::remote::RemoteError;
 use crate::text::TextError;
 
 /// Why a request failed, or a model could not be opened.
@@ -229,6 +230,35 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A remote model failed, or could not be asked.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A remote model wrote what the constraints forbid.
+    #[error("{host} wrote what {part} does not allow; the text was cut after byte {byte_offset}, and is no answer")]
+    RemoteNotAllowed {
+        /// The server.
+        host: String,
+        /// The part that refuses it.
+        part: String,
+        /// The first byte that is not allowed.
+        byte_offset: usize,
+    },
+    /// A remote model ended its text where the constraints take no end.
+    #[error("{host} ended its text after byte {byte_offset}, where the constraints do not let it end")]
+    RemoteEndedEarly {
+        /// The server.
+        host: String,
+        /// Bytes of the text.
+        byte_offset: usize,
+    },
+    /// What only a model in this process can do.
+    #[error("`{param}` is not supported: {reason}")]
+    RemoteUnsupported {
+        /// The parameter.
+        param: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// A defect of the server.
     #[error("internal error: {message}")]
     Internal {
@@ -258,6 +288,10 @@ pub enum ErrorClass {
     Overloaded,
     /// Something the request needs is not there.
     Unavailable,
+    /// A remote model failed, or gave what cannot be passed on.
+    Upstream,
+    /// A remote model took too long.
+    UpstreamTimeout,
     /// A defect of the server.
     Internal,
 }
@@ -276,6 +310,7 @@ impl Error {
             | Self::NoSuchModel { .. }
             | Self::UnknownLanguage { .. }
             | Self::Binding { .. }
+            | Self::RemoteUnsupported { .. }
             | Self::Profile(_) => ErrorClass::Invalid,
             Self::PromptTooLarge { .. }
             | Self::TextTooLarge { .. }
@@ -297,6 +332,8 @@ impl Error {
             | Self::ProbeTimeout { .. } => ErrorClass::Overloaded,
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => guide_class(error),
             Self::Engine(error) => engine_class(error),
+            Self::Remote(error) => remote_class(error),
+            Self::RemoteNotAllowed { .. } | Self::RemoteEndedEarly { .. } => ErrorClass::Upstream,
             Self::Model(_)
             | Self::Hub(_)
             | Self::Read { .. }
@@ -340,14 +377,26 @@ impl Error {
             Self::ProbeUnavailable { .. } => "probe_unavailable",
             Self::Cache(_) => "cache_unavailable",
             Self::Text(_) => "invalid_text",
-            Self::Engine(EngineError::QueueFull { .. }) => "overloaded",
+            Self::Engine(EngineError::QueueFull { .. } | EngineError::ShareFull { .. }) => "overloaded",
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
             Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
             Self::Engine(_) => "engine_failed",
             Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::NoGpu { .. } => {
                 "model_unavailable"
             }
+            Self::Remote(error) => remote_code(error),
+            Self::RemoteNotAllowed { .. } | Self::RemoteEndedEarly { .. } => "remote_violated_constraints",
+            Self::RemoteUnsupported { .. } => "unsupported_parameter",
             Self::Internal { .. } => "internal_error",
+        }
+    }
+
+    /// When it is worth trying again, where somebody said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Remote(error) => error.retry_after(),
+            _ => None,
         }
     }
 
@@ -380,9 +429,41 @@ impl Error {
             Self::UnknownLanguage { .. } => Some("language".into()),
             Self::JudgeTimeout { .. } => Some("text".into()),
             Self::Profile(_) => Some("security".into()),
+            Self::RemoteUnsupported { param, .. } => Some((*param).to_owned()),
             Self::Guide(error) | Self::Engine(EngineError::Guide(error)) => error.part().map(str::to_owned),
             _ => None,
         }
+    }
+}
+
+fn remote_class(error: &RemoteError) -> ErrorClass {
+    match error {
+        RemoteError::Refused { status: 400 | 413 | 422, .. } => ErrorClass::Invalid,
+        RemoteError::Refused { status: 429 | 503, .. } | RemoteError::LeftAlone { .. } => ErrorClass::Unavailable,
+        RemoteError::Broken { .. } => ErrorClass::Unavailable,
+        RemoteError::Busy { .. } => ErrorClass::Overloaded,
+        RemoteError::Timeout { .. } | RemoteError::Stalled { .. } => ErrorClass::UpstreamTimeout,
+        RemoteError::Address { .. } | RemoteError::Key { .. } | RemoteError::Authorities { .. } => {
+            ErrorClass::Unavailable
+        }
+        _ => ErrorClass::Upstream,
+    }
+}
+
+fn remote_code(error: &RemoteError) -> &'static str {
+    match error {
+        RemoteError::Refused { status: 400 | 413 | 422, .. } => "remote_refused",
+        RemoteError::Refused { status: 429 | 503, .. } => "remote_overloaded",
+        RemoteError::Refused { .. } | RemoteError::Status { .. } => "remote_failed",
+        RemoteError::LeftAlone { .. } => "remote_left_alone",
+        RemoteError::Broken { .. } | RemoteError::Transport { .. } => "remote_unreachable",
+        RemoteError::Busy { .. } => "overloaded",
+        RemoteError::Timeout { .. } | RemoteError::Stalled { .. } => "remote_timeout",
+        RemoteError::CutOff { .. } | RemoteError::Cut { .. } => "remote_cut_off",
+        RemoteError::Reported { .. } => "remote_failed",
+        RemoteError::Declined { .. } => "remote_declined",
+        RemoteError::Malformed { .. } | RemoteError::TooLarge { .. } => "remote_malformed",
+        RemoteError::Address { .. } | RemoteError::Key { .. } | RemoteError::Authorities { .. } => "remote_unavailable",
     }
 }
 
@@ -424,7 +505,7 @@ fn guide_code(error: &GuideError) -> &'static str {
 
 fn engine_class(error: &EngineError) -> ErrorClass {
     match error {
-        EngineError::QueueFull { .. } => ErrorClass::Overloaded,
+        EngineError::QueueFull { .. } | EngineError::ShareFull { .. } => ErrorClass::Overloaded,
         EngineError::TooLong { .. } => ErrorClass::TooLarge,
         EngineError::EmptyPrompt => ErrorClass::Invalid,
         EngineError::Stopped => ErrorClass::Unavailable,

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::backend::{ChoiceEvent, ChoiceStream};
 use super::healing::Healing;
-use super::{ChoiceStats, Error, Maze, Provenance, TokenizedPrompt, Validation};
+use super::remote::RemoteEnd;
+use super::{ChoiceStats, Error, Maze, Provenance, RemoteStats, TokenizedPrompt, Validation};
 use crate::constraint::{ConstraintIr, Digest};
-use crate::engine::{self, Finished, TokenEvent, TokenStream};
+use crate::engine::{self, Finished};
 use crate::guide::{CompiledConstraint, Document};
 use crate::kernels::sampling::TokenLogprobs;
 use crate::text::{Detokenizer, StopMatcher, StopStrings};
@@ -31,6 +33,8 @@ pub struct Generation {
     arrived: Instant,
     /// Where whoever pays for the tokens counts them.
     num_tokens: Option<Arc<AtomicU64>>,
+    /// Whether a remote model has said how many tokens the prompt has.
+    prompt_is_counted: bool,
 }
 
 /// What a request brings to its generation.
@@ -46,11 +50,13 @@ pub(super) struct Admitted {
 /// One choice: what has come, and what of it may be shown.
 struct Choice {
     /// `None` once the choice has ended.
-    stream: Option<TokenStream>,
+    stream: Option<ChoiceStream>,
     detokenizer: Detokenizer,
     healing: Healing,
     stop: StopMatcher,
     tokens: Vec<u32>,
+    /// Tokens of a remote model: its pieces of text until it has said how many tokens they are.
+    num_remote_tokens: u32,
     text: String,
     started: Instant,
     first_token: Option<Duration>,
@@ -129,6 +135,8 @@ pub struct Finish {
     pub detail: Option<String>,
     /// Tokens generated.
     pub num_tokens: u32,
+    /// Tokens of the prompt that become known only now: those that a remote model counted, said once per request; else 0.
+    pub late_prompt_tokens: u32,
     /// BLAKE3 of the whole text.
     pub output_digest: Digest,
     /// Bytes of the whole text.
@@ -155,7 +163,7 @@ pub struct Completed {
 }
 
 impl Generation {
-    pub(super) fn new(maze: Maze, admitted: Admitted, streams: Vec<TokenStream>) -> Self {
+    pub(super) fn new(maze: Maze, admitted: Admitted, streams: Vec<ChoiceStream>) -> Self {
         let Admitted { constraints, prompt, stop, compiled, provenance, arrived } = admitted;
         maze.inner.metrics.prompt_tokens.inc_by(prompt.ids.len() as u64);
         let choices = streams.into_iter().map(|stream| Choice {
@@ -164,13 +172,25 @@ impl Generation {
             healing: Healing::new(prompt.healed.as_deref().unwrap_or_default()),
             stop: stop.matcher(),
             tokens: Vec::new(),
+            num_remote_tokens: 0,
             text: String::new(),
             started: Instant::now(),
             first_token: None,
             last_token: None,
         });
         let choices = choices.collect();
-        Self { maze, compiled, constraints, prompt, provenance, choices, next_choice: 0, arrived, num_tokens: None }
+        Self {
+            maze,
+            compiled,
+            constraints,
+            prompt,
+            provenance,
+            choices,
+            next_choice: 0,
+            arrived,
+            num_tokens: None,
+            prompt_is_counted: false,
+        }
     }
 
     /// Counts every token that is generated for this request, also those that nobody takes, at the latest when it is
@@ -193,7 +213,7 @@ impl Generation {
         self.provenance.created
     }
 
-    /// Tokens of the prompt.
+    /// Tokens of the prompt; 0 before a remote model, whose count comes with [`Finish::late_prompt_tokens`].
     #[must_use]
     pub fn num_prompt_tokens(&self) -> u32 {
         self.prompt.ids.len() as u32
@@ -257,7 +277,7 @@ impl Generation {
     }
 
     /// The next event of any choice, in turn; `None` inside when every choice has ended.
-    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Option<TokenEvent>)>> {
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Option<ChoiceEvent>)>> {
         let num_choices = self.choices.len();
         let mut is_live = false;
         for turn in 0..num_choices {
@@ -272,11 +292,13 @@ impl Generation {
         if is_live { Poll::Pending } else { Poll::Ready(None) }
     }
 
-    async fn take(&mut self, choice_idx: usize, event: Option<TokenEvent>) -> Result<Option<Delta>, Error> {
+    async fn take(&mut self, choice_idx: usize, event: Option<ChoiceEvent>) -> Result<Option<Delta>, Error> {
         match event {
-            Some(TokenEvent::Token { id, logprobs }) => self.take_token(choice_idx, id, logprobs).await,
-            Some(TokenEvent::Finished(finished)) => self.end(choice_idx, End::Engine(finished)).await.map(Some),
-            Some(TokenEvent::Failed(error)) => Err(error.into()),
+            Some(ChoiceEvent::Token { id, logprobs }) => self.take_token(choice_idx, id, logprobs).await,
+            Some(ChoiceEvent::Text(text)) => self.take_text(choice_idx, &text).await,
+            Some(ChoiceEvent::Finished(finished)) => self.end(choice_idx, End::Engine(finished)).await.map(Some),
+            Some(ChoiceEvent::RemoteFinished(end)) => self.end_remote(choice_idx, end).await.map(Some),
+            Some(ChoiceEvent::Failed(error)) => Err(error),
             None => Err(engine::EngineError::Stopped.into()),
         }
     }
@@ -307,6 +329,44 @@ impl Generation {
         Ok((!is_empty).then_some(Delta { choice: choice_idx as u32, text: step.text, tokens, finish: None }))
     }
 
+    /// Text of a remote model, in whole characters and walked.
+    async fn take_text(&mut self, choice_idx: usize, text: &str) -> Result<Option<Delta>, Error> {
+        self.book_token(choice_idx);
+        let choice = &mut self.choices[choice_idx];
+        choice.first_token.get_or_insert_with(|| choice.started.elapsed());
+        choice.num_remote_tokens = choice.num_remote_tokens.saturating_add(1);
+        let step = choice.stop.push(text);
+        choice.text.push_str(&step.text);
+        if step.stopped {
+            let mut delta = self.end(choice_idx, End::StopString).await?;
+            delta.text.insert_str(0, &step.text);
+            return Ok(Some(delta));
+        }
+        let delta = Delta { choice: choice_idx as u32, text: step.text, tokens: Vec::new(), finish: None };
+        Ok((!delta.text.is_empty()).then_some(delta))
+    }
+
+    /// The end of a remote model's choice, with what its server counted.
+    async fn end_remote(&mut self, choice_idx: usize, end: RemoteEnd) -> Result<Delta, Error> {
+        let mut num_prompt_tokens = 0;
+        if let Some(usage) = end.usage {
+            let counted = &mut self.choices[choice_idx].num_remote_tokens;
+            let more = usage.num_tokens.saturating_sub(std::mem::replace(counted, usage.num_tokens));
+            self.count_tokens(more.into());
+            if !std::mem::replace(&mut self.prompt_is_counted, true) {
+                num_prompt_tokens = usage.num_prompt_tokens;
+                self.maze.inner.metrics.prompt_tokens.inc_by(num_prompt_tokens.into());
+            }
+        }
+        let mut delta = self.end(choice_idx, End::Engine(end.finished)).await?;
+        if let Some(finish) = &mut delta.finish {
+            finish.late_prompt_tokens = num_prompt_tokens;
+            let tokens_are_counted = end.usage.is_some();
+            finish.stats.remote = Some(RemoteStats { num_attempts: end.num_attempts, tokens_are_counted });
+        }
+        Ok(delta)
+    }
+
     fn book_token(&mut self, choice_idx: usize) {
         let metrics = &self.maze.inner.metrics;
         let now = Instant::now();
@@ -327,7 +387,7 @@ impl Generation {
     /// Counts what was generated and nobody took.
     fn count_unread(&mut self) {
         let streams = self.choices.iter_mut().filter_map(|choice| choice.stream.as_mut());
-        let num_unread: usize = streams.map(TokenStream::drain).sum();
+        let num_unread: usize = streams.map(ChoiceStream::drain).sum();
         self.count_tokens(num_unread as u64);
     }
 
@@ -344,14 +404,24 @@ impl Generation {
         }
         choice.text.push_str(&rest);
         let stats = choice.stats(end.finished());
-        let num_tokens = choice.tokens.len() as u32;
+        let num_tokens = choice.num_tokens();
         let (output_digest, output_bytes) = (Digest::of_bytes(choice.text.as_bytes()), choice.text.len());
         let validation = self.verify(choice_idx, &end, &cut).await?;
         self.count_tokens(num_unread as u64);
         let (reason, detail) = end.reason();
         self.maze.inner.metrics.finished(reason, self.arrived.elapsed());
         let provenance = self.provenance.clone();
-        let finish = Finish { reason, detail, num_tokens, output_digest, output_bytes, validation, provenance, stats };
+        let finish = Finish {
+            reason,
+            detail,
+            num_tokens,
+            late_prompt_tokens: 0,
+            output_digest,
+            output_bytes,
+            validation,
+            provenance,
+            stats,
+        };
         Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
     }
 
@@ -427,9 +497,13 @@ impl Maze {
 }
 
 impl Choice {
+    fn num_tokens(&self) -> u32 {
+        self.num_remote_tokens.max(self.tokens.len() as u32)
+    }
+
     fn stats(&self, finished: Option<&Finished>) -> ChoiceStats {
         let total = self.started.elapsed();
-        ChoiceStats::new(total, self.first_token.unwrap_or(total), self.tokens.len(), finished)
+        ChoiceStats::new(total, self.first_token.unwrap_or(total), self.num_tokens() as usize, finished)
     }
 }
 

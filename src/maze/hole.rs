@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::backend::Backend;
 use super::compile_pool::Lookup;
 use super::request::{Hole, OnUnparsableContext, Truncation};
 use super::{Client, Error, Maze, TokenizedPrompt, beside};
@@ -136,7 +137,10 @@ impl Maze {
 
     /// Tokens that a sequence may have in all.
     pub(super) fn window(&self) -> usize {
-        self.inner.card.context_len.min(self.inner.engine.config().num_tokens_max())
+        match &self.inner.backend {
+            Backend::Local(engine) => self.inner.card.context_len.min(engine.config().num_tokens_max()),
+            Backend::Remote(_) => self.inner.card.context_len,
+        }
     }
 }
 

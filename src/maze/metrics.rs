@@ -10,8 +10,10 @@ use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram as HistogramProto, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 
+use super::backend::Backend;
 use super::{FinishReason, Maze};
-use crate::engine::Distribution;
+use crate::engine::{Distribution, EngineStats};
+use crate::remote::BackendStats;
 
 /// Seconds until something can be seen: a decade in three steps, from a cached prefix to a long prompt on a CPU.
 const LATENCY_BUCKETS: &[f64] =
@@ -92,47 +94,13 @@ impl Maze {
         let mut families = self.inner.metrics.families();
         families.extend(self.inner.constraints.compile_seconds().collect());
         families.extend(self.inner.constraints.kept().metrics());
-        families.extend(self.engine_families());
+        families.extend(match &self.inner.backend {
+            Backend::Local(engine) => engine_families(engine.stats()),
+            Backend::Remote(remote) => remote_families(&remote.stats()),
+        });
         families.extend(self.constraint_families());
         families.retain(|family| !family.get_metric().is_empty());
         families
-    }
-
-    fn engine_families(&self) -> Vec<MetricFamily> {
-        let engine = self.inner.engine.stats();
-        let now = engine.snapshot();
-        let used = now.blocks_total - now.blocks_free.min(now.blocks_total);
-        let usage = used as f64 / now.blocks_total.max(1) as f64;
-        vec![
-            gauge("ananke_num_requests_running", "Sequences that hold KV blocks.", now.running as f64),
-            gauge("ananke_num_requests_waiting", "Sequences that wait for KV blocks.", now.waiting as f64),
-            gauge("ananke_kv_cache_usage_ratio", "Share of the KV blocks that sequences hold, 0 to 1.", usage),
-            counter("ananke_prefill_tokens_total", "Prompt tokens computed.", now.prefill_tokens),
-            counter(
-                "ananke_prefix_cache_hit_tokens_total",
-                "Prompt tokens found in the prefix cache.",
-                now.prefix_hit_tokens,
-            ),
-            counter(
-                "ananke_num_preemptions_total",
-                "Sequences that lost their KV blocks and began again.",
-                now.preemptions,
-            ),
-            counter("ananke_engine_restarts_total", "Steps that failed, and all sequences with them.", now.restarts),
-            counter(
-                "ananke_forced_tokens_total",
-                "Tokens appended without sampling, as the constraint determines them.",
-                now.forced_tokens,
-            ),
-            counter(
-                "ananke_retracted_tokens_total",
-                "Tokens taken back before they were sent, as no end was within reach.",
-                now.retracted_tokens,
-            ),
-            counter("ananke_masks_late_total", "Masks that came after their step.", now.masks_late),
-            distribution("ananke_mask_seconds", "Computing one mask.", &engine.mask_time(), 1e-9),
-            distribution("ananke_batch_size", "Sequences in one step.", &engine.step_len(), 1.0),
-        ]
     }
 
     fn constraint_families(&self) -> Vec<MetricFamily> {
@@ -145,6 +113,53 @@ impl Maze {
             gauge("ananke_constraint_compiles_pending", "Compiles under way or waiting.", now.pending as f64),
         ]
     }
+}
+
+fn engine_families(engine: &EngineStats) -> Vec<MetricFamily> {
+    let now = engine.snapshot();
+    let used = now.blocks_total - now.blocks_free.min(now.blocks_total);
+    let usage = used as f64 / now.blocks_total.max(1) as f64;
+    vec![
+        gauge("ananke_num_requests_running", "Sequences that hold KV blocks.", now.running as f64),
+        gauge("ananke_num_requests_waiting", "Sequences that wait for KV blocks.", now.waiting as f64),
+        gauge("ananke_kv_cache_usage_ratio", "Share of the KV blocks that sequences hold, 0 to 1.", usage),
+        counter("ananke_prefill_tokens_total", "Prompt tokens computed.", now.prefill_tokens),
+        counter(
+            "ananke_prefix_cache_hit_tokens_total",
+            "Prompt tokens found in the prefix cache.",
+            now.prefix_hit_tokens,
+        ),
+        counter(
+            "ananke_num_preemptions_total",
+            "Sequences that lost their KV blocks and began again.",
+            now.preemptions,
+        ),
+        counter("ananke_engine_restarts_total", "Steps that failed, and all sequences with them.", now.restarts),
+        counter(
+            "ananke_forced_tokens_total",
+            "Tokens appended without sampling, as the constraint determines them.",
+            now.forced_tokens,
+        ),
+        counter(
+            "ananke_retracted_tokens_total",
+            "Tokens taken back before they were sent, as no end was within reach.",
+            now.retracted_tokens,
+        ),
+        counter("ananke_masks_late_total", "Masks that came after their step.", now.masks_late),
+        distribution("ananke_mask_seconds", "Computing one mask.", &engine.mask_time(), 1e-9),
+        distribution("ananke_batch_size", "Sequences in one step.", &engine.step_len(), 1.0),
+    ]
+}
+
+fn remote_families(now: &BackendStats) -> Vec<MetricFamily> {
+    let answers = "Answers of the remote model that are under way.";
+    let left_alone = "1 while the remote model keeps failing and is not asked, else 0.";
+    vec![
+        counter("ananke_remote_attempts_total", "Times that the remote model was asked.", now.num_attempts),
+        counter("ananke_remote_failures_total", "Of them, those that gave no whole answer.", now.num_failed),
+        gauge("ananke_remote_answers_running", answers, now.num_answers as f64),
+        gauge("ananke_remote_left_alone", left_alone, f64::from(u8::from(now.is_left_alone))),
+    ]
 }
 
 fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {

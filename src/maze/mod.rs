@@ -3,6 +3,7 @@
 //! The maze is the only layer that sees both text and tokens, and both a request and what became of it.
 //! It knows no wire format: `server` and the command line turn their own shapes into a [`GenerateRequest`].
 
+mod backend;
 mod binding;
 mod compile_pool;
 mod config;
@@ -20,6 +21,7 @@ mod open;
 mod probe;
 mod provenance;
 mod record;
+mod remote;
 mod request;
 mod rules;
 mod splitter;
@@ -44,6 +46,7 @@ pub use open::{EmbeddedModel, ModelSource, OpenOptions, open, open_embedded_toke
 pub use probe::{ProbeConfig, serve_probe};
 pub use provenance::{ChoiceStats, Provenance, Validation};
 pub use record::{ChoiceRecord, PromptRecord, RequestRecord};
+pub use remote::{RemoteRecord, RemoteStats};
 pub use request::*;
 pub use rules::{Profile, RuleSet};
 
@@ -51,6 +54,7 @@ use crate::cache::Tiers;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
 use crate::text::{StopStrings, Tokenizer};
+use backend::{Backend, ChoiceStream};
 use compile_pool::{CompilePool, Lookup};
 use generation::Admitted;
 use hole::{Admitting, OpenHole};
@@ -65,7 +69,7 @@ pub struct Maze {
 }
 
 struct Inner {
-    engine: EngineHandle,
+    backend: Backend,
     tokenizer: Tokenizer,
     card: ModelCard,
     config: MazeConfig,
@@ -85,7 +89,8 @@ pub struct ModelCard {
     pub id: String,
     /// The architecture as the checkpoint spells it.
     pub architecture: String,
-    /// Positions a sequence may have: the model's own, or fewer where the server was told so.
+    /// Positions a sequence may have: the model's own, or fewer where the server was told so. 0 where it is not known, as
+    /// of a remote model.
     pub context_len: usize,
     /// Numbers in the weights.
     pub num_parameters: u64,
@@ -112,7 +117,7 @@ pub struct Health {
     pub model: String,
     /// Seconds since the start.
     pub uptime_s: u64,
-    /// The engine's counters.
+    /// The engine's counters; all 0 before a remote model.
     #[serde(flatten)]
     pub engine: StatsSnapshot,
     /// How constraints were come by.
@@ -122,9 +127,10 @@ pub struct Health {
 /// Whether the next request would find a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// `ready`, `overloaded` while the queue is full, or `stopped` after the engine thread has ended.
+    /// `ready`, `overloaded` while the queue is full, `stopped` after the engine thread has ended, or `left_alone` while
+    /// a remote server that keeps failing is not asked.
     pub status: &'static str,
-    /// Sequences that wait to be scheduled for the first time.
+    /// Sequences that wait to be scheduled for the first time; answers of a remote model that are under way.
     pub queued: usize,
     /// How many may.
     pub queue_len_max: usize,
@@ -138,16 +144,31 @@ impl Readiness {
     }
 }
 
+impl ModelCard {
+    /// What `architecture` says of a model behind an address.
+    pub(crate) const REMOTE: &'static str = "remote";
+
+    /// Whether the model is behind an address.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.architecture == Self::REMOTE
+    }
+}
+
 impl Maze {
     /// Puts the pieces together; [`open`] is the usual way to get them.
     #[must_use]
     pub fn new(engine: EngineHandle, guide: Guide, tokenizer: Tokenizer, card: ModelCard, config: MazeConfig) -> Self {
+        Self::over(Backend::Local(engine), guide, tokenizer, card, config)
+    }
+
+    fn over(backend: Backend, guide: Guide, tokenizer: Tokenizer, card: ModelCard, config: MazeConfig) -> Self {
         let constraints = CompilePool::start(Arc::new(guide), &config);
         let started = Instant::now();
         let metrics = Metrics::default();
         let (weights, judge) = (OnceLock::new(), OnceLock::new());
         Self {
-            inner: Arc::new(Inner { engine, tokenizer, card, config, constraints, metrics, weights, judge, started }),
+            inner: Arc::new(Inner { backend, tokenizer, card, config, constraints, metrics, weights, judge, started }),
         }
     }
 
@@ -200,11 +221,16 @@ impl Maze {
     /// How the service is doing.
     #[must_use]
     pub fn health(&self) -> Health {
+        let (status, engine) = match &self.inner.backend {
+            Backend::Local(engine) if engine.stats().has_stopped() => ("stopped", engine.stats().snapshot()),
+            Backend::Local(engine) => ("ok", engine.stats().snapshot()),
+            Backend::Remote(_) => ("ok", StatsSnapshot::default()),
+        };
         Health {
-            status: if self.inner.engine.stats().has_stopped() { "stopped" } else { "ok" },
+            status,
             model: self.inner.card.id.clone(),
             uptime_s: self.inner.started.elapsed().as_secs(),
-            engine: self.inner.engine.stats().snapshot(),
+            engine,
             constraints: self.inner.constraints.stats(),
         }
     }
@@ -212,14 +238,19 @@ impl Maze {
     /// Whether the next request would find a place. A model that is not loaded yet has no maze to ask.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let engine = &self.inner.engine;
-        let (queued, queue_len_max) = (engine.num_queued(), engine.config().queue_len_max);
-        let status = match engine.stats().has_stopped() {
-            true => "stopped",
-            false if queued >= queue_len_max => "overloaded",
-            false => "ready",
+        let (down, queued, queue_len_max) = match &self.inner.backend {
+            Backend::Local(engine) => {
+                let down = engine.stats().has_stopped().then_some("stopped");
+                (down, engine.num_queued(), engine.config().queue_len_max)
+            }
+            Backend::Remote(remote) => {
+                let now = remote.stats();
+                let down = now.is_left_alone.then_some("left_alone");
+                (down, now.num_answers as usize, remote.config().num_answers_max as usize)
+            }
         };
-        Readiness { status, queued, queue_len_max }
+        let full = (queued >= queue_len_max).then_some("overloaded");
+        Readiness { status: down.or(full).unwrap_or("ready"), queued, queue_len_max }
     }
 
     /// Everything before the compile.
@@ -229,6 +260,9 @@ impl Maze {
         let rules = self.compile_rules(&request)?;
         let profiles = request.profiles.iter().map(|profile| profile.ir.clone());
         request.constraints.extend(rules.into_iter().chain(profiles));
+        if let Backend::Remote(_) = &self.inner.backend {
+            remote::check(&request)?;
+        }
         if prompt.hole.is_some() {
             hole::bind_document(&mut request.constraints)?;
         }
@@ -248,10 +282,34 @@ impl Maze {
         mut admitting: Admitting,
         stop: StopStrings,
     ) -> Result<Prepared, Error> {
-        let by_constraint = admitting.compiled.max_tokens();
-        let max_tokens = self.budget(admitting.prompt.ids.len(), request.max_tokens, by_constraint)?;
         let seed = request.seed.unwrap_or_else(random_seed);
-        let sequences = (0..request.num_choices)
+        let (max_tokens, work) = match &self.inner.backend {
+            Backend::Local(_) => {
+                let by_constraint = admitting.compiled.max_tokens();
+                let max_tokens = self.budget(admitting.prompt.ids.len(), request.max_tokens, by_constraint)?;
+                (max_tokens, Work::Local(self.sequences(&request, &mut admitting, max_tokens, seed)?))
+            }
+            Backend::Remote(backend) => {
+                let max_tokens = request.max_tokens.unwrap_or(self.inner.config.max_tokens_default);
+                let Admitting { prompt, compiled, .. } = &admitting;
+                let jobs = remote::prepare(backend, &request, prompt, compiled, (max_tokens, seed))?;
+                (max_tokens, Work::Remote(jobs))
+            }
+        };
+        let Admitting { constraints, prompt, compiled, .. } = admitting;
+        request.constraints = constraints;
+        Ok(Prepared { request, prompt, stop, compiled, max_tokens, seed, work })
+    }
+
+    /// The choices as the engine takes them.
+    fn sequences(
+        &self,
+        request: &GenerateRequest,
+        admitting: &mut Admitting,
+        max_tokens: u32,
+        seed: u64,
+    ) -> Result<Vec<SequenceRequest>, Error> {
+        (0..request.num_choices)
             .map(|choice| {
                 Ok(SequenceRequest {
                     prompt: admitting.prompt.ids.clone(),
@@ -263,26 +321,40 @@ impl Maze {
                     forced_tokens: !request.sample_forced_tokens && request.num_logprobs.is_none(),
                     matcher: admitting.matcher()?,
                     salt: request.client.as_ref().and_then(|client| client.salt),
+                    tenant: request.client.as_ref().and_then(|client| client.tenant.clone()),
                 })
             })
-            .collect::<Result<_, Error>>()?;
-        let Admitting { constraints, prompt, compiled, .. } = admitting;
-        request.constraints = constraints;
-        Ok(Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences })
+            .collect()
     }
 
     fn submit(&self, prepared: Prepared, arrived: Instant) -> Result<Generation, Error> {
-        let Prepared { request, prompt, stop, compiled, max_tokens, seed, sequences } = prepared;
+        let Prepared { request, prompt, stop, compiled, max_tokens, seed, work } = prepared;
         let mut provenance = Provenance::new(self, &request, &compiled, max_tokens, seed);
         provenance.healed_bytes = prompt.healed.as_ref().map(String::len);
         provenance.fim = prompt.hole.as_ref().map(|hole| hole.record.clone());
-        let streams = self.inner.engine.submit(sequences)?;
+        let streams = match (work, &self.inner.backend) {
+            (Work::Local(sequences), Backend::Local(engine)) => {
+                engine.submit(sequences)?.into_iter().map(ChoiceStream::Local).collect()
+            }
+            (Work::Remote(jobs), _) => {
+                provenance.remote = Some(jobs.record());
+                // In bytes, which say nothing of the remote model's tokens.
+                provenance.min_tokens = None;
+                jobs.start()
+            }
+            (Work::Local(_), Backend::Remote(_)) => {
+                return Err(Error::Internal { message: "sequences were made for a remote model".into() });
+            }
+        };
         let constraints = request.constraints.into();
         let admitted = Admitted { constraints, prompt, stop, compiled, provenance, arrived };
         Ok(Generation::new(self.clone(), admitted, streams))
     }
 
     fn tokenize(&self, request: &GenerateRequest) -> Result<TokenizedPrompt, Error> {
+        if let Backend::Remote(_) = &self.inner.backend {
+            return remote::read_prompt(self, &request.prompt);
+        }
         let tokenizer = &self.inner.tokenizer;
         match &request.prompt {
             Prompt::Text(text) => {
@@ -355,7 +427,13 @@ struct Prepared {
     compiled: Arc<CompiledConstraint>,
     max_tokens: u32,
     seed: u64,
-    sequences: Vec<SequenceRequest>,
+    work: Work,
+}
+
+/// The choices of a request, as whoever makes them takes them.
+enum Work {
+    Local(Vec<SequenceRequest>),
+    Remote(remote::Jobs),
 }
 
 /// A prompt as the model reads it.

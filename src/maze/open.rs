@@ -1,8 +1,10 @@
 //! Opening a model: from a name or a path to a running [`Maze`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::backend::Backend;
 use super::weights::WeightsDigest;
 use super::{Error, Maze, MazeConfig, ModelCard};
 use crate::cache::{CacheConfig, Tiers};
@@ -11,6 +13,7 @@ use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
 use crate::model::{self, GgufFile, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
+use crate::remote::{self, BackendConfig};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
 /// KV memory when nothing else is said: 2 GiB.
@@ -25,6 +28,8 @@ pub enum ModelSource {
     Path(PathBuf),
     /// A repository of a model hub, such as `deepseek-ai/deepseek-coder-1.3b-instruct`.
     Repository(String),
+    /// A model behind an address.
+    Remote(Box<BackendConfig>),
 }
 
 /// The files of a model that is compiled into the program.
@@ -120,6 +125,10 @@ impl ModelSource {
 /// # Errors
 /// Whatever is missing or broken, with the file and the place.
 pub fn open(options: OpenOptions) -> Result<Maze, Error> {
+    if let ModelSource::Remote(backend) = &options.source {
+        let backend = BackendConfig::clone(backend);
+        return open_remote(backend, options);
+    }
     let device = device(options.gpu)?;
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
@@ -132,8 +141,34 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
             let path = hub::fetch(repository, &hub_options)?;
             (WeightsDigest::of_model(&path)?, open_path(&path, repository.clone(), &load)?)
         }
+        ModelSource::Remote(_) => return Err(Error::Internal { message: "a remote model has no weights".into() }),
     };
     let maze = start(opened, options)?.with_weights(weights);
+    Ok(match tiers {
+        Some(tiers) => maze.with_tiers(tiers),
+        None => maze,
+    })
+}
+
+/// A maze before a remote model: constraints are compiled over bytes, and nothing is loaded.
+fn open_remote(backend: BackendConfig, options: OpenOptions) -> Result<Maze, Error> {
+    let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
+    let tokenizer = Tokenizer::of_bytes()?;
+    let guide = Guide::new(tokenizer.vocabulary().clone(), options.guide)?;
+    let card = ModelCard {
+        id: backend.model.clone(),
+        architecture: ModelCard::REMOTE.into(),
+        context_len: options.context_len_max.unwrap_or(0),
+        num_parameters: 0,
+        weight_bytes: 0,
+        vocab_len: tokenizer.vocabulary().num_rows(),
+        tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        embedded: false,
+        has_chat_template: true,
+    };
+    let backend = Backend::Remote(Arc::new(remote::Backend::open(backend)?));
+    let maze = Maze::over(backend, guide, tokenizer, card, options.maze);
     Ok(match tiers {
         Some(tiers) => maze.with_tiers(tiers),
         None => maze,

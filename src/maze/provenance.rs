@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{FimRecord, GenerateRequest, Maze};
+use super::{FimRecord, GenerateRequest, Maze, RemoteRecord, RemoteStats};
 use crate::constraint::{Digest, Lost, NotApplied, SourceRef};
 use crate::engine::Finished;
 use crate::guide::{self, CompiledConstraint};
@@ -52,6 +52,9 @@ pub struct Provenance {
     /// How a hole was filled; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fim: Option<FimRecord>,
+    /// The server that made it; absent where the model is in this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteRecord>,
 }
 
 /// One IR, as provenance names it.
@@ -109,6 +112,7 @@ impl Provenance {
             stop: request.stop.clone(),
             healed_bytes: None,
             fim: None,
+            remote: None,
         }
     }
 }
@@ -176,6 +180,9 @@ pub struct ChoiceStats {
     pub retracted_tokens: u32,
     /// The most tokens that were held back at once, so that they could be taken back.
     pub hold_back: u32,
+    /// What it took of a remote model; absent where the model is in this process, or the choice was ended here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteStats>,
 }
 
 impl ChoiceStats {
@@ -190,6 +197,7 @@ impl ChoiceStats {
             forced_tokens: steering.num_forced,
             retracted_tokens: steering.num_retracted,
             hold_back: steering.hold_back,
+            remote: None,
             avg_constraint_check_us: (mask_time.as_micros() / u128::from(num_masks.max(1))) as u64,
         }
     }

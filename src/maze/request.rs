@@ -11,7 +11,7 @@ pub use crate::constraint::{
     Constraint, ConstraintIr, ConstraintSet, Diagnostic, Digest, ForbiddenText, FreeText, Grammar, GrammarSyntax,
     Language, Limits, MatchMode, NotApplied, RegexGroup, RegexPattern, Regions, Structure, TokenMasks,
 };
-pub use crate::engine::Salt;
+pub use crate::engine::{Salt, Tenant};
 pub use crate::kernels::sampling::SamplingParams;
 pub use crate::text::Message;
 pub use crate::verify::Verdict;
@@ -43,6 +43,8 @@ pub struct GenerateRequest {
     pub client: Option<Client>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
+    /// The reply is read only when it is whole, so that a remote model's text may be given up and asked for anew.
+    pub whole: bool,
     /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending
     /// them. So it is done too where log-probabilities are asked for.
     pub sample_forced_tokens: bool,
@@ -56,11 +58,13 @@ pub struct Client {
     /// Sets the client apart: what is cached for it serves only requests with the same salt, and it is served nothing
     /// else, neither prefixes nor constraints nor entries of the tiers. It pays for that with time.
     pub salt: Option<Salt>,
+    /// In whose line its sequences wait; `None` is the line of all who have none.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 impl From<&str> for Client {
     fn from(name: &str) -> Self {
-        Self { name: name.into(), salt: None }
+        Self { name: name.into(), salt: None, tenant: None }
     }
 }
 

@@ -55,7 +55,7 @@ impl Maze {
         let maze = self.clone();
         // An account of its own: that of nameless clients is not to pay for it.
         let set_name = format!("profile {name}");
-        let client = Client { name: set_name.as_str().into(), salt: None };
+        let client = Client::from(set_name.as_str());
         let (ir, lookup) = beside(move || {
             let RuleSet { mut set, options } = rules;
             set.name = set_name;

@@ -2,6 +2,9 @@
 
 use super::{Error, Maze, Message, beside};
 
+/// Why a remote model has no ids to give.
+const NO_TOKENS: &str = "the tokens of a remote model are not known here";
+
 impl Maze {
     /// The ids of a text in which control tokens are ordinary characters; with `add_bos` those of a prompt, which begin
     /// as the model wants its texts to.
@@ -9,6 +12,7 @@ impl Maze {
     /// # Errors
     /// [`Error::PromptTooLarge`], or the tokenizer fails on the text.
     pub async fn encode(&self, text: String, add_bos: bool) -> Result<Vec<u32>, Error> {
+        self.expect_local("prompt", NO_TOKENS)?;
         self.check_prompt_bytes(text.len())?;
         let maze = self.clone();
         beside(move || Ok(maze.inner.tokenizer.encode(&text, add_bos)?)).await
@@ -19,6 +23,7 @@ impl Maze {
     /// # Errors
     /// [`Error::PromptTooLarge`], or the model has no template, or it fails on the messages.
     pub async fn encode_chat(&self, messages: Vec<Message>, add_generation_prompt: bool) -> Result<Vec<u32>, Error> {
+        self.expect_local("messages", NO_TOKENS)?;
         self.check_prompt_bytes(messages.iter().map(|message| message.content.len()).sum())?;
         let maze = self.clone();
         beside(move || Ok(maze.inner.tokenizer.encode_chat(&messages, add_generation_prompt)?)).await
@@ -29,6 +34,7 @@ impl Maze {
     /// # Errors
     /// [`Error::PromptToken`] for an id that is none, [`Error::PromptTooLarge`] for what is longer than a prompt may be.
     pub async fn decode(&self, ids: Vec<u32>) -> Result<Vec<u8>, Error> {
+        self.expect_local("tokens", NO_TOKENS)?;
         let vocabulary = self.inner.tokenizer.vocabulary();
         if let Some(position) = ids.iter().position(|&id| id as usize >= vocabulary.num_tokens()) {
             return Err(Error::PromptToken { position, id: ids[position] });

@@ -1,12 +1,12 @@
-//! What a Llama-shaped checkpoint says of itself, whichever file says it.
+//! What a Llama-shaped checkpoint says of itself, whichever file says it; and how any config.json is read.
 
 use serde_json::Value;
 
 use super::ModelError;
 
-/// Architectures whose configuration this module reads, as `model_type` and GGUF spell them.
-pub(crate) const ARCHITECTURES: &[&str] = &["llama", "qwen2"];
-const ROPE_TYPES: &[&str] = &["default", "linear", "llama3"];
+/// Architectures that config.json may name as its `model_type`.
+pub(crate) const ARCHITECTURES: &[&str] = &["llama", "qwen2", "deepseek_v2"];
+const ROPE_TYPES: &[&str] = &["default", "linear", "llama3", "yarn"];
 
 /// The shape of a Llama-family model. Field names are those of Hugging Face's config.json.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,19 +50,44 @@ pub(crate) enum RopeScaling {
         high_freq_factor: f64,
         original_max_position_embeddings: f64,
     },
+    /// YaRN: frequencies that turn often over the trained context kept, those that turn rarely divided, a ramp
+    /// between; and cosines and sines grown by a factor.
+    Yarn(Yarn),
     /// Each frequency divided by its own factor, as GGUF files store them.
     Factors(Vec<f32>),
 }
 
+/// The parameters of [`RopeScaling::Yarn`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Yarn {
+    pub(crate) factor: f64,
+    pub(crate) original_max_position_embeddings: f64,
+    /// Turns over the trained context from which on a frequency is kept.
+    pub(crate) beta_fast: f64,
+    /// Turns below which it is divided.
+    pub(crate) beta_slow: f64,
+    /// Whether the ends of the ramp are whole dimensions.
+    pub(crate) truncate: bool,
+    /// Factor on cosines and sines.
+    pub(crate) attention_factor: f64,
+}
+
+impl Yarn {
+    pub(crate) const BETA_FAST: f64 = 32.0;
+    pub(crate) const BETA_SLOW: f64 = 1.0;
+
+    /// What YaRN multiplies a magnitude with when the context grows by `factor`; `mscale` weighs it.
+    pub(crate) fn mscale(factor: f64, mscale: f64) -> f64 {
+        if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
+    }
+}
+
 impl LlamaConfig {
-    /// Reads a config.json; `file` names it in errors.
+    /// Reads a config.json.
     ///
     /// # Errors
     /// Names the key that is absent, unusable or unsupported.
-    pub(crate) fn from_json(json: &[u8], file: &str) -> Result<Self, ModelError> {
-        let root: Value = serde_json::from_slice(json)
-            .map_err(|error| ModelError::Damaged { file: file.into(), detail: error.to_string() })?;
-        let keys = Keys { file, prefix: "", object: &root };
+    pub(crate) fn from_json(keys: &Keys<'_>) -> Result<Self, ModelError> {
         let architecture = keys.architecture()?;
         let num_attention_heads = keys.count("num_attention_heads")?;
         let hidden_size = keys.count("hidden_size")?;
@@ -89,7 +114,7 @@ impl LlamaConfig {
             },
             architecture,
         };
-        config.check(file)?;
+        config.check(keys.file)?;
         Ok(config)
     }
 
@@ -113,15 +138,28 @@ impl LlamaConfig {
 }
 
 /// Typed look-ups in one JSON object.
-struct Keys<'a> {
-    file: &'a str,
-    prefix: &'a str,
+pub(crate) struct Keys<'a> {
+    pub(super) file: &'a str,
+    prefix: &'static str,
     object: &'a Value,
 }
 
+/// Parses a config.json; `file` names it in errors.
+///
+/// # Errors
+/// [`ModelError::Damaged`] when it is not JSON.
+pub(super) fn parse(json: &[u8], file: &str) -> Result<Value, ModelError> {
+    serde_json::from_slice(json).map_err(|error| ModelError::Damaged { file: file.into(), detail: error.to_string() })
+}
+
 impl<'a> Keys<'a> {
+    /// The keys of a whole file.
+    pub(super) fn new(object: &'a Value, file: &'a str) -> Self {
+        Self { file, prefix: "", object }
+    }
+
     /// The value of a key; null counts as absent, as in Hugging Face's own reader.
-    fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
@@ -129,41 +167,48 @@ impl<'a> Keys<'a> {
         format!("{}{key}", self.prefix)
     }
 
-    fn missing(&self, key: &str) -> ModelError {
+    pub(super) fn missing(&self, key: &str) -> ModelError {
         ModelError::MissingKey { file: self.file.into(), key: self.name(key) }
     }
 
-    fn invalid(&self, key: &str, found: &Value, expected: &str) -> ModelError {
+    pub(super) fn invalid(&self, key: &str, found: &Value, expected: &str) -> ModelError {
         let (file, found, expected) = (self.file.into(), found.to_string(), expected.into());
         ModelError::InvalidKey { file, key: self.name(key), found, expected }
     }
 
-    fn optional_count(&self, key: &str) -> Result<Option<usize>, ModelError> {
+    pub(super) fn optional_count(&self, key: &str) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let count = value.as_u64().filter(|count| (1..=u64::from(u32::MAX)).contains(count));
         count.map(|count| Some(count as usize)).ok_or_else(|| self.invalid(key, value, "a whole number above 0"))
     }
 
-    fn count(&self, key: &str) -> Result<usize, ModelError> {
+    /// A whole number that may be 0.
+    pub(super) fn optional_whole(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let whole = value.as_u64().filter(|whole| *whole <= u64::from(u32::MAX));
+        whole.map(|whole| Some(whole as usize)).ok_or_else(|| self.invalid(key, value, "a whole number"))
+    }
+
+    pub(super) fn count(&self, key: &str) -> Result<usize, ModelError> {
         self.optional_count(key)?.ok_or_else(|| self.missing(key))
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = value.as_f64().filter(|number| *number > 0.0 && number.is_finite());
         number.map(Some).ok_or_else(|| self.invalid(key, value, "a number above 0"))
     }
 
-    fn needed(&self, key: &str) -> Result<f64, ModelError> {
+    pub(super) fn needed(&self, key: &str) -> Result<f64, ModelError> {
         self.number(key)?.ok_or_else(|| self.missing(key))
     }
 
-    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| self.invalid(key, value, "true or false"))
     }
 
-    fn architecture(&self) -> Result<String, ModelError> {
+    pub(super) fn architecture(&self) -> Result<String, ModelError> {
         let value = self.get("model_type").ok_or_else(|| self.missing("model_type"))?;
         let found = value.as_str().ok_or_else(|| self.invalid("model_type", value, "a name"))?.to_owned();
         match ARCHITECTURES.contains(&found.as_str()) {
@@ -176,21 +221,24 @@ impl<'a> Keys<'a> {
 
     /// Rope's base and scaling: newer files nest both in `rope_parameters`, older ones have `rope_theta` at the top
     /// and an optional `rope_scaling`.
-    fn rope(&self) -> Result<(f64, RopeScaling), ModelError> {
-        let nested = |key: &'static str, prefix: &'static str| {
-            self.get(key).map(|object| Keys { file: self.file, prefix, object })
-        };
-        let parameters = nested("rope_parameters", "rope_parameters.");
+    pub(super) fn rope(&self) -> Result<(f64, RopeScaling), ModelError> {
+        let parameters = self.rope_parameters();
         let theta = match &parameters {
             Some(parameters) => parameters.number("rope_theta")?,
             None => None,
         };
         let theta = theta.or(self.number("rope_theta")?).unwrap_or(10_000.0);
-        let scaling = match parameters.or_else(|| nested("rope_scaling", "rope_scaling.")) {
-            Some(scaling) => scaling.rope_scaling(self)?,
+        let scaling = match parameters {
+            Some(parameters) => parameters.rope_scaling(self)?,
             None => RopeScaling::Default,
         };
         Ok((theta, scaling))
+    }
+
+    /// The object that says how rope is scaled, if there is one.
+    pub(super) fn rope_parameters(&self) -> Option<Self> {
+        let nested = |key, prefix| self.get(key).map(|object| Keys { file: self.file, prefix, object });
+        nested("rope_parameters", "rope_parameters.").or_else(|| nested("rope_scaling", "rope_scaling."))
     }
 
     fn rope_scaling(&self, root: &Self) -> Result<RopeScaling, ModelError> {
@@ -198,33 +246,58 @@ impl<'a> Keys<'a> {
         match found {
             "default" => Ok(RopeScaling::Default),
             "linear" => Ok(RopeScaling::Linear { factor: self.needed("factor")? }),
-            "llama3" => {
-                let trained = self.number("original_max_position_embeddings")?;
-                Ok(RopeScaling::Llama3 {
-                    factor: self.needed("factor")?,
-                    low_freq_factor: self.needed("low_freq_factor")?,
-                    high_freq_factor: self.needed("high_freq_factor")?,
-                    original_max_position_embeddings: match trained {
-                        Some(trained) => trained,
-                        None => root.needed("original_max_position_embeddings")?,
-                    },
-                })
-            }
+            "llama3" => Ok(RopeScaling::Llama3 {
+                factor: self.needed("factor")?,
+                low_freq_factor: self.needed("low_freq_factor")?,
+                high_freq_factor: self.needed("high_freq_factor")?,
+                original_max_position_embeddings: self.trained_len(root)?,
+            }),
+            "yarn" => Ok(RopeScaling::Yarn(self.yarn(root)?)),
             found => {
                 Err(ModelError::UnsupportedRope { file: self.file.into(), found: found.into(), supported: ROPE_TYPES })
             }
         }
     }
 
+    /// Positions the model was trained on before it was stretched.
+    fn trained_len(&self, root: &Self) -> Result<f64, ModelError> {
+        let key = "original_max_position_embeddings";
+        match self.number(key)? {
+            Some(trained) => Ok(trained),
+            None => root.needed(key),
+        }
+    }
+
+    fn yarn(&self, root: &Self) -> Result<Yarn, ModelError> {
+        let factor = self.needed("factor")?;
+        let mscales = (self.number("mscale")?, self.number("mscale_all_dim")?);
+        Ok(Yarn {
+            factor,
+            original_max_position_embeddings: self.trained_len(root)?,
+            beta_fast: self.number("beta_fast")?.unwrap_or(Yarn::BETA_FAST),
+            beta_slow: self.number("beta_slow")?.unwrap_or(Yarn::BETA_SLOW),
+            truncate: self.flag("truncate")?.unwrap_or(true),
+            attention_factor: match (self.number("attention_factor")?, mscales) {
+                (Some(stated), _) => stated,
+                (None, (Some(mscale), Some(all_dim))) => Yarn::mscale(factor, mscale) / Yarn::mscale(factor, all_dim),
+                (None, _) => Yarn::mscale(factor, 1.0),
+            },
+        })
+    }
+
     /// Options that would change the result and are not computed here.
-    fn refuse_what_is_not_computed(&self) -> Result<(), ModelError> {
-        let only = |key: &str, allowed: fn(&Value) -> bool, expected: &str| match self.get(key) {
+    pub(super) fn refuse_what_is_not_computed(&self) -> Result<(), ModelError> {
+        self.only("hidden_act", |value| value == "silu", "\"silu\"")?;
+        self.only("use_sliding_window", |value| value == false, "false")?;
+        self.only("partial_rotary_factor", |value| value.as_f64() == Some(1.0), "1.0")
+    }
+
+    /// Refuses a value of `key` that is there and not allowed.
+    pub(super) fn only(&self, key: &str, allowed: fn(&Value) -> bool, expected: &str) -> Result<(), ModelError> {
+        match self.get(key) {
             Some(value) if !allowed(value) => Err(self.invalid(key, value, expected)),
             _ => Ok(()),
-        };
-        only("hidden_act", |value| value == "silu", "\"silu\"")?;
-        only("use_sliding_window", |value| value == false, "false")?;
-        only("partial_rotary_factor", |value| value.as_f64() == Some(1.0), "1.0")
+        }
     }
 }
 
@@ -247,7 +320,7 @@ mod tests {
         for (key, value) in changes.as_object().expect("changes are an object") {
             config[key] = value.clone();
         }
-        LlamaConfig::from_json(config.to_string().as_bytes(), "config.json")
+        LlamaConfig::from_json(&Keys::new(&config, "config.json"))
     }
 
     #[test]
@@ -281,11 +354,15 @@ mod tests {
             (json!({"vocab_size": "many"}), "config.json: `vocab_size` is \"many\", expected a whole number above 0"),
             (
                 json!({"model_type": "mamba"}),
-                "config.json: architecture `mamba` is not supported; supported: llama, qwen2",
+                "config.json: architecture `mamba` is not supported; supported: llama, qwen2, deepseek_v2",
             ),
             (
-                json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
-                "config.json: rope type `yarn` is not supported; supported: default, linear, llama3",
+                json!({"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}),
+                "config.json: rope type `longrope` is not supported; supported: default, linear, llama3, yarn",
+            ),
+            (
+                json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}),
+                "config.json has no `original_max_position_embeddings`",
             ),
             (json!({"rope_scaling": {"type": "linear"}}), "config.json has no `rope_scaling.factor`"),
             (json!({"hidden_act": "gelu"}), "config.json: `hidden_act` is \"gelu\", expected \"silu\""),

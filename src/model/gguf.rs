@@ -10,10 +10,13 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 
 use super::ModelError;
-use super::config::{ARCHITECTURES, Biases, LlamaConfig, RopeScaling};
+use super::config::{Biases, LlamaConfig, RopeScaling};
 use super::layers::Weights;
 use super::mapped::MappedFile;
 use super::weight::{QuantLayout, QuantWeight, byte_len};
+
+/// Architectures that a GGUF file may name.
+const ARCHITECTURES: &[&str] = &["llama", "qwen2", "deepseek2"];
 
 /// An open GGUF file: its header in memory, its tensors mapped.
 pub struct GgufFile {
@@ -101,27 +104,33 @@ impl GgufFile {
         self.vocab_size().ok()
     }
 
-    /// The model's shape.
+    /// The architecture's name, one that this build runs.
+    ///
+    /// # Errors
+    /// When it is absent or another one.
+    pub(super) fn architecture(&self) -> Result<String, ModelError> {
+        let key = "general.architecture";
+        let found = self.needed(self.text(key)?, key)?;
+        if !ARCHITECTURES.contains(&found.as_str()) {
+            let (file, supported) = (self.file.name(), ARCHITECTURES);
+            return Err(ModelError::UnsupportedArchitecture { file, found, supported });
+        }
+        Ok(found)
+    }
+
+    /// The shape of a model of the Llama family.
     ///
     /// # Errors
     /// Names the key that is absent, unusable or unsupported.
     pub(crate) fn config(&self) -> Result<LlamaConfig, ModelError> {
-        let key = "general.architecture";
-        let architecture = self.needed(self.text(key)?, key)?;
-        if !ARCHITECTURES.contains(&architecture.as_str()) {
-            let (file, found, supported) = (self.file.name(), architecture, ARCHITECTURES);
-            return Err(ModelError::UnsupportedArchitecture { file, found, supported });
-        }
+        let architecture = self.architecture()?;
         let named = |name: &str| format!("{architecture}.{name}");
         let optional_count = |name: &str| self.unsigned(&named(name));
-        let count = |name: &str| match optional_count(name)? {
-            Some(0) => Err(self.invalid(&named(name), "0".into(), "a whole number above 0")),
-            found => self.needed(found, &named(name)),
-        };
+        let count = |name: &str| self.count(&named(name));
         let num_attention_heads = count("attention.head_count")?;
         let hidden_size = count("embedding_length")?;
         let head_dim = optional_count("attention.key_length")?.unwrap_or(hidden_size / num_attention_heads);
-        let has = |name: &str| self.content.tensor_infos.contains_key(name);
+        let has = |name: &str| self.has(name);
         let eps_key = named("attention.layer_norm_rms_epsilon");
         let config = LlamaConfig {
             vocab_size: self.vocab_size()?,
@@ -158,10 +167,25 @@ impl GgufFile {
     /// The weights under Hugging Face's names.
     pub(crate) fn weights(&self, config: &LlamaConfig) -> GgufWeights<'_> {
         let interleaved = config.architecture == "llama";
-        GgufWeights { file: self, head_dim: config.head_dim, interleaved }
+        GgufWeights { file: self, head_dim: interleaved.then_some(config.head_dim), num_experts: 0 }
     }
 
-    fn vocab_size(&self) -> Result<usize, ModelError> {
+    /// The weights of a mixture of `num_experts` experts under Hugging Face's names, rows as they are stored.
+    pub(crate) fn expert_weights(&self, num_experts: usize) -> GgufWeights<'_> {
+        GgufWeights { file: self, head_dim: None, num_experts }
+    }
+
+    /// The file's path, for messages.
+    pub(super) fn name(&self) -> String {
+        self.file.name()
+    }
+
+    /// True when it has the tensor `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+
+    pub(super) fn vocab_size(&self) -> Result<usize, ModelError> {
         let name = "token_embd.weight";
         match self.content.tensor_infos.get(name).map(|info| info.shape.dims()) {
             Some(&[rows, _]) => Ok(rows),
@@ -199,12 +223,42 @@ impl GgufFile {
     }
 
     fn tensor(&self, name: &str, info: &TensorInfo, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
-        let found = info.shape.dims();
-        if found != shape {
-            let (file, tensor) = (self.file.name(), name.into());
-            return Err(ModelError::TensorShape { file, tensor, expected: shape.into(), found: found.into() });
-        }
+        self.check_shape(name, info, shape)?;
+        self.wrap(name, self.bytes(name, info)?, info, shape)
+    }
+
+    /// The matrix of one of the `num_experts` experts that lie behind each other in one tensor.
+    fn expert(
+        &self,
+        name: &str,
+        info: &TensorInfo,
+        (expert, num_experts): (usize, usize),
+        shape: &[usize],
+    ) -> Result<QuantWeight<'_>, ModelError> {
+        let whole: Vec<usize> = [&[num_experts], shape].concat();
+        self.check_shape(name, info, &whole)?;
         let bytes = self.bytes(name, info)?;
+        let len = bytes.len() / num_experts.max(1);
+        let bytes = bytes.get(expert * len..(expert + 1) * len).unwrap_or_default();
+        self.wrap(name, bytes, info, shape)
+    }
+
+    fn check_shape(&self, name: &str, info: &TensorInfo, expected: &[usize]) -> Result<(), ModelError> {
+        let found = info.shape.dims();
+        if found != expected {
+            let (file, tensor) = (self.file.name(), name.into());
+            return Err(ModelError::TensorShape { file, tensor, expected: expected.into(), found: found.into() });
+        }
+        Ok(())
+    }
+
+    fn wrap<'a>(
+        &self,
+        name: &str,
+        bytes: &'a [u8],
+        info: &TensorInfo,
+        shape: &[usize],
+    ) -> Result<QuantWeight<'a>, ModelError> {
         QuantWeight::new(bytes, QuantLayout::from_ggml(info.ggml_dtype), shape)
             .ok_or_else(|| self.damaged(format!("tensor `{name}` of shape {shape:?} holds {} bytes", bytes.len())))
     }
@@ -224,11 +278,11 @@ impl GgufFile {
         ModelError::Damaged { file: self.file.name(), detail }
     }
 
-    fn invalid(&self, key: &str, found: String, expected: &str) -> ModelError {
+    pub(super) fn invalid(&self, key: &str, found: String, expected: &str) -> ModelError {
         ModelError::InvalidKey { file: self.file.name(), key: key.into(), found, expected: expected.into() }
     }
 
-    fn needed<T>(&self, value: Option<T>, key: &str) -> Result<T, ModelError> {
+    pub(super) fn needed<T>(&self, value: Option<T>, key: &str) -> Result<T, ModelError> {
         value.ok_or_else(|| ModelError::MissingKey { file: self.file.name(), key: key.into() })
     }
 
@@ -238,22 +292,30 @@ impl GgufFile {
         read(value).map(Some).ok_or_else(|| self.invalid(key, found(), expected))
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, ModelError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<String>, ModelError> {
         self.value(key, "text", |value| value.to_string().ok().cloned())
     }
 
-    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
         self.value(key, "true or false", |value| value.to_bool().ok())
     }
 
-    fn unsigned(&self, key: &str) -> Result<Option<usize>, ModelError> {
+    /// A whole number above 0 that must be there.
+    pub(super) fn count(&self, key: &str) -> Result<usize, ModelError> {
+        match self.unsigned(key)? {
+            Some(0) => Err(self.invalid(key, "0".into(), "a whole number above 0")),
+            found => self.needed(found, key),
+        }
+    }
+
+    pub(super) fn unsigned(&self, key: &str) -> Result<Option<usize>, ModelError> {
         self.value(key, "a whole number below 2^32", |value| {
             let number = value.to_u64().ok().or_else(|| u64::try_from(value.to_i32().ok()?).ok())?;
             u32::try_from(number).ok().map(|number| number as usize)
         })
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
         self.value(key, "a number above 0", |value| {
             let number = value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()?;
             (number > 0.0 && number.is_finite()).then_some(number)
@@ -274,56 +336,88 @@ impl GgufFile {
 /// A GGUF file's tensors under Hugging Face's names and in Hugging Face's order of rows.
 pub(crate) struct GgufWeights<'a> {
     file: &'a GgufFile,
-    head_dim: usize,
-    interleaved: bool,
+    /// The width of a head, where its rows of queries and keys lie in another order here.
+    head_dim: Option<usize>,
+    num_experts: usize,
 }
 
 impl Weights for GgufWeights<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.file.has(&gguf_name(name).0)
+    }
+
     fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
-        let gguf_name = gguf_name(name);
+        let (gguf_name, expert) = gguf_name(name);
         let Some(info) = self.file.content.tensor_infos.get(&gguf_name) else {
             let file = self.file.file.name();
             return Err(ModelError::MissingTensor { file, tensor: gguf_name, expected: shape.into() });
         };
+        if let Some(expert) = expert {
+            return self.file.expert(&gguf_name, info, (expert, self.num_experts), shape);
+        }
         let weight = self.file.tensor(&gguf_name, info, shape)?;
         let turned = gguf_name.contains(".attn_q.") || gguf_name.contains(".attn_k.");
-        match self.interleaved && turned {
-            true => Ok(weight.permute_rows(|row_idx| interleaved_row(row_idx, self.head_dim))),
-            false => Ok(weight),
+        match self.head_dim.filter(|_| turned) {
+            Some(head_dim) => Ok(weight.permute_rows(|row_idx| interleaved_row(row_idx, head_dim))),
+            None => Ok(weight),
         }
     }
 }
 
-/// Where GGUF's `llama` keeps a row of queries or keys: it pairs neighbours, Hugging Face pairs halves.
-fn interleaved_row(row_idx: usize, head_dim: usize) -> usize {
+/// Where a row lies whose head pairs neighbours, when this one pairs halves: GGUF's `llama` does where Hugging Face
+/// does not, and DeepSeek-V2 does in all files.
+pub(super) fn interleaved_row(row_idx: usize, head_dim: usize) -> usize {
     let (head, row) = (row_idx / head_dim, row_idx % head_dim);
     let half = head_dim / 2;
     head * head_dim + 2 * (row % half) + row / half
 }
 
-/// `model.layers.3.self_attn.q_proj.weight` is `blk.3.attn_q.weight`.
-fn gguf_name(name: &str) -> String {
-    const PARTS: [(&str, &str); 9] = [
+/// `model.layers.3.self_attn.q_proj.weight` is `blk.3.attn_q.weight`, and
+/// `model.layers.3.mlp.experts.5.up_proj.weight` is the sixth matrix of `blk.3.ffn_up_exps.weight`.
+fn gguf_name(name: &str) -> (String, Option<usize>) {
+    const PARTS: [(&str, &str); 21] = [
         ("input_layernorm", "attn_norm"),
         ("self_attn.q_proj", "attn_q"),
         ("self_attn.k_proj", "attn_k"),
         ("self_attn.v_proj", "attn_v"),
         ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_a_proj", "attn_q_a"),
+        ("self_attn.q_a_layernorm", "attn_q_a_norm"),
+        ("self_attn.q_b_proj", "attn_q_b"),
+        ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+        ("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
+        ("self_attn.kv_b_proj", "attn_kv_b"),
+        ("self_attn.k_b_proj", "attn_k_b"),
+        ("self_attn.v_b_proj", "attn_v_b"),
         ("post_attention_layernorm", "ffn_norm"),
+        ("mlp.gate.", "ffn_gate_inp."),
+        ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+        ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+        ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
         ("mlp.gate_proj", "ffn_gate"),
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
     ];
     match name {
-        "model.embed_tokens.weight" => "token_embd.weight".into(),
-        "model.norm.weight" => "output_norm.weight".into(),
-        "lm_head.weight" => "output.weight".into(),
-        _ => {
-            let name = name.replacen("model.layers.", "blk.", 1);
-            let part = PARTS.iter().find(|(part, _)| name.contains(part));
-            part.map_or(name.clone(), |(part, gguf)| name.replacen(part, gguf, 1))
-        }
+        "model.embed_tokens.weight" => return ("token_embd.weight".into(), None),
+        "model.norm.weight" => return ("output_norm.weight".into(), None),
+        "lm_head.weight" => return ("output.weight".into(), None),
+        _ => {}
     }
+    let name = name.replacen("model.layers.", "blk.", 1);
+    if let Some((gguf, expert)) = expert_name(&name) {
+        return (gguf, Some(expert));
+    }
+    let part = PARTS.iter().find(|(part, _)| name.contains(part));
+    (part.map_or(name.clone(), |(part, gguf)| name.replacen(part, gguf, 1)), None)
+}
+
+/// The tensor of all experts, and which of them `blk.3.mlp.experts.5.up_proj.weight` is.
+fn expert_name(name: &str) -> Option<(String, usize)> {
+    let (layer, rest) = name.split_once("mlp.experts.")?;
+    let (expert, rest) = rest.split_once('.')?;
+    let (part, rest) = rest.split_once("_proj.")?;
+    Some((format!("{layer}ffn_{part}_exps.{rest}"), expert.parse().ok()?))
 }
 
 /// Candle's message without its backtrace.

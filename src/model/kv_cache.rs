@@ -7,7 +7,7 @@ use super::ModelError;
 pub struct KvSpec {
     /// Layers that keep planes; all keep the same ones.
     pub num_layers: usize,
-    /// The planes of one layer: keys and values, or a latent and its rotary part.
+    /// The planes of one layer: keys and values, or a latent with its rotary part behind it.
     pub planes: Vec<PlaneSpec>,
     /// How elements are stored.
     pub dtype: DType,

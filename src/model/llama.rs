@@ -71,7 +71,7 @@ impl Llama {
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
         };
-        let rotary = RotaryEmbedding::new(config, loader.device());
+        let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, loader.device());
         Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
     }
 }

@@ -2,8 +2,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use super::config::LlamaConfig;
-use super::gguf::GgufFile;
+use super::config::{self, Keys, LlamaConfig};
+use super::deepseek_config::DeepseekV2Config;
+use super::deepseek_v2::DeepseekV2;
+use super::gguf::{GgufFile, GgufWeights};
 use super::layers::{Loader, Weights};
 use super::llama::Llama;
 use super::mapped::MappedFile;
@@ -93,33 +95,62 @@ fn is_gguf(path: &Path) -> bool {
 pub fn load(source: WeightSource<'_>, options: &LoadOptions) -> Result<Box<dyn LanguageModel>, ModelError> {
     match source {
         WeightSource::Bytes { config_json, safetensors } => {
-            let config = LlamaConfig::from_json(config_json, "embedded config.json")?;
+            let shape = ModelShape::from_json(config_json, "embedded config.json")?;
             let weights = SafetensorsWeights::new([("embedded model.safetensors".to_owned(), safetensors)])?;
-            build(&config, &weights, options)
+            shape.build(&weights, options)
         }
         WeightSource::Path(path) => match ModelFiles::locate(path)? {
             ModelFiles::Gguf(path) => {
                 let file = GgufFile::open(&path)?;
-                let config = file.config()?;
-                build(&config, &file.weights(&config), options)
+                let (shape, weights) = ModelShape::from_gguf(&file)?;
+                shape.build(&weights, options)
             }
             ModelFiles::Safetensors { folder, weights } => {
                 let path = folder.join("config.json");
                 let json = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-                let config = LlamaConfig::from_json(&json, &path.display().to_string())?;
+                let shape = ModelShape::from_json(&json, &path.display().to_string())?;
                 let files: Vec<MappedFile> =
                     weights.iter().map(|path| MappedFile::open(path)).collect::<Result<_, _>>()?;
                 let weights = SafetensorsWeights::new(files.iter().map(|file| (file.name(), &file[..])))?;
-                build(&config, &weights, options)
+                shape.build(&weights, options)
             }
         },
     }
 }
 
-fn build(
-    config: &LlamaConfig,
-    weights: &dyn Weights,
-    options: &LoadOptions,
-) -> Result<Box<dyn LanguageModel>, ModelError> {
-    Ok(Box::new(Llama::load(config, &Loader::new(weights, options))?))
+/// What a checkpoint says of its model.
+enum ModelShape {
+    Llama(LlamaConfig),
+    DeepseekV2(DeepseekV2Config),
+}
+
+impl ModelShape {
+    fn from_json(json: &[u8], file: &str) -> Result<Self, ModelError> {
+        let root = config::parse(json, file)?;
+        let keys = Keys::new(&root, file);
+        Ok(match keys.architecture()?.as_str() {
+            "deepseek_v2" => Self::DeepseekV2(DeepseekV2Config::from_json(&keys)?),
+            _ => Self::Llama(LlamaConfig::from_json(&keys)?),
+        })
+    }
+
+    /// A GGUF file's weights have names and an order that depend on the architecture.
+    fn from_gguf(file: &GgufFile) -> Result<(Self, GgufWeights<'_>), ModelError> {
+        if file.architecture()? == "deepseek2" {
+            let config = DeepseekV2Config::from_gguf(file)?;
+            let weights = file.expert_weights(config.n_routed_experts);
+            return Ok((Self::DeepseekV2(config), weights));
+        }
+        let config = file.config()?;
+        let weights = file.weights(&config);
+        Ok((Self::Llama(config), weights))
+    }
+
+    fn build(&self, weights: &dyn Weights, options: &LoadOptions) -> Result<Box<dyn LanguageModel>, ModelError> {
+        let loader = Loader::new(weights, options);
+        Ok(match self {
+            Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
+            Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
+        })
+    }
 }

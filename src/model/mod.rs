@@ -21,6 +21,9 @@ mod weight;
 mod layers;
 mod llama;
 
+mod deepseek_config;
+mod deepseek_v2;
+
 mod error;
 
 pub use batch::Batch;
@@ -51,7 +54,7 @@ pub trait LanguageModel: Send {
 /// What a model is: fixed once it is loaded.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
-    /// The architecture's name as checkpoints spell it: `llama`, `qwen2`.
+    /// The architecture's name as checkpoints spell it: `llama`, `qwen2`, `deepseek_v2`.
     pub architecture: String,
     /// Rows of the logits, those past the tokenizer's end included.
     pub vocab_len: usize,

@@ -34,6 +34,10 @@ impl<'a> SafetensorsWeights<'a> {
 }
 
 impl Weights for SafetensorsWeights<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.shards.iter().any(|shard| shard.tensors.tensor(name).is_ok())
+    }
+
     fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
         let found = self.shards.iter().find_map(|shard| Some((shard, shard.tensors.tensor(name).ok()?)));
         let Some((shard, view)) = found else {

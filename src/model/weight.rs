@@ -158,6 +158,34 @@ impl<'a> QuantWeight<'a> {
         Self { bytes: Cow::Owned(bytes), ..self.clone() }
     }
 
+    /// The rows `rows` of it, taken over all of its leading dimensions.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub(crate) fn rows(&self, rows: std::ops::Range<usize>) -> QuantWeight<'_> {
+        let (leading, width) = (&self.shape[..self.shape.len() - 1], self.shape[self.shape.len() - 1]);
+        let row_bytes = self.bytes.len() / leading.iter().product::<usize>().max(1);
+        let bytes = &self.bytes[rows.start * row_bytes..rows.end * row_bytes];
+        QuantWeight { bytes: Cow::Borrowed(bytes), layout: self.layout, shape: vec![rows.len(), width] }
+    }
+
+    /// The same weight, with bytes of its own.
+    pub(crate) fn into_owned(self) -> QuantWeight<'static> {
+        QuantWeight { bytes: Cow::Owned(self.bytes.into_owned()), layout: self.layout, shape: self.shape }
+    }
+
+    /// The matrix with rows and columns exchanged, as f32: a block holds neighbours of one row.
+    ///
+    /// # Errors
+    /// When candle cannot decode the layout.
+    pub(crate) fn transposed(&self) -> Result<QuantWeight<'static>, ModelError> {
+        let (rows, width) = (self.shape[0], self.shape[1]);
+        let values = self.to_f32()?;
+        let columns = (0..width).flat_map(|column| values.iter().skip(column).step_by(width));
+        let bytes: Vec<u8> = columns.flat_map(|value| value.to_le_bytes()).collect();
+        Ok(QuantWeight { bytes: Cow::Owned(bytes), layout: QuantLayout::F32, shape: vec![width, rows] })
+    }
+
     /// The matrices `parts` on top of each other, if all are stored alike.
     pub(crate) fn stack(parts: &[Self]) -> Option<Self> {
         let [first, rest @ ..] = parts else { return None };
@@ -206,6 +234,18 @@ mod tests {
         let (values, stacked) = (weight.to_f32()?, stacked.to_f32()?);
         assert_eq!(stacked[..128], values);
         assert_eq!(stacked[7 * 32..], values[..32]);
+        Ok(())
+    }
+
+    #[test]
+    fn rows_are_cut_over_all_leading_dimensions_and_a_matrix_turns() -> Result<(), ModelError> {
+        let values: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        let weight = QuantWeight::quantize(&values, QuantLayout::F32, &[2, 3, 4])?;
+        let rows = weight.rows(2..4);
+        assert_eq!((rows.shape(), rows.to_f32()?), (&[2, 4][..], values[8..16].to_vec()));
+        let turned = rows.transposed()?;
+        assert_eq!(turned.shape(), [4, 2]);
+        assert_eq!(turned.to_f32()?, [8.0, 12.0, 9.0, 13.0, 10.0, 14.0, 11.0, 15.0]);
         Ok(())
     }
 }

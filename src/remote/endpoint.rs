@@ -68,6 +68,11 @@ impl Address {
         }
     }
 
+    /// What lies below it at `path`, which begins with a slash.
+    pub(super) fn below(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
     /// Where a dialect's questions go.
     pub(super) fn url_of(&self, dialect: Dialect) -> String {
         let base = &self.url;

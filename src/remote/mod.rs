@@ -1,21 +1,32 @@
-//! One question to a model behind an HTTP address, and its answer as text that should be JSON of a given schema.
+//! Models behind an HTTP address.
 //!
-//! Two dialects are spoken: OpenAI's chat completions, which the self-hosted servers speak too, and Anthropic's
+//! A [`Backend`] is a model server that answers in place of a local model: its text comes in pieces as it is made, and
+//! what it costs is bounded in `backend.rs`. What each kind of server speaks is in `service.rs`.
+//!
+//! An [`Endpoint`] is asked one question, and its answer is text that should be JSON of a given schema. Two dialects are spoken: OpenAI's chat completions, which the self-hosted servers speak too, and Anthropic's
 //! messages. The schema travels with the question in the way the dialect has for it; whether the answer keeps to it is
 //! for the caller to judge, because nothing that comes back is trusted.
 //!
-//! What an address may cost is bounded: one request and no retry, no redirect followed, no proxy, one time limit from
+//! What a question may cost is bounded: one request and no retry, no redirect followed, no proxy, one time limit from
 //! the name's look-up to the last byte, and so many bytes of answer. Nothing here reads an environment variable.
 
+mod backend;
 mod dialect;
 mod endpoint;
+mod retry;
+mod service;
+mod sse;
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
+pub use backend::{Backend, BackendConfig, BackendStats, Pieces, Place};
 pub use dialect::Dialect;
 pub use endpoint::{Address, Key};
+pub use retry::backoff;
 use serde_json::Value;
+pub use service::{Ask, End, EndReason, Enforce, Input, Piece, Service, Usage};
 
 /// Bytes of a reply that are read, after decompression. Default of every request: 1 MiB.
 pub const REPLY_BYTES_MAX: usize = 1 << 20;
@@ -96,12 +107,78 @@ pub enum RemoteError {
         /// The start of what it said.
         said: String,
     },
+    /// An error status of a backend.
+    #[error("{host} answered with status {status}{}", quoted(said))]
+    Refused {
+        /// Who was asked.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+        /// The start of what it said.
+        said: String,
+        /// When it wants to be asked again, where it says so.
+        retry_after: Option<Duration>,
+    },
+    /// No connection to a backend, or one that broke.
+    #[error("the connection to {host} failed: {why}")]
+    Broken {
+        /// Who was asked.
+        host: String,
+        /// What the client says.
+        why: String,
+    },
+    /// Nothing came from a backend for too long.
+    #[error("{host} was silent for {} s", limit.as_secs_f64())]
+    Stalled {
+        /// Who was asked.
+        host: String,
+        /// How long it may be.
+        limit: Duration,
+    },
+    /// An answer stopped coming before its end.
+    #[error("the answer of {host} broke off before its end")]
+    CutOff {
+        /// Who was asked.
+        host: String,
+    },
+    /// A backend says in the middle of an answer that it failed.
+    #[error("{host} reports an error{}", quoted(said))]
+    Reported {
+        /// Who was asked.
+        host: String,
+        /// The start of what it said.
+        said: String,
+    },
+    /// A backend that failed too often is not asked for a while.
+    #[error("{host} failed several times in a row and is left alone for {} s", retry_after.as_secs_f64())]
+    LeftAlone {
+        /// Who was asked.
+        host: String,
+        /// For how long in all.
+        retry_after: Duration,
+    },
+    /// As many answers as may be are under way.
+    #[error("{limit} answers of {host} are under way, which is all that this server asks for at once")]
+    Busy {
+        /// Who was asked.
+        host: String,
+        /// `num_answers_max`.
+        limit: u32,
+    },
+    /// The authorities that a backend is known by cannot be read.
+    #[error("the authorities in {}: {why}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The reply is over the limit.
     #[error("the reply of {host} has more than {limit} bytes")]
     TooLarge {
         /// Who was asked.
         host: String,
-        /// [`REPLY_BYTES_MAX`].
+        /// How many may come.
         limit: usize,
     },
     /// The reply is not what the dialect has for an answer.
@@ -128,6 +205,42 @@ pub enum RemoteError {
         /// The start of what it said.
         said: String,
     },
+}
+
+impl RemoteError {
+    /// Whether the same question may be answered when it is asked again.
+    #[must_use]
+    pub fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+            Self::Broken { .. } | Self::Stalled { .. } | Self::CutOff { .. } | Self::Reported { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// When the server wants to be asked again, or is asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::LeftAlone { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the server that failed, and not the question, or too many of them.
+    fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => *status >= 500,
+            Self::Broken { .. }
+            | Self::Stalled { .. }
+            | Self::CutOff { .. }
+            | Self::Reported { .. }
+            | Self::TooLarge { .. }
+            | Self::Malformed { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 impl Endpoint {
@@ -196,17 +309,21 @@ impl Endpoint {
         self.address.host().to_owned()
     }
 
-    /// The start of a text from outside, on one line, without control characters and without our key.
     fn excerpt(&self, text: &str) -> String {
-        let text = match &self.key {
-            Some(key) => text.replace(key.secret(), "[the key]"),
-            None => text.to_owned(),
-        };
-        let end = text.floor_char_boundary(QUOTED_BYTES_MAX);
-        let line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let more = if end < text.len() { " ..." } else { "" };
-        line.split_whitespace().collect::<Vec<_>>().join(" ") + more
+        excerpt(text, self.key.as_ref())
     }
+}
+
+/// The start of a text from outside, on one line, without control characters and without our key.
+fn excerpt(text: &str, key: Option<&Key>) -> String {
+    let text = match key {
+        Some(key) => text.replace(key.secret(), "[the key]"),
+        None => text.to_owned(),
+    };
+    let end = text.floor_char_boundary(QUOTED_BYTES_MAX);
+    let line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let more = if end < text.len() { " ..." } else { "" };
+    line.split_whitespace().collect::<Vec<_>>().join(" ") + more
 }
 
 fn quoted(said: &str) -> String {

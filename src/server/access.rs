@@ -25,6 +25,7 @@ use super::{
     account::{Meter, Standing, Ticket},
     error::HttpError,
     keys::{ApiKey, ApiKeys, Scope},
+    refusals::Course,
 };
 use crate::maze::{Client, GenerateRequest, Profile};
 
@@ -143,6 +144,9 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Err(error) => return error.into_response(),
     };
     tracing::Span::current().record("key", &*key.name);
+    if let Some(course) = request.extensions().get::<Arc<Course>>() {
+        course.set_client(&key.name);
+    }
     // Nothing behind this line sees the key, and so nothing can log it.
     for header in [header::AUTHORIZATION.as_str(), API_KEY_HEADER] {
         request.headers_mut().remove(header);
@@ -151,7 +155,7 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Ok(profile) => profile,
         Err(error) => return error.into_response(),
     };
-    let client = Some(Client { name: key.name.clone(), salt: key.salt() });
+    let client = Some(Client { name: key.name.clone(), salt: key.salt(), tenant: Some(key.tenant.clone()) });
     let mut caller = Caller { client, max_tokens: key.limits.max_tokens, profile, num_tokens: None };
     if !matches!(need, Need::Scope(Scope::Generate | Scope::Constraints)) {
         request.extensions_mut().insert(caller);

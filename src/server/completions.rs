@@ -74,6 +74,13 @@ pub(crate) enum Delivery {
     Stream { usage: bool },
 }
 
+impl Delivery {
+    /// Whether nothing is sent before the end.
+    pub(crate) fn is_whole(self) -> bool {
+        matches!(self, Self::Whole)
+    }
+}
+
 impl Plan {
     fn new(mut request: CompletionRequest, app: &App, caller: &Caller) -> Result<Self, HttpError> {
         let maze = &app.maze;
@@ -109,6 +116,7 @@ impl Plan {
             seed: request.seed,
             client: caller.client.clone(),
             num_logprobs: request.logprobs.or(is_ranked.then_some(0)),
+            whole: delivery.is_whole(),
             ..GenerateRequest::default()
         });
         let requests = prompts.into_iter().map(|prompt| GenerateRequest { prompt, ..template.clone() }).collect();
@@ -131,7 +139,8 @@ fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
         _ => {}
     }
     if request.echo == Some(true) && request.logprobs.is_some() {
-        return Err(HttpError::unsupported("logprobs", "`echo` together with `logprobs` is not offered"));
+        let reason = "with `echo` it would be of the prompt too, of which only the last token's logits are computed";
+        return Err(HttpError::unsupported("logprobs", reason));
     }
     Ok(())
 }
@@ -257,14 +266,15 @@ impl Reply {
         let answers = future::try_join_all(generations.into_iter().map(Recorded::collect));
         let answers = answers.await.map_err(|error| error.locate(&plan.origins))?;
         let mut completion = self.chunk();
-        let mut num_tokens = 0;
+        let (mut num_prompt_tokens, mut num_tokens) = (self.num_prompt_tokens, 0);
         for ((prompt, completed), echo) in (0..).zip(answers).zip(&plan.echoes) {
             num_tokens += completed.iter().map(|answer| answer.finish.num_tokens).sum::<u32>();
+            num_prompt_tokens += completed.iter().map(|answer| answer.finish.late_prompt_tokens).sum::<u32>();
             for answer in likeliest(completed, plan.num_choices) {
                 self.add(&mut completion, prompt, answer, echo, plan.logprobs);
             }
         }
-        completion.usage = Some(Usage::new(self.num_prompt_tokens, num_tokens));
+        completion.usage = Some(Usage::new(num_prompt_tokens, num_tokens));
         Ok(completion)
     }
 
@@ -377,6 +387,7 @@ impl Streaming {
         let mut chunk = self.reply.chunk();
         if let Some(finish) = delta.finish {
             self.num_tokens += finish.num_tokens;
+            self.reply.num_prompt_tokens += finish.late_prompt_tokens;
             choice.finish_reason = Some(finish.reason);
             choice.finish_detail = finish.detail;
             choice.validation = Some(finish.validation);

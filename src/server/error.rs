@@ -12,7 +12,10 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::account::{Reached, Refused};
+use super::{
+    account::{Reached, Refused},
+    refusals,
+};
 use crate::{
     audit::Unavailable,
     maze::{self, ErrorClass, NotApplied},
@@ -182,6 +185,8 @@ impl HttpError {
                 ErrorClass::Unsatisfiable => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, source.code()),
                 ErrorClass::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", source.code()),
                 ErrorClass::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "server_error", source.code()),
+                ErrorClass::Upstream => (StatusCode::BAD_GATEWAY, "server_error", source.code()),
+                ErrorClass::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "server_error", source.code()),
                 ErrorClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", source.code()),
             },
         }
@@ -216,7 +221,11 @@ impl HttpError {
             }
             Self::RateLimited(refused) => Some((header::RETRY_AFTER, refused.retry_after_s().into())),
             _ if self.kind().0 == StatusCode::SERVICE_UNAVAILABLE => {
-                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+                let asked = match self {
+                    Self::Maze { source, .. } => source.retry_after(),
+                    _ => None,
+                };
+                Some((header::RETRY_AFTER, asked.map_or(1, |asked| asked.as_secs().max(1)).into()))
             }
             _ => None,
         }
@@ -270,6 +279,7 @@ impl IntoResponse for HttpError {
         }
         let mut response = (status, Json(self.body())).into_response();
         response.headers_mut().extend(self.header());
+        response.extensions_mut().insert(refusals::Code(code));
         response
     }
 }

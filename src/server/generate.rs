@@ -29,6 +29,7 @@ pub(crate) async fn create(
         num_choices: 1,
         seed: body.seed,
         client: caller.client.clone(),
+        whole: true,
         ..GenerateRequest::default()
     });
     let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;

@@ -17,7 +17,7 @@ use std::{
 use toml::{Table, Value};
 
 use super::account::{Account, KeyLimits};
-use crate::maze::Salt;
+use crate::maze::{Salt, Tenant};
 
 /// Keys in one file; each is compared with at every request. Default 4,096, which is some 20 microseconds.
 const NUM_KEYS_MAX: usize = 4096;
@@ -25,6 +25,8 @@ const NUM_KEYS_MAX: usize = 4096;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Characters of a key's name, which stands in logs.
 const NAME_LEN_MAX: usize = 64;
+/// The largest weight: a turn is no longer than this.
+const WEIGHT_MAX: u32 = 100;
 /// What every key begins with, so that scanners for leaked secrets find it.
 const KEY_PREFIX: &str = "ananke_";
 /// Random bytes of a key.
@@ -94,6 +96,10 @@ pub(crate) struct ApiKey {
     pub(crate) model: Option<String>,
     /// Outlives a reload, so that reading the file again gives nobody a fresh balance.
     pub(crate) account: Arc<Account>,
+    /// In whose line its requests wait; kept over a reload, like the account.
+    pub(crate) tenant: Arc<Tenant>,
+    /// Sequences of one turn.
+    weight: u32,
 }
 
 impl ApiKey {
@@ -243,6 +249,8 @@ fn read(path: &Path, before: &[Arc<ApiKey>]) -> Result<Arc<[Arc<ApiKey>]>, KeyFi
         }
         ring.push(Arc::new(key));
     }
+    // Once all of the file is good.
+    ring.iter().for_each(|key| key.tenant.set_weight(key.weight));
     Ok(ring.into())
 }
 
@@ -250,7 +258,7 @@ fn read(path: &Path, before: &[Arc<ApiKey>]) -> Result<Arc<[Arc<ApiKey>]>, KeyFi
 struct Entry<'a>(&'a Table);
 
 impl Entry<'_> {
-    const FIELDS: [&'static str; 10] = [
+    const FIELDS: [&'static str; 11] = [
         "name",
         "hash",
         "scopes",
@@ -258,6 +266,7 @@ impl Entry<'_> {
         "tokens_per_minute",
         "concurrent",
         "max_tokens",
+        "weight",
         "isolated",
         "profile",
         "model",
@@ -277,14 +286,20 @@ impl Entry<'_> {
             concurrent: self.count("concurrent")?,
             max_tokens: self.count("max_tokens")?,
         };
-        let account = before.iter().find(|key| key.name == name).map_or_else(Arc::default, |key| key.account.clone());
+        let weight = self.count("weight")?.unwrap_or(Tenant::WEIGHT_DEFAULT);
+        if weight > WEIGHT_MAX {
+            return Err(format!("`weight` is more than {WEIGHT_MAX}"));
+        }
+        let known = before.iter().find(|key| key.name == name);
+        let account = known.map_or_else(Arc::default, |key| key.account.clone());
+        let tenant = known.map_or_else(|| Tenant::new(weight), |key| key.tenant.clone());
         let profile = self.optional_text("profile")?;
         if profile.as_deref().is_some_and(|profile| !is_name(profile)) {
             return Err("`profile` is no name of a profile".into());
         }
         let model = self.optional_text("model")?;
         let is_isolated = self.flag("isolated")?;
-        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, is_isolated, profile, model, account })
+        Ok(ApiKey { name, hash, scopes: self.scopes()?, limits, is_isolated, profile, model, account, tenant, weight })
     }
 
     fn text(&self, field: &str) -> Result<&str, String> {
@@ -423,6 +438,8 @@ mod tests {
             (format!("{good}profile = [\"{secret}\"]\n"), "`profile`"),
             (format!("{good}profile = \"{secret} x\"\n"), "`profile`"),
             (format!("{good}model = 1\n"), "`model`"),
+            (format!("{good}weight = 0\n"), "`weight`"),
+            (format!("{good}weight = 101\n"), "`weight`"),
             (format!("{good}{good}"), "that of entry 1"),
             (format!("{secret} = 1\n"), "[[key]]"),
             (format!("key = \"{secret}\"\n"), "[[key]]"),
@@ -444,11 +461,13 @@ mod tests {
         let file = file(&ci.entry);
         let keys = ApiKeys::open(file.path()).expect("a list of keys");
         let account = keys.find(&ci.secret).expect("it is listed").account.clone();
+        let tenant = keys.find(&ci.secret).expect("it is listed").tenant.clone();
         std::fs::write(file.path(), format!("{}{}", lab.entry, ci.entry)).expect("it can be written");
         assert!(keys.find(&lab.secret).is_none());
         assert_eq!(keys.reload().expect("a list of keys"), 2);
         assert!(keys.find(&lab.secret).is_some());
         assert!(Arc::ptr_eq(&keys.find(&ci.secret).expect("it is listed").account, &account));
+        assert!(Arc::ptr_eq(&keys.find(&ci.secret).expect("it is listed").tenant, &tenant));
         std::fs::write(file.path(), "[[key]]").expect("it can be written");
         assert!(keys.reload().is_err() && keys.find(&lab.secret).is_some());
         std::fs::write(file.path(), &lab.entry).expect("it can be written");

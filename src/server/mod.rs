@@ -28,6 +28,7 @@ mod policy;
 mod profiles;
 mod prompt;
 mod recorder;
+mod refusals;
 mod request_fields;
 mod responses;
 mod sampling;
@@ -248,6 +249,7 @@ pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> R
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), within_time))
         .layer(middleware::from_fn_with_state(app.clone(), access::guard))
+        .layer(middleware::from_fn(refusals::record))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
         .with_state(app)

@@ -26,7 +26,11 @@ fn object(app: &App) -> ModelObject {
         id: card.id.clone(),
         object: "model",
         created: card.created,
-        owned_by: if card.embedded { "ananke" } else { "local" },
+        owned_by: match card.embedded {
+            true => "ananke",
+            false if card.is_remote() => "remote",
+            false => "local",
+        },
         max_model_len: card.context_len,
         architecture: card.architecture.clone(),
         num_parameters: card.num_parameters,

@@ -289,7 +289,7 @@ pub(crate) struct ModelObject {
     pub(crate) object: &'static str,
     pub(crate) created: u64,
     pub(crate) owned_by: &'static str,
-    /// Prompt and answer together, in tokens.
+    /// Prompt and answer together, in tokens; 0 where it is not known, as of a remote model.
     pub(crate) max_model_len: usize,
     pub(crate) architecture: String,
     pub(crate) num_parameters: u64,

@@ -212,7 +212,7 @@ impl Operation {
 
     /// Every status that an error of this route may have.
     fn errors(&self) -> impl Iterator<Item = StatusCode> {
-        const ALL: [StatusCode; 9] = [
+        const ALL: [StatusCode; 10] = [
             StatusCode::UNAUTHORIZED,
             StatusCode::FORBIDDEN,
             StatusCode::NOT_FOUND,
@@ -220,6 +220,7 @@ impl Operation {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             StatusCode::TOO_MANY_REQUESTS,
             StatusCode::INTERNAL_SERVER_ERROR,
+            StatusCode::BAD_GATEWAY,
             StatusCode::SERVICE_UNAVAILABLE,
             StatusCode::GATEWAY_TIMEOUT,
         ];

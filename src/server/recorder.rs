@@ -20,6 +20,7 @@ use super::{
     archive::{Archive, Draft},
     constraints::Origins,
     error::HttpError,
+    refusals::Course,
 };
 use crate::{
     audit::{AuditLog, ChoiceRecord, Entry, PromptRecord, PromptSource, Request, Unavailable, hash_of},
@@ -32,6 +33,7 @@ pub(crate) struct Recorder {
     archive: Arc<Archive>,
     id: String,
     endpoint: String,
+    course: Option<Arc<Course>>,
 }
 
 impl FromRequestParts<App> for Recorder {
@@ -43,6 +45,7 @@ impl FromRequestParts<App> for Recorder {
             archive: app.archive.clone(),
             id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
             endpoint: parts.uri.path().to_owned(),
+            course: parts.extensions.get().cloned(),
         })
     }
 }
@@ -60,6 +63,9 @@ impl Recorder {
         origins: &Origins,
     ) -> Result<Vec<Recorded>, HttpError> {
         let requests: Vec<_> = requests.iter().map(|request| caller.bind(request.clone())).collect();
+        if let Some(course) = &self.course {
+            course.set_recorded();
+        }
         let mut entry = match &self.log {
             Some(log) => Some(log.admit(self.record(maze, &requests, log)).await?),
             None => None,
@@ -276,6 +282,7 @@ impl Ending {
         reply.text_bytes += text_bytes as u64;
         let (index, finish) = ended?;
         reply.num_tokens += finish.num_tokens;
+        reply.num_prompt_tokens += finish.late_prompt_tokens;
         if reply.choices.is_empty() {
             reply.constraints = finish.provenance.constraints.iter().map(|ir| ir.digest.to_string()).collect();
         }

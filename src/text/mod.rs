@@ -9,6 +9,7 @@
 //! Only byte-level BPE is read, which is what the code models use; anything else is a typed error.
 
 mod byte_level;
+mod byte_tokenizer;
 mod chat;
 mod config;
 mod control;

@@ -3,11 +3,14 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use super::{Embedding, Linear, RmsNorm, StoredWeight};
+use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
 use crate::model::{LoadOptions, ModelError, QuantWeight};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
+    /// True when there is a tensor `name`.
+    fn has(&self, name: &str) -> bool;
+
     /// The tensor `name`.
     ///
     /// # Errors
@@ -51,18 +54,61 @@ impl<'a> Loader<'a> {
         inputs: usize,
         bias: bool,
     ) -> Result<Linear, ModelError> {
-        let matrix = |&(name, outputs): &(&str, usize)| self.get(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
-        let parts: Vec<QuantWeight<'_>> = names.iter().map(matrix).collect::<Result<_, _>>()?;
-        let parts = match QuantWeight::stack(&parts) {
-            Some(stacked) => vec![stacked],
-            None => parts,
-        };
-        let parts = parts.iter().map(|part| self.store(part).map(Arc::new)).collect::<Result<_, _>>()?;
+        let matrix =
+            |&(name, outputs): &(&str, usize)| self.matrix(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
+        let parts = self.stacked(names.iter().map(matrix).collect::<Result<_, _>>()?)?;
         Ok(Linear::new(parts, if bias { Some(self.bias(prefix, names)?) } else { None }))
     }
 
+    /// One linear layer of matrices that the caller has read, without biases; their outputs stand side by side.
+    pub(crate) fn linear_of(&self, parts: Vec<QuantWeight<'_>>) -> Result<Linear, ModelError> {
+        Ok(Linear::new(self.stacked(parts)?, None))
+    }
+
+    /// One layer of a few matrices per group, all groups alike; the outputs of a group's matrices stand side by side.
+    pub(crate) fn grouped(&self, groups: Vec<Vec<QuantWeight<'_>>>) -> Result<GroupedLinear, ModelError> {
+        let stacked: Option<Vec<Vec<QuantWeight<'_>>>> =
+            groups.iter().map(|parts| QuantWeight::stack(parts).map(|stacked| vec![stacked])).collect();
+        let mut groups: Vec<_> = stacked.unwrap_or(groups).into_iter().map(Vec::into_iter).collect();
+        let mut parts = Vec::new();
+        loop {
+            let part: Vec<QuantWeight<'_>> = groups.iter_mut().filter_map(Iterator::next).collect();
+            if part.is_empty() {
+                return Ok(GroupedLinear::new(parts));
+            }
+            let stored = GroupedWeight::new(&part, &self.options.device)?;
+            self.count(part.iter().map(|group| group.shape().iter().product::<usize>()).sum(), stored.num_bytes());
+            parts.push(stored);
+        }
+    }
+
+    /// True when there is a tensor `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.weights.has(name)
+    }
+
+    /// A tensor in the layout it is stored in.
+    pub(crate) fn stored_matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        self.weights.get(name, shape)
+    }
+
+    /// A matrix in the layout the options ask for.
+    pub(crate) fn matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        self.laid_out(self.weights.get(name, shape)?)
+    }
+
+    /// The same matrix in the layout the options ask for.
+    pub(crate) fn laid_out<'b>(&self, weight: QuantWeight<'b>) -> Result<QuantWeight<'b>, ModelError> {
+        match self.options.layout {
+            Some(layout) if layout != weight.layout() => {
+                QuantWeight::quantize(&weight.to_f32()?, layout, weight.shape())
+            }
+            _ => Ok(weight),
+        }
+    }
+
     pub(crate) fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding, ModelError> {
-        Ok(Embedding::new(self.store(&self.get(name, &[rows, width])?)?))
+        Ok(Embedding::new(self.store(&self.matrix(name, &[rows, width])?)?))
     }
 
     pub(crate) fn rms_norm(&self, name: &str, width: usize, eps: f64) -> Result<RmsNorm, ModelError> {
@@ -77,13 +123,12 @@ impl<'a> Loader<'a> {
         self.vector(values)
     }
 
-    /// A matrix in the layout the options ask for.
-    fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
-        let weight = self.weights.get(name, shape)?;
-        match self.options.layout {
-            Some(layout) if layout != weight.layout() => QuantWeight::quantize(&weight.to_f32()?, layout, shape),
-            _ => Ok(weight),
-        }
+    fn stacked(&self, parts: Vec<QuantWeight<'_>>) -> Result<Vec<Arc<StoredWeight>>, ModelError> {
+        let parts = match QuantWeight::stack(&parts) {
+            Some(stacked) => vec![stacked],
+            None => parts,
+        };
+        parts.iter().map(|part| self.store(part).map(Arc::new)).collect()
     }
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {

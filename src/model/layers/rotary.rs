@@ -3,32 +3,44 @@ use std::f64::consts::TAU;
 use candle_core::{Device, Tensor};
 
 use crate::model::ModelError;
-use crate::model::config::{LlamaConfig, RopeScaling};
+use crate::model::config::{RopeScaling, Yarn};
 
 /// Angles by which heads are turned at each position.
 pub(crate) struct RotaryEmbedding {
     inv_freq: Vec<f32>,
+    /// Factor on cosines and sines.
+    magnitude: f32,
     device: Device,
 }
 
 impl RotaryEmbedding {
-    pub(crate) fn new(config: &LlamaConfig, device: &Device) -> Self {
-        let dim = config.head_dim;
-        let base = |i: usize| config.rope_theta.powf(-((2 * i) as f64) / dim as f64);
-        let inv_freq = (0..dim / 2).map(|i| scaled(base(i), i, &config.rope_scaling) as f32).collect();
-        Self { inv_freq, device: device.clone() }
+    /// For heads whose `dim` elements all turn, the slowest pair by about `1 / theta` per position.
+    pub(crate) fn new(dim: usize, theta: f64, scaling: &RopeScaling, device: &Device) -> Self {
+        let inv_freq = |i: usize| theta.powf(-((2 * i) as f64) / dim as f64);
+        let ramp = match scaling {
+            RopeScaling::Yarn(yarn) => yarn_ramp(yarn, dim, theta),
+            _ => (0.0, 0.0),
+        };
+        let magnitude = match scaling {
+            RopeScaling::Yarn(yarn) => yarn.attention_factor,
+            _ => 1.0,
+        };
+        let inv_freq = (0..dim / 2).map(|i| scaled(inv_freq(i), i, scaling, ramp) as f32).collect();
+        Self { inv_freq, magnitude: magnitude as f32, device: device.clone() }
     }
 
-    /// Cosines and sines of the angles at `positions`, each `[n, head_dim / 2]`, f32.
+    /// Cosines and sines of the angles at `positions`, each `[n, dim / 2]`, f32.
     pub(crate) fn angles(&self, positions: &[u32]) -> Result<(Tensor, Tensor), ModelError> {
         let shape = (positions.len(), self.inv_freq.len());
         let angles = positions.iter().flat_map(|&position| self.inv_freq.iter().map(move |f| position as f32 * f));
-        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        let (cos, sin): (Vec<f32>, Vec<f32>) =
+            angles.map(|angle| (angle.cos() * self.magnitude, angle.sin() * self.magnitude)).unzip();
         Ok((Tensor::from_vec(cos, shape, &self.device)?, Tensor::from_vec(sin, shape, &self.device)?))
     }
 }
 
-fn scaled(inv_freq: f64, i: usize, scaling: &RopeScaling) -> f64 {
+/// The frequency of pair `i`; `ramp` is [`yarn_ramp`]'s.
+fn scaled(inv_freq: f64, i: usize, scaling: &RopeScaling, ramp: (f64, f64)) -> f64 {
     match scaling {
         RopeScaling::Default => inv_freq,
         RopeScaling::Linear { factor } => inv_freq / factor,
@@ -39,5 +51,20 @@ fn scaled(inv_freq: f64, i: usize, scaling: &RopeScaling) -> f64 {
             let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
             kept * inv_freq + (1.0 - kept) * inv_freq / factor
         }
+        RopeScaling::Yarn(Yarn { factor, .. }) => {
+            let divided = ((i as f64 - ramp.0) / (ramp.1 - ramp.0)).clamp(0.0, 1.0);
+            (1.0 - divided) * inv_freq + divided * inv_freq / factor
+        }
     }
+}
+
+/// The pairs between which YaRN goes over from keeping frequencies to dividing them.
+fn yarn_ramp(yarn: &Yarn, dim: usize, theta: f64) -> (f64, f64) {
+    // The pair that makes so many turns over the context the model was trained on.
+    let pair =
+        |turns: f64| dim as f64 * (yarn.original_max_position_embeddings / (turns * TAU)).ln() / (2.0 * theta.ln());
+    let (low, high) = (pair(yarn.beta_fast), pair(yarn.beta_slow));
+    let (low, high) = if yarn.truncate { (low.floor(), high.ceil()) } else { (low, high) };
+    let (low, high) = (low.max(0.0), high.min((dim - 1) as f64));
+    if low == high { (low, high + 0.001) } else { (low, high) }
 }

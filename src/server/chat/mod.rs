@@ -100,6 +100,7 @@ impl Plan {
             seed: request.seed,
             client: caller.client.clone(),
             num_logprobs,
+            whole: delivery.is_whole(),
             ..GenerateRequest::default()
         });
         Ok(Self { request, tools, origins, delivery })
@@ -172,6 +173,7 @@ impl Reply {
 
     fn whole(self, answers: Vec<Completed>, tools: Option<&Tools>) -> ChatReply<ChatChoice> {
         let num_tokens = answers.iter().map(|answer| answer.finish.num_tokens).sum();
+        let late: u32 = answers.iter().map(|answer| answer.finish.late_prompt_tokens).sum();
         let mut reply = self.chunk("chat.completion");
         for Completed { choice, text, tokens, finish } in answers {
             let mut progress = Progress::new(tools.map(Tools::reader));
@@ -192,7 +194,7 @@ impl Reply {
             });
             reply.provenance.push(finish.provenance);
         }
-        reply.usage = Some(Usage::new(self.num_prompt_tokens, num_tokens));
+        reply.usage = Some(Usage::new(self.num_prompt_tokens + late, num_tokens));
         reply
     }
 
@@ -351,6 +353,7 @@ impl Streaming {
         let mut chunk = self.reply.chunk("chat.completion.chunk");
         if let Some(finish) = delta.finish {
             self.num_tokens += finish.num_tokens;
+            self.reply.num_prompt_tokens += finish.late_prompt_tokens;
             choice.finish_reason = Some(progress.finish_reason(finish.reason));
             choice.finish_detail = finish.detail;
             choice.validation = Some(finish.validation);

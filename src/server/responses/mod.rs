@@ -157,7 +157,7 @@ impl Answer {
         };
         self.response.status = if reason.is_none() { "completed" } else { "incomplete" };
         self.response.incomplete_details = reason.map(|reason| IncompleteDetails { reason, detail: finish.detail });
-        self.response.usage = Some(usage(self.num_prompt_tokens, finish.num_tokens));
+        self.response.usage = Some(usage(self.num_prompt_tokens + finish.late_prompt_tokens, finish.num_tokens));
         self.response.validation = Some(finish.validation);
         self.response.provenance.push(finish.provenance);
         self.response.output = self.output.items().to_vec();

@@ -1,4 +1,6 @@
 //! A circuit breaker: what fails a few times in a row is left alone, and tried again by one request after a while.
+//!
+//! The tiers of the cache and a remote model each have their own; it knows neither.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -6,7 +8,7 @@ use std::{
 };
 
 /// Whether something is to be asked.
-pub(super) struct Circuit {
+pub(crate) struct Circuit {
     state: Mutex<State>,
     num_failures_max: u32,
     retry_after: Duration,
@@ -22,20 +24,20 @@ struct State {
 
 /// Leave to ask once.
 #[must_use]
-pub(super) struct Turn<'a>(&'a Circuit);
+pub(crate) struct Turn<'a>(&'a Circuit);
 
 impl Circuit {
-    pub(super) fn new(num_failures_max: u32, retry_after: Duration) -> Self {
+    pub(crate) fn new(num_failures_max: u32, retry_after: Duration) -> Self {
         Self { state: Mutex::default(), num_failures_max: num_failures_max.max(1), retry_after }
     }
 
-    pub(super) fn retry_after(&self) -> Duration {
+    pub(crate) fn retry_after(&self) -> Duration {
         self.retry_after
     }
 
     /// Leave to ask, unless it failed too often and too recently. Of those who come when it is time to try again, one
     /// gets leave; the others have to wait as long again.
-    pub(super) fn turn(&self) -> Option<Turn<'_>> {
+    pub(crate) fn turn(&self) -> Option<Turn<'_>> {
         let mut state = self.lock();
         if let Some(until) = state.open_until {
             let now = Instant::now();
@@ -47,6 +49,11 @@ impl Circuit {
         Some(Turn(self))
     }
 
+    /// Whether it is left alone now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().open_until.is_some_and(|until| Instant::now() < until)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,13 +61,13 @@ impl Circuit {
 
 impl Turn<'_> {
     /// Closes the circuit; says whether it was open.
-    pub(super) fn succeeded(self) -> bool {
+    pub(crate) fn succeeded(self) -> bool {
         let before = std::mem::take(&mut *self.0.lock());
         before.open_until.is_some()
     }
 
     /// Opens the circuit after too many failures; says whether it was closed before.
-    pub(super) fn failed(self) -> bool {
+    pub(crate) fn failed(self) -> bool {
         let mut state = self.0.lock();
         state.num_failures = state.num_failures.saturating_add(1);
         if state.num_failures < self.0.num_failures_max {
@@ -82,6 +89,7 @@ mod tests {
         assert!(!circuit.turn().expect("it is closed").succeeded());
         assert!(!fail() && !fail() && fail(), "three in a row, after a success");
         assert!(circuit.turn().is_none() && circuit.turn().is_none());
+        assert!(circuit.is_open());
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! `y = sum of w_i x_i` over the rows that belong together: what a token's experts answer, in the order of choice.
+#![allow(unsafe_code)]
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::operand::{Matrix, elements};
+use super::parallel::{Shared, for_each_range};
+
+const OP: &str = "weighted_sum";
+
+/// Of `xs` (`[rows * n, width]`, f32) and `weights` (`[rows, n]`, f32), both with contiguous rows, the sums
+/// `[rows, width]` of each `n` neighbouring rows, weighed and added in their order.
+///
+/// # Errors
+/// When shapes or types are not these.
+pub fn weighted_sum(xs: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    xs.apply_op2_no_bwd(weights, &WeightedSum)
+}
+
+struct WeightedSum;
+
+impl CustomOp2 for WeightedSum {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        weights: &CpuStorage,
+        weights_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (xs_m, weights_m) = (Matrix::of(xs_l, OP)?, Matrix::of(weights_l, OP)?);
+        let (xs, weights) = (elements::<f32>(xs, &xs_m, OP)?, elements::<f32>(weights, &weights_m, OP)?);
+        let Matrix { rows, width: n, .. } = weights_m;
+        if xs_m.rows != rows * n {
+            bail!("{OP}: {} rows for {rows} x {n} weights", xs_m.rows)
+        }
+        let mut ys = vec![0f32; rows * xs_m.width];
+        let shared = Shared::new(&mut ys);
+        for_each_range(rows, n * xs_m.width, |rows| {
+            for row_idx in rows {
+                // SAFETY: each row is written by the one thread that got its index.
+                let ys = unsafe { shared.part(row_idx * xs_m.width, xs_m.width) };
+                for (i, weight) in weights_m.row(weights, row_idx).iter().enumerate() {
+                    ys.iter_mut().zip(xs_m.row(xs, row_idx * n + i)).for_each(|(y, x)| *y += weight * x);
+                }
+            }
+        });
+        Ok((CpuStorage::F32(ys), Shape::from((rows, xs_m.width))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn neighbouring_rows_are_weighed_and_added() -> Result<()> {
+        let xs = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]], &Device::Cpu)?;
+        let weights = Tensor::new(&[[1f32, 10.0], [0.0, -1.0]], &Device::Cpu)?;
+        assert_eq!(weighted_sum(&xs, &weights)?.to_vec2::<f32>()?, [[31.0, 42.0], [-7.0, -8.0]]);
+        assert!(weighted_sum(&xs.narrow(0, 0, 3)?, &weights).is_err());
+        Ok(())
+    }
+}

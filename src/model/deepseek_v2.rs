@@ -1,0 +1,304 @@
+//! DeepSeek-V2: multi-head latent attention, and mixtures of experts behind a few dense layers.
+//!
+//! A token leaves one row per layer in the cache: the latent of its keys and values, and the rotary part of its key.
+//! Attention runs in absorbed form, for prompts as for single tokens: each head's query is projected into the latent's
+//! space, and what it gathers there is projected to the head's values. So nothing of the context is ever expanded.
+
+use candle_core::{DType, Tensor};
+
+use super::deepseek_config::DeepseekV2Config;
+use super::gguf::interleaved_row;
+use super::layers::{
+    Embedding, Epilogue, GroupedLinear, Linear, Loader, Mixture, MixtureShape, Mlp, RmsNorm, RotaryEmbedding,
+};
+use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec, QuantWeight};
+use crate::kernels::{self, ExpertChoice, ExpertScaling, MlaAttention};
+
+/// Added to the mean square of latents before they are normalized, whatever the configuration says of other layers.
+const LATENT_NORM_EPS: f64 = 1e-6;
+
+pub(crate) struct DeepseekV2 {
+    info: ModelInfo,
+    heads: Heads,
+    rotary: RotaryEmbedding,
+    embed_tokens: Embedding,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    lm_head: Linear,
+}
+
+struct Layer {
+    input_layernorm: RmsNorm,
+    attention: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: FeedForward,
+}
+
+struct Attention {
+    /// Side by side: the queries or their latent, the latent of keys and values, and the keys' rotary part.
+    qkv_a_proj: Linear,
+    /// From the queries' latent to the queries, where they have one.
+    q_b: Option<(RmsNorm, Linear)>,
+    kv_a_layernorm: RmsNorm,
+    /// Per head, from a query to the latent's space.
+    k_b_proj: GroupedLinear,
+    /// Per head, from the latent to a value.
+    v_b_proj: GroupedLinear,
+    o_proj: Linear,
+}
+
+enum FeedForward {
+    Dense(Mlp),
+    Mixture(Mixture),
+}
+
+/// How queries and the cached rows are divided.
+#[derive(Clone, Copy)]
+struct Heads {
+    num_heads: usize,
+    /// Elements of a head's query and key that do not turn.
+    nope: usize,
+    /// Elements that do.
+    rope: usize,
+    value: usize,
+    latent: usize,
+    scale: f32,
+}
+
+/// What all layers share in one step.
+struct Step<'a> {
+    cos: Tensor,
+    sin: Tensor,
+    slots: Tensor,
+    /// The head of each (query, head) pair.
+    head_ids: Tensor,
+    attention: MlaAttention<'a>,
+}
+
+impl DeepseekV2 {
+    pub(crate) fn load(config: &DeepseekV2Config, loader: &Loader<'_>) -> Result<Self, ModelError> {
+        let heads = Heads::of(config);
+        let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
+        let layers =
+            (0..config.num_hidden_layers).map(|idx| Layer::load(config, loader, idx)).collect::<Result<_, _>>()?;
+        let norm = loader.rms_norm("model.norm.weight", config.hidden_size, config.rms_norm_eps)?;
+        let lm_head = match config.tie_word_embeddings {
+            true => embed_tokens.tied_head(),
+            false => loader.linear("", &[("lm_head", config.vocab_size)], config.hidden_size, false)?,
+        };
+        let info = ModelInfo {
+            architecture: "deepseek_v2".to_owned(),
+            vocab_len: config.vocab_size,
+            context_len: config.max_position_embeddings,
+            kv: KvSpec {
+                num_layers: config.num_hidden_layers,
+                planes: vec![PlaneSpec { name: "latents", width: heads.latent + heads.rope }],
+                dtype: DType::F32,
+            },
+            device: loader.device().clone(),
+            weight_bytes: loader.num_bytes(),
+            num_parameters: loader.num_parameters(),
+        };
+        let rotary = RotaryEmbedding::new(heads.rope, config.rope_theta, &config.rope_scaling, loader.device());
+        Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
+    }
+}
+
+impl LanguageModel for DeepseekV2 {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError> {
+        batch.check(&self.info, cache)?;
+        let device = &self.info.device;
+        let (cos, sin) = self.rotary.angles(&batch.positions)?;
+        let slots = Tensor::new(batch.slots.as_slice(), device)?;
+        let head_ids = Tensor::new(self.heads.ids(batch.num_tokens()), device)?;
+        let step = Step { cos, sin, slots, head_ids, attention: self.heads.attention(batch, cache) };
+        let mut xs = self.embed_tokens.forward(&batch.token_ids, device)?;
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            xs = layer.forward(&xs, self.heads, &step, &cache.layer(layer_idx)[0])?;
+        }
+        let xs = xs.index_select(&Tensor::new(batch.logit_rows.as_slice(), device)?, 0)?;
+        Logits::new(self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)?)
+    }
+}
+
+impl Layer {
+    fn load(config: &DeepseekV2Config, loader: &Loader<'_>, layer_idx: usize) -> Result<Self, ModelError> {
+        let DeepseekV2Config { hidden_size, rms_norm_eps, .. } = *config;
+        let prefix = format!("model.layers.{layer_idx}.");
+        let norm = |name: &str| loader.rms_norm(&format!("{prefix}{name}.weight"), hidden_size, rms_norm_eps);
+        let mlp = format!("{prefix}mlp.");
+        Ok(Self {
+            input_layernorm: norm("input_layernorm")?,
+            attention: Attention::load(config, loader, &format!("{prefix}self_attn."))?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            mlp: match layer_idx < config.first_k_dense_replace {
+                true => FeedForward::Dense(Mlp::load(loader, &mlp, hidden_size, config.intermediate_size)?),
+                false => FeedForward::Mixture(Mixture::load(loader, &mlp, &mixture_shape(config))?),
+            },
+        })
+    }
+
+    fn forward(&self, xs: &Tensor, heads: Heads, step: &Step<'_>, latents: &Tensor) -> Result<Tensor, ModelError> {
+        let xs = self.attention.forward(&self.input_layernorm.forward(xs)?, xs, heads, step, latents)?;
+        let normed = self.post_attention_layernorm.forward(&xs)?;
+        match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(&normed, Epilogue::Add(&xs)),
+            FeedForward::Mixture(mixture) => mixture.forward(&normed, &xs),
+        }
+    }
+}
+
+fn mixture_shape(config: &DeepseekV2Config) -> MixtureShape {
+    MixtureShape {
+        hidden_size: config.hidden_size,
+        intermediate_size: config.moe_intermediate_size,
+        num_experts: config.n_routed_experts,
+        num_shared_experts: config.n_shared_experts,
+        choice: ExpertChoice {
+            num_chosen: config.num_experts_per_tok,
+            num_groups: config.n_group,
+            num_open_groups: config.topk_group,
+        },
+        scaling: ExpertScaling { normalize: config.norm_topk_prob, factor: config.routed_scaling_factor as f32 },
+    }
+}
+
+impl Attention {
+    fn load(config: &DeepseekV2Config, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
+        let heads = Heads::of(config);
+        let hidden_size = config.hidden_size;
+        let matrix = |name: &str, outputs, inputs| loader.matrix(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
+        let norm = |name: &str, width| loader.rms_norm(&format!("{prefix}{name}.weight"), width, LATENT_NORM_EPS);
+        let queries = |name, inputs| {
+            Ok::<_, ModelError>(matrix(name, heads.q_width(), inputs)?.permute_rows(|row_idx| heads.query_row(row_idx)))
+        };
+        let kv_a = matrix("kv_a_proj_with_mqa", heads.latent + heads.rope, hidden_size)?;
+        let kv_a = kv_a.permute_rows(|row_idx| heads.latent_row(row_idx));
+        let (q_a, q_b) = match config.q_lora_rank {
+            None => (queries("q_proj", hidden_size)?, None),
+            Some(rank) => {
+                let q_b = loader.linear_of(vec![queries("q_b_proj", rank)?])?;
+                (matrix("q_a_proj", rank, hidden_size)?, Some((norm("q_a_layernorm", rank)?, q_b)))
+            }
+        };
+        let (k_b_proj, v_b_proj) = load_kv_b(heads, loader, prefix)?;
+        Ok(Self {
+            qkv_a_proj: loader.linear_of(vec![q_a, kv_a])?,
+            q_b,
+            kv_a_layernorm: norm("kv_a_layernorm", heads.latent)?,
+            k_b_proj,
+            v_b_proj,
+            o_proj: loader.linear(prefix, &[("o_proj", hidden_size)], heads.num_heads * heads.value, false)?,
+        })
+    }
+
+    /// Attends, and adds what comes out to `residual`.
+    fn forward(
+        &self,
+        xs: &Tensor,
+        residual: &Tensor,
+        heads: Heads,
+        step: &Step<'_>,
+        latents: &Tensor,
+    ) -> Result<Tensor, ModelError> {
+        let Heads { num_heads, nope, rope, value, latent, .. } = heads;
+        let num_tokens = xs.dims()[0];
+        let qkv = self.qkv_a_proj.forward(xs, Epilogue::None)?;
+        let q_a_width = qkv.dims()[1] - latent - rope;
+        let kv_latent = self.kv_a_layernorm.forward(&qkv.narrow(1, q_a_width, latent)?)?;
+        let k_rope = qkv.narrow(1, q_a_width + latent, rope)?;
+        kernels::rope(&k_rope, &step.cos, &step.sin)?;
+        kernels::kv_write(&latents.narrow(1, 0, latent)?, &kv_latent, &step.slots)?;
+        kernels::kv_write(&latents.narrow(1, latent, rope)?, &k_rope, &step.slots)?;
+
+        let q_a = qkv.narrow(1, 0, q_a_width)?;
+        let q = match &self.q_b {
+            Some((norm, q_b_proj)) => q_b_proj.forward(&norm.forward(&q_a)?, Epilogue::None)?,
+            None => q_a,
+        };
+        let q_rope = q.narrow(1, num_heads * nope, num_heads * rope)?;
+        kernels::rope(&q_rope, &step.cos, &step.sin)?;
+        let q_nope = q.narrow(1, 0, num_heads * nope)?.contiguous()?.reshape((num_tokens * num_heads, nope))?;
+        let q_latent = self.k_b_proj.forward(&q_nope, &step.head_ids)?;
+        let gathered = kernels::mla_attention(&q_latent, &q_rope, latents, step.attention)?;
+        let ys = self.v_b_proj.forward(&gathered, &step.head_ids)?.reshape((num_tokens, num_heads * value))?;
+        self.o_proj.forward(&ys, Epilogue::Add(residual))
+    }
+}
+
+/// The two halves of `kv_b_proj`, per head: the keys' turned around, the values' as they are.
+///
+/// Newer GGUF files have them apart. The keys' half of other quantized files is kept as f32, since a block of it holds
+/// neighbours of a row that is now a column.
+fn load_kv_b(heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<(GroupedLinear, GroupedLinear), ModelError> {
+    let Heads { num_heads, nope, value, latent, .. } = heads;
+    let per_head = |head_rows: &dyn Fn(usize) -> Result<QuantWeight<'static>, ModelError>| {
+        let group = |head| Ok::<_, ModelError>(vec![loader.laid_out(head_rows(head)?)?]);
+        loader.grouped((0..num_heads).map(group).collect::<Result<_, _>>()?)
+    };
+    let (k_name, v_name) = (format!("{prefix}k_b_proj.weight"), format!("{prefix}v_b_proj.weight"));
+    if loader.has(&k_name) {
+        let k_b = loader.stored_matrix(&k_name, &[num_heads, latent, nope])?;
+        let v_b = loader.stored_matrix(&v_name, &[num_heads, value, latent])?;
+        let rows = |weight: &QuantWeight<'_>, head, len| Ok(weight.rows(head * len..(head + 1) * len).into_owned());
+        return Ok((per_head(&|head| rows(&k_b, head, latent))?, per_head(&|head| rows(&v_b, head, value))?));
+    }
+    let kv_b = loader.stored_matrix(&format!("{prefix}kv_b_proj.weight"), &[num_heads * (nope + value), latent])?;
+    let rows = |start, len| kv_b.rows(start..start + len);
+    let k_b_proj = per_head(&|head| rows(head * (nope + value), nope).transposed())?;
+    let v_b_proj = per_head(&|head| Ok(rows(head * (nope + value) + nope, value).into_owned()))?;
+    Ok((k_b_proj, v_b_proj))
+}
+
+impl Heads {
+    fn of(config: &DeepseekV2Config) -> Self {
+        Self {
+            num_heads: config.num_attention_heads,
+            nope: config.qk_nope_head_dim,
+            rope: config.qk_rope_head_dim,
+            value: config.v_head_dim,
+            latent: config.kv_lora_rank,
+            scale: config.softmax_scale() as f32,
+        }
+    }
+
+    fn q_width(&self) -> usize {
+        self.num_heads * (self.nope + self.rope)
+    }
+
+    /// Where the checkpoint has row `row_idx` of the queries: it keeps each head's parts together and pairs neighbours
+    /// to turn, here the turned parts of all heads stand last and pair halves.
+    fn query_row(&self, row_idx: usize) -> usize {
+        let width = self.nope + self.rope;
+        match row_idx.checked_sub(self.num_heads * self.nope) {
+            None => row_idx / self.nope * width + row_idx % self.nope,
+            Some(row_idx) => row_idx / self.rope * width + self.nope + interleaved_row(row_idx % self.rope, self.rope),
+        }
+    }
+
+    /// Where the checkpoint has row `row_idx` of the latent and the keys' rotary part.
+    fn latent_row(&self, row_idx: usize) -> usize {
+        match row_idx.checked_sub(self.latent) {
+            None => row_idx,
+            Some(row_idx) => self.latent + interleaved_row(row_idx, self.rope),
+        }
+    }
+
+    /// The head of each pair of so many tokens.
+    fn ids(&self, num_tokens: usize) -> Vec<u32> {
+        (0..num_tokens).flat_map(|_| 0..self.num_heads as u32).collect()
+    }
+
+    fn attention<'a>(&self, batch: &'a Batch, cache: &KvCache) -> MlaAttention<'a> {
+        MlaAttention {
+            sequences: &batch.sequences,
+            block_len: cache.block_len(),
+            num_heads: self.num_heads,
+            scale: self.scale,
+        }
+    }
+}
