@@ -11,6 +11,7 @@ mod common;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ananke::braid;
@@ -75,7 +76,7 @@ fn report(name: &str, tokenizer: &Tokenizer) -> Result<(), Box<dyn Error>> {
 }
 
 /// Follows a file, timing each mask; false where one refuses its next token.
-fn walk(compiled: &CompiledConstraint, ids: &[u32], times: &mut Vec<Duration>) -> Result<bool, GuideError> {
+fn walk(compiled: &Arc<CompiledConstraint>, ids: &[u32], times: &mut Vec<Duration>) -> Result<bool, GuideError> {
     let mut matcher = compiled.matcher(b"")?;
     let mut row = vec![0; num_words(compiled.num_rows())];
     for &id in ids {

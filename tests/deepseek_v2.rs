@@ -441,6 +441,7 @@ fn workload(guide: &Guide) -> Result<Vec<SequenceRequest>, Box<dyn std::error::E
             forced_tokens: true,
             matcher,
             salt: None,
+            tenant: None,
         })
     };
     (0..12).map(request).collect()
