@@ -57,6 +57,61 @@ extern "C" __global__ void kv_write_f32_f32(KvWriteArgs args) { kv_write<float, 
 extern "C" __global__ void kv_write_f32_bf16(KvWriteArgs args) { kv_write<float, bf16>(args); }
 extern "C" __global__ void kv_write_bf16_bf16(KvWriteArgs args) { kv_write<bf16, bf16>(args); }
 
+struct RopeKvWriteArgs {
+  void* qkv;
+  const float* cos;
+  const float* sin;
+  const u32* slots;
+  void* keys;
+  void* values;
+  i64 qkv_stride;
+  i64 cos_stride;
+  i64 sin_stride;
+  i64 keys_stride;
+  i64 values_stride;
+  u32 num_slots;
+  int q_width;
+  int kv_width;
+  int half;
+};
+static_assert(sizeof(RopeKvWriteArgs) == 104, "as in src/kernels/cuda/rows.rs");
+
+// Of a row of queries, keys and values: turns the queries in place, and the keys on their way to the row's slot, where
+// the values go too. A thread owns a pair: of one head's halves, or of neighbouring values. What stands in the row's
+// keys afterwards is what stood there before. A slot outside the planes is not written.
+template <typename T, typename K>
+__device__ void rope_kv_write(const RopeKvWriteArgs& args) {
+  const int turned = (args.q_width + args.kv_width) / 2, pair = blockIdx.y * blockDim.x + threadIdx.x;
+  if (pair >= turned + args.kv_width / 2) return;
+  T* row = (T*)args.qkv + blockIdx.x * args.qkv_stride;
+  const u32 slot = args.slots[blockIdx.x];
+  if (pair >= turned) {
+    const int i = 2 * (pair - turned);
+    const T* value = row + args.q_width + args.kv_width + i;
+    if (slot >= args.num_slots) return;
+    K* to = (K*)args.values + slot * args.values_stride + i;
+    to[0] = from_float<K>(to_float(value[0]));
+    to[1] = from_float<K>(to_float(value[1]));
+    return;
+  }
+  const int i = pair % args.half, first = pair / args.half * 2 * args.half + i;
+  const float cos = args.cos[blockIdx.x * args.cos_stride + i], sin = args.sin[blockIdx.x * args.sin_stride + i];
+  const float a = to_float(row[first]), b = to_float(row[first + args.half]);
+  const float x = a * cos - b * sin, y = b * cos + a * sin;
+  if (first < args.q_width) {
+    row[first] = from_float<T>(x);
+    row[first + args.half] = from_float<T>(y);
+  } else if (slot < args.num_slots) {
+    K* to = (K*)args.keys + slot * args.keys_stride + first - args.q_width;
+    to[0] = from_float<K>(x);
+    to[args.half] = from_float<K>(y);
+  }
+}
+
+extern "C" __global__ void rope_kv_write_f32_f32(RopeKvWriteArgs args) { rope_kv_write<float, float>(args); }
+extern "C" __global__ void rope_kv_write_f32_bf16(RopeKvWriteArgs args) { rope_kv_write<float, bf16>(args); }
+extern "C" __global__ void rope_kv_write_bf16_bf16(RopeKvWriteArgs args) { rope_kv_write<bf16, bf16>(args); }
+
 struct SiluMulArgs {
   const void* gate_up;
   void* ys;

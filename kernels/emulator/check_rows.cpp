@@ -79,6 +79,41 @@ void check_kv_write(const char* what, int width, void (*kernel)(KvWriteArgs)) {
   difference.check(sizeof(K) == 4 ? 0 : 1e-2, what);
 }
 
+template <typename T, typename K>
+void check_rope_kv_write(const char* what, int heads, int kv_heads, int half, void (*kernel)(RopeKvWriteArgs)) {
+  const int q_width = heads * 2 * half, kv_width = kv_heads * 2 * half, width = q_width + 2 * kv_width, rows = 3;
+  const u32 slots[rows] = {4, 7, 1};  // the planes have five: one row is left out
+  T* qkv = noisy<T>(rows * width);
+  const float *cos = noisy<float>(rows * half), *sin = noisy<float>(rows * half);
+  K *keys = noisy<K>(5 * kv_width), *values = noisy<K>(5 * kv_width);
+  std::vector<double> expected(rows * width), expected_keys(5 * kv_width), expected_values(5 * kv_width);
+  for (int i = 0; i < rows * width; ++i) expected[i] = get(qkv, i);
+  for (int i = 0; i < 5 * kv_width; ++i) expected_keys[i] = get(keys, i), expected_values[i] = get(values, i);
+  for (int row = 0; row < rows; ++row) {
+    for (int pair = 0; pair < (q_width + kv_width) / 2; ++pair) {
+      const int i = pair % half, first = pair / half * 2 * half + i;
+      const double c = cos[row * half + i], s = sin[row * half + i];
+      const double a = get(qkv, row * width + first), b = get(qkv, row * width + first + half);
+      const bool is_query = first < q_width;
+      if (!is_query && slots[row] >= 5) continue;
+      double* to = is_query ? &expected[row * width + first] : &expected_keys[slots[row] * kv_width + first - q_width];
+      to[0] = a * c - b * s;
+      to[half] = b * c + a * s;
+    }
+    for (int i = 0; i < kv_width && slots[row] < 5; ++i) {
+      expected_values[slots[row] * kv_width + i] = get(qkv, row * width + q_width + kv_width + i);
+    }
+  }
+  launch_rows(rows, width, 2, [&] {
+    kernel({qkv, cos, sin, slots, keys, values, width, half, half, kv_width, kv_width, 5, q_width, kv_width, half});
+  });
+  Difference difference;
+  for (int i = 0; i < rows * width; ++i) difference.add(get(qkv, i), expected[i]);
+  for (int i = 0; i < 5 * kv_width; ++i) difference.add(get(keys, i), expected_keys[i]);
+  for (int i = 0; i < 5 * kv_width; ++i) difference.add(get(values, i), expected_values[i]);
+  difference.check(TOLERANCE<K>, what);
+}
+
 template <typename T>
 void check_add(const char* what, int rows, int width, bool is_vector, void (*kernel)(AddArgs)) {
   T* ys = noisy<T>(rows * width);
@@ -128,6 +163,9 @@ int main() {
   check_kv_write<float, float>("kv_write_f32_f32", 300, kv_write_f32_f32);
   check_kv_write<float, bf16>("kv_write_f32_bf16", 40, kv_write_f32_bf16);
   check_kv_write<bf16, bf16>("kv_write_bf16_bf16", 40, kv_write_bf16_bf16);
+  check_rope_kv_write<float, float>("rope_kv_write_f32_f32", 5, 1, 10, rope_kv_write_f32_f32);
+  check_rope_kv_write<float, bf16>("rope_kv_write_f32_bf16", 8, 4, 32, rope_kv_write_f32_bf16);
+  check_rope_kv_write<bf16, bf16>("rope_kv_write_bf16_bf16", 2, 2, 64, rope_kv_write_bf16_bf16);
   check_add<float>("add_assign_f32, a matrix", 3, 513, false, add_assign_f32);
   check_add<float>("add_assign_f32, a vector", 3, 40, true, add_assign_f32);
   check_add<bf16>("add_assign_bf16, a vector", 3, 40, true, add_assign_bf16);
