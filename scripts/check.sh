@@ -74,10 +74,21 @@ step_docs() {
   RUSTDOCFLAGS='-D warnings' cargo doc --locked --release --no-deps
 }
 
-# Type-checks the GPU code with a stand-in for NVIDIA's compiler, whose empty outputs must not meet a real build.
+# Runs the kernels in an emulator, compiles them for three generations, and says what the compiler gave them. Then
+# type-checks all code of the GPU, as scripts/build_gpu.sh builds it, with a stand-in for NVIDIA's compiler, whose empty
+# outputs must not meet a real build.
 step_cuda() {
-  NVCC=$root/scripts/fake-nvcc CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=90 \
-    cargo check --locked --release --features cuda --target-dir "$target/cuda-check"
+  local nvcc capability host flags
+  nvcc=$(scripts/setup_cuda.sh | tail -n 1)/bin/nvcc
+  scripts/emulate_kernels.sh "$target/check/emulator"
+  for capability in 80 89 90; do
+    scripts/kernel_report.sh "$nvcc" "$capability" "$target/check/kernels"
+  done
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  flags=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<< "$host")_RUSTFLAGS
+  env "$flags=--cfg feature=\"dynamic-loading\" --cfg cudarc_dynload" \
+    NVCC="$root/scripts/fake-nvcc" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=90 \
+    cargo check --locked --release --features cuda --all-targets --target "$host" --target-dir "$target/cuda-check"
 }
 
 # With one mask bit set wrong on purpose, the independent judges must notice.

@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
-# Makes DIR a CUDA 13.0 toolkit (compiler, headers, static runtime) from five wheels of the Python package index:
+# Makes a CUDA 13.0 toolkit (compiler, headers, static runtime) from five wheels of the Python package index:
 #
-#   scripts/setup_cuda.sh DIR
-#   export CUDA_HOME=DIR PATH=DIR/bin:$PATH CUDA_COMPUTE_CAP=90 CUDARC_CUDA_VERSION=13000
+#   scripts/setup_cuda.sh [DIR]     default: cuda-13.0 in the user's cache folder for ananke
 #
-# About 105 MB and a few seconds; needs python3 with pip. It compiles and links; to run, the machine brings the
+# About 105 MB and a few seconds; needs python3 with pip. Where DIR is a toolkit already, nothing is done. The last line
+# printed is DIR: CUDA_HOME=$(scripts/setup_cuda.sh | tail -n 1). It compiles and links; to run, the machine brings the
 # driver, cuBLAS and cuRAND. The versions are pinned: the PTX of a newer compiler is refused by drivers of CUDA 13.0.
 set -euo pipefail
 
-if (($# != 1)); then
-  echo "usage: $0 DIR" >&2
+if (($# > 1)); then
+  echo "usage: $0 [DIR]" >&2
   exit 2
 fi
-if [[ -e $1 ]]; then
-  echo "$1 exists; remove it first, or name another folder" >&2
+target=$(realpath -m "${1:-${XDG_CACHE_HOME:-$HOME/.cache}/ananke/cuda-13.0}")
+if [[ -x $target/bin/nvcc ]]; then
+  echo "$target"
+  exit
+fi
+if [[ -e $target ]]; then
+  echo "$target exists and is no CUDA toolkit; remove it first, or name another folder" >&2
   exit 2
 fi
 
@@ -25,7 +30,6 @@ wheels=(
   nvidia-cuda-cccl==13.0.85
 )
 
-target=$(realpath -m "$1")
 mkdir -p "$(dirname "$target")"
 work=$(mktemp -d "$target.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -45,3 +49,4 @@ printf 'GROUP ( %s/lib/libcudart_static.a AS_NEEDED ( -lrt -ldl -lpthread ) )\n'
 
 mv "$toolkit" "$target"
 "$target/bin/nvcc" --version
+echo "$target"

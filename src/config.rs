@@ -21,6 +21,7 @@ use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
     cache::{BadRedisUrl, CacheConfig, RedisUrl},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
+    model::GpuId,
     remote::{Address, BackendConfig, Key, RemoteError, Service},
     server::{ApiKeys, KeyFileError, ProfileError, ProfileFiles, ServerConfig, Tls, TlsError, TlsFiles},
 };
@@ -148,9 +149,12 @@ pub struct ModelArgs {
     /// A model folder, a .gguf file, or OWNER/REPOSITORY [default: the model in this binary].
     #[arg(long, env = "ANANKE_MODEL", value_name = "PATH|REPO")]
     pub model: Option<String>,
-    /// The CUDA device to run on [default: the CPU].
-    #[arg(long, env = "ANANKE_GPU", value_name = "N")]
-    pub gpu: Option<usize>,
+    /// The GPU to run on: its index, or its UUID as `nvidia-smi -L` prints it [default: the CPU].
+    #[arg(long, env = "ANANKE_GPU", value_name = "N|UUID")]
+    pub gpu: Option<GpuId>,
+    /// Where weights come from.
+    #[arg(long, env = "ANANKE_LOAD_FORMAT", value_name = "FORMAT")]
+    pub load_format: Option<LoadFormat>,
     /// Never open a connection, not even for a model that is missing.
     #[arg(long, env = "ANANKE_OFFLINE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub offline: Option<bool>,
@@ -405,6 +409,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where weights come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadFormat {
+    /// From the model's files.
+    #[default]
+    Auto,
+    /// Made up, in the shapes of the folder's config.json: for timing, its answers are noise.
+    Dummy,
+}
+
 /// Why the programs cannot run as they were told.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -462,11 +477,14 @@ pub enum ConfigError {
         host: IpAddr,
     },
     /// `--gpu` on a build that has none.
-    #[error("--gpu {index} was given, but this build has no GPU support")]
+    #[error("--gpu {gpu} was given, but this build has no GPU support")]
     NoGpuSupport {
-        /// The device asked for.
-        index: usize,
+        /// The GPU asked for.
+        gpu: GpuId,
     },
+    /// `--load-format dummy` without a folder of a model.
+    #[error("--load-format dummy was given without --model FOLDER")]
+    DummyWithoutFolder,
     /// One of `--audit-dir` and `--audit-key` without the other.
     #[error("{given} was given without {missing}")]
     HalfAudit {
@@ -565,7 +583,10 @@ impl ConfigError {
                 "give --api-keys FILE, or --host 127.0.0.1, or --allow-open where something in front lets in only some"
             }
             Self::NoGpuSupport { .. } => {
-                "leave --gpu out to run on the CPU; GPU kernels come with a later version, built with `--features cuda`"
+                "leave --gpu out to run on the CPU, or build with GPU support: scripts/build_gpu.sh, which is `--features cuda`"
+            }
+            Self::DummyWithoutFolder => {
+                "give the folder of a model: its config.json and its tokenizer's files are read"
             }
             Self::HalfAudit { .. } => {
                 "an audit log needs --audit-dir FOLDER and --audit-key FILE; `openssl rand -hex 32` makes a key"
@@ -746,6 +767,7 @@ impl ModelArgs {
         Self {
             model: self.model.or(others.model),
             gpu: self.gpu.or(others.gpu),
+            load_format: self.load_format.or(others.load_format),
             offline: self.offline.or(others.offline),
             max_model_len: self.max_model_len.or(others.max_model_len),
             max_num_seqs: self.max_num_seqs.or(others.max_num_seqs),
@@ -758,22 +780,27 @@ impl ModelArgs {
     /// # Errors
     /// [`ConfigError`], naming the first value that cannot be.
     pub fn open_options(&self, embedded: Option<EmbeddedModel>) -> Result<OpenOptions, ConfigError> {
-        if let Some(index) = self.gpu
+        if let Some(gpu) = &self.gpu
             && !cfg!(feature = "cuda")
         {
-            return Err(ConfigError::NoGpuSupport { index });
+            return Err(ConfigError::NoGpuSupport { gpu: gpu.clone() });
         }
         let source = match (&self.model, embedded) {
             (Some(name), _) => ModelSource::parse(name).map_err(Box::new).map_err(ConfigError::Model)?,
             (None, Some(embedded)) => ModelSource::Embedded(embedded),
             (None, None) => return Err(ConfigError::NoModel),
         };
+        let source = match (self.load_format.unwrap_or_default(), source) {
+            (LoadFormat::Auto, source) => source,
+            (LoadFormat::Dummy, ModelSource::Path(folder)) if folder.is_dir() => ModelSource::Dummy(folder),
+            (LoadFormat::Dummy, _) => return Err(ConfigError::DummyWithoutFolder),
+        };
         self.options_over(source)
     }
 
     fn options_over(&self, source: ModelSource) -> Result<OpenOptions, ConfigError> {
         let mut options = OpenOptions::new(source);
-        options.gpu = self.gpu;
+        options.gpu = self.gpu.clone();
         options.offline = self.offline.unwrap_or(false);
         options.context_len_max = optional("--max-model-len", self.max_model_len, 1 << 24)?;
         options.kv_bytes = self.kv_memory.map(|size| within("--kv-memory", size.0, 1 << 10, 1 << 50)).transpose()?;
@@ -1247,10 +1274,19 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_made_up_for_a_folder_alone() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/ananke-nano");
+        let made_up = config(&["--load-format", "dummy", "--model", folder], None).expect("a folder is given");
+        assert!(matches!(made_up.open.source, ModelSource::Dummy(_)));
+        let error = config(&["--load-format", "dummy"], None).expect_err("the embedded model has weights");
+        assert!(matches!(error, ConfigError::DummyWithoutFolder));
+    }
+
+    #[test]
     #[cfg(not(feature = "cuda"))]
     fn a_gpu_without_cuda_is_an_error_that_says_what_to_do() {
         let error = config(&["--gpu", "0"], None).expect_err("this build has no CUDA");
-        assert!(matches!(error, ConfigError::NoGpuSupport { index: 0 }));
+        assert!(matches!(error, ConfigError::NoGpuSupport { gpu: GpuId::Index(0) }));
         assert!(error.hint().contains("--features cuda"));
     }
 

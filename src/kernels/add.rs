@@ -8,7 +8,7 @@ use super::parallel::{Shared, for_each_range};
 
 const OP: &str = "add_assign";
 
-/// Adds `xs` to `ys` (`[rows, width]`, f32): the row of the same index of a `[rows, width]` matrix, or the same
+/// Adds `xs` to `ys` (`[rows, width]`, f32, on a GPU also bf16): the row of the same index of a `[rows, width]` matrix, or the same
 /// `[width]` vector to every row.
 ///
 /// # Errors
@@ -50,13 +50,51 @@ impl InplaceOp2 for AddAssign {
         });
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        ys: &mut candle_core::CudaStorage,
+        ys_l: &Layout,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+    ) -> Result<()> {
+        super::cuda::add_assign(ys, ys_l, xs, xs_l)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
+
+    #[test]
+    fn every_device_adds_as_the_cpu_does() -> Result<()> {
+        for device in devices() {
+            for (rows, width) in [(1, 1), (3, 40), (5, 513)] {
+                let ys = Tensor::from_vec(noise(rows * width, 8), (rows, width), &Device::Cpu)?;
+                let matrix = Tensor::from_vec(noise(rows * width, 9), (rows, width), &Device::Cpu)?;
+                let vector = matrix.narrow(0, 0, 1)?.flatten_all()?;
+                let other = ys.to_device(&device)?.copy()?;
+                let rounded = other.to_dtype(DType::BF16)?;
+                for xs in [&matrix, &vector] {
+                    let on_device = xs.to_device(&device)?;
+                    add_assign(&other, &on_device)?;
+                    if !device.is_cpu() {
+                        add_assign(&rounded, &on_device.to_dtype(DType::BF16)?)?;
+                    }
+                    add_assign(&ys, xs)?;
+                }
+                assert_close(&other, &ys, 1e-5, &format!("{rows} x {width}, f32"))?;
+                if !device.is_cpu() {
+                    assert_close(&rounded, &ys, 1e-2, &format!("{rows} x {width}, bf16"))?;
+                }
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_vector_goes_to_every_row_and_a_matrix_row_by_row() -> Result<()> {

@@ -16,7 +16,7 @@ use super::parallel::{Shared, for_each_range};
 const OP: &str = "block_matmul";
 
 /// Weights that share a scale.
-const BLOCK_LEN: usize = 32;
+pub(super) const BLOCK_LEN: usize = 32;
 /// Rows of weights that are multiplied together.
 pub(super) const TILE: usize = 16;
 /// Rows of activations that share one pass over a tile's weights.
@@ -46,7 +46,7 @@ impl BlockFormat {
     }
 
     /// What is taken from each unsigned weight before it is scaled.
-    fn zero(self) -> i32 {
+    pub(super) fn zero(self) -> i32 {
         match self {
             Self::Q4_0 => 8,
             Self::Q5_0 => 16,
@@ -55,12 +55,12 @@ impl BlockFormat {
         }
     }
 
-    fn has_min(self) -> bool {
+    pub(super) fn has_min(self) -> bool {
         matches!(self, Self::Q4_1 | Self::Q5_1)
     }
 
     /// Two weights share a byte.
-    fn is_packed(self) -> bool {
+    pub(super) fn is_packed(self) -> bool {
         matches!(self, Self::Q4_0 | Self::Q4_1)
     }
 
@@ -70,7 +70,7 @@ impl BlockFormat {
     }
 
     /// Scale, minimum and unsigned weights of one block of a file.
-    fn decode(self, block: &[u8]) -> (f16, f16, [u8; BLOCK_LEN]) {
+    pub(super) fn decode(self, block: &[u8]) -> (f16, f16, [u8; BLOCK_LEN]) {
         let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]);
         let min = if self.has_min() { half(2) } else { f16::ZERO };
         let quants = &block[if self.has_min() { 4 } else { 2 }..];
@@ -296,7 +296,8 @@ impl Activations {
     }
 }
 
-fn round_row(xs: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+/// Rounds a row to 8 bits in blocks of 32.
+pub(super) fn round_row(xs: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
     if BlockMatrix::is_fast_here() {
         // SAFETY: the instructions were just found; the slices are one row's, cut by `Activations::new`.

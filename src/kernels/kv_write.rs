@@ -7,10 +7,11 @@ use super::operand::{Matrix, elements, elements_mut, vector};
 const OP: &str = "kv_write";
 
 /// Copies row `i` of `rows` (`[n, width]`, f32, rows contiguous, possibly a view) to row `slots[i]` of `plane`
-/// (`[num_slots, width]`, f32). `slots` is `[n]`, u32.
+/// (`[num_slots, width]`, f32). `slots` is `[n]`, u32. On a GPU the plane may be bf16, and the rows too.
 ///
 /// # Errors
-/// When shapes or types are not these, or a slot lies outside the plane; then nothing was written.
+/// When shapes or types are not these, or a slot lies outside the plane; then nothing was written. A GPU does not read
+/// slots back: there a row whose slot lies outside is left out, and it is the batch that was checked.
 pub fn kv_write(plane: &Tensor, rows: &Tensor, slots: &Tensor) -> Result<()> {
     plane.inplace_op3(rows, slots, &KvWrite)
 }
@@ -48,6 +49,19 @@ impl InplaceOp3 for KvWrite {
         }
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        plane: &mut candle_core::CudaStorage,
+        plane_l: &Layout,
+        rows: &candle_core::CudaStorage,
+        rows_l: &Layout,
+        slots: &candle_core::CudaStorage,
+        slots_l: &Layout,
+    ) -> Result<()> {
+        super::cuda::kv_write(plane, plane_l, (rows, rows_l), (slots, slots_l))
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +69,28 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
+
+    #[test]
+    fn every_device_writes_the_planes_of_the_cpu() -> Result<()> {
+        for device in devices() {
+            for (rows, width) in [(1, 1), (3, 40), (5, 512)] {
+                let types: &[DType] = if device.is_cpu() { &[DType::F32] } else { &[DType::F32, DType::BF16] };
+                let wide = Tensor::from_vec(noise(rows * (width + 8), 4), (rows, width + 8), &Device::Cpu)?;
+                let slots = Tensor::new((0..rows as u32).map(|i| (i * 5 + 3) % 11).collect::<Vec<_>>(), &Device::Cpu)?;
+                let expected = Tensor::zeros((11, width), DType::F32, &Device::Cpu)?;
+                kv_write(&expected, &wide.narrow(1, 4, width)?, &slots)?;
+                for &dtype in types {
+                    let plane = Tensor::zeros((11, width), dtype, &device)?;
+                    let rows = wide.to_device(&device)?.narrow(1, 4, width)?;
+                    kv_write(&plane, &rows, &slots.to_device(&device)?)?;
+                    let tolerance = if dtype == DType::F32 { 0.0 } else { 1e-2 };
+                    assert_close(&plane, &expected, tolerance, &format!("rows of {width}, {dtype:?}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn rows_land_in_their_slots_and_a_slot_outside_writes_nothing() -> Result<()> {

@@ -4,7 +4,7 @@
 //! of rows of `x`; a block stays in the first cache levels while the rows of `x` pass by, four at a time.
 #![allow(unsafe_code)]
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements};
@@ -20,10 +20,22 @@ const BLOCK_COLS: usize = 16;
 ///
 /// Each element is one dot product, summed in the same order whatever the number of rows.
 ///
+/// On a GPU the weight may be bf16; rows are multiplied as f32 while they are few, and rounded to bf16 too from the fifth
+/// on.
+///
 /// # Errors
 /// When shapes or types are not these.
 pub fn matmul(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
     xs.apply_op2_no_bwd(weight, &Matmul)
+}
+
+/// As [`matmul`], with `residual` (`[rows, outputs]`, f32, rows contiguous) added: one pass less over the outputs on a
+/// GPU.
+///
+/// # Errors
+/// When shapes or types are not these.
+pub fn matmul_add(xs: &Tensor, weight: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    xs.apply_op3_no_bwd(weight, residual, &MatmulAdd)
 }
 
 struct Matmul;
@@ -53,6 +65,60 @@ impl CustomOp2 for Matmul {
             dispatch(Columns { xs, xs_m, weight, w_m, cols, ys: shared });
         });
         Ok((CpuStorage::F32(ys), Shape::from((xs_m.rows, w_m.rows))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weight: &candle_core::CudaStorage,
+        w_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::matmul(xs, xs_l, weight, w_l, None)
+    }
+}
+
+struct MatmulAdd;
+
+impl CustomOp3 for MatmulAdd {
+    fn name(&self) -> &'static str {
+        "matmul_add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        weight: &CpuStorage,
+        w_l: &Layout,
+        residual: &CpuStorage,
+        residual_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (ys, shape) = Matmul.cpu_fwd(xs, xs_l, weight, w_l)?;
+        let residual_m = Matrix::of(residual_l, self.name())?;
+        let residual = elements::<f32>(residual, &residual_m, self.name())?;
+        if shape.dims() != [residual_m.rows, residual_m.width] {
+            bail!("{}: {} x {} to {shape:?}", self.name(), residual_m.rows, residual_m.width)
+        }
+        let CpuStorage::F32(mut ys) = ys else { bail!("{}: products are f32", self.name()) };
+        for (row_idx, ys) in ys.chunks_exact_mut(residual_m.width.max(1)).enumerate() {
+            ys.iter_mut().zip(residual_m.row(residual, row_idx)).for_each(|(y, x)| *y += x);
+        }
+        Ok((CpuStorage::F32(ys), shape))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weight: &candle_core::CudaStorage,
+        w_l: &Layout,
+        residual: &candle_core::CudaStorage,
+        residual_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::matmul(xs, xs_l, weight, w_l, Some((residual, residual_l)))
     }
 }
 
@@ -114,9 +180,48 @@ impl Columns<'_> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
+
+    #[test]
+    fn every_device_multiplies_as_the_cpu_does() -> Result<()> {
+        const SHAPES: [(usize, usize, usize); 12] = [
+            (1, 1, 1),
+            (1, 64, 33),
+            (1, 2048, 100),
+            (2, 96, 40),
+            (3, 17, 5),
+            (4, 4096, 64),
+            (5, 96, 18),
+            (8, 256, 16),
+            (9, 200, 40),
+            (33, 512, 70),
+            (64, 1056, 48),
+            (70, 576, 100),
+        ];
+        for device in devices() {
+            for (rows, inputs, outputs) in SHAPES {
+                let what = format!("{rows} x {inputs} x {outputs}");
+                let xs = Tensor::from_vec(noise(rows * inputs, 1), (rows, inputs), &Device::Cpu)?;
+                let weight = Tensor::from_vec(noise(outputs * inputs, 2), (outputs, inputs), &Device::Cpu)?;
+                let residual = Tensor::from_vec(noise(rows * outputs, 3), (rows, outputs), &Device::Cpu)?;
+                let (expected, sum) = (matmul(&xs, &weight)?, matmul_add(&xs, &weight, &residual)?);
+                assert_close(&sum, &(&expected + &residual)?, 1e-6, &what)?;
+                let (xs, weight) = (xs.to_device(&device)?, weight.to_device(&device)?);
+                let residual = residual.to_device(&device)?;
+                assert_close(&matmul(&xs, &weight)?, &expected, 1e-5, &format!("{what}, f32"))?;
+                assert_close(&matmul_add(&xs, &weight, &residual)?, &sum, 1e-5, &format!("{what}, f32, added"))?;
+                if !device.is_cpu() {
+                    let weight = weight.to_dtype(DType::BF16)?;
+                    assert_close(&matmul(&xs, &weight)?, &expected, 1e-2, &format!("{what}, bf16"))?;
+                    assert_close(&matmul_add(&xs, &weight, &residual)?, &sum, 1e-2, &format!("{what}, bf16, added"))?;
+                }
+            }
+        }
+        Ok(())
+    }
 
     fn ramp(rows: usize, width: usize, step: usize) -> Result<Tensor> {
         let values: Vec<f32> = (0..rows * width).map(|i| ((i * step) % 97) as f32 / 48.0 - 1.0).collect();

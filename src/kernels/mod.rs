@@ -12,29 +12,43 @@ mod parallel;
 mod tile;
 
 mod add;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU is planned for"))]
+mod attention_plan;
 mod block_matrix;
 mod expert_choice;
+mod gather;
 mod grouped_matmul;
 mod kv_write;
 mod matmul;
 mod mla_attention;
 mod paged_attention;
+mod planar;
 mod rms_norm;
 mod rope;
+mod rope_kv_write;
 mod silu_mul;
 mod weighted_sum;
 
+pub mod gpu;
 pub mod sampling;
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(test)]
+mod testing;
 
 pub use add::add_assign;
 pub use block_matrix::{BlockFormat, BlockMatrix, block_matmul};
 pub use expert_choice::{ExpertChoice, ExpertScaling, choose_experts, expert_weights};
+pub use gather::gather;
 pub use grouped_matmul::{Groups, grouped_block_matmul, grouped_matmul};
 pub use kv_write::kv_write;
-pub use matmul::matmul;
+pub use matmul::{matmul, matmul_add};
 pub use mla_attention::{MlaAttention, mla_attention};
-pub use paged_attention::{BatchSequence, PagedAttention, paged_attention};
+pub use paged_attention::{BatchSequence, PagedAttention, PlanCell, paged_attention};
+pub use planar::{PlanarBlocks, planar_matmul, planar_rows};
 pub use rms_norm::rms_norm;
 pub use rope::rope;
+pub use rope_kv_write::{RopeKvWrite, rope_kv_write};
 pub use silu_mul::silu_mul;
 pub use weighted_sum::weighted_sum;

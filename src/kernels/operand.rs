@@ -24,6 +24,16 @@ impl Matrix {
         Ok(Self { offset: layout.start_offset(), rows, width, stride: if rows > 1 { stride } else { width } })
     }
 
+    /// # Errors
+    /// When its last row ends past the `len` elements of its storage.
+    pub(crate) fn check_end(&self, len: usize, op: &'static str) -> Result<()> {
+        let end = self.offset + self.rows.saturating_sub(1) * self.stride + self.width;
+        if self.rows > 0 && end > len {
+            bail!("{op}: a matrix that ends at {end} lies in a storage of {len}")
+        }
+        Ok(())
+    }
+
     /// One row of it.
     #[inline(always)]
     pub(crate) fn row<'a, T>(&self, values: &'a [T], row_idx: usize) -> &'a [T] {
@@ -42,10 +52,7 @@ pub(crate) fn elements<'a, T: WithDType>(
     op: &'static str,
 ) -> Result<&'a [T]> {
     let values = storage.as_slice::<T>()?;
-    let end = matrix.offset + matrix.rows.saturating_sub(1) * matrix.stride + matrix.width;
-    if matrix.rows > 0 && end > values.len() {
-        bail!("{op}: a matrix that ends at {end} lies in a storage of {}", values.len())
-    }
+    matrix.check_end(values.len(), op)?;
     Ok(values)
 }
 

@@ -7,9 +7,11 @@
 #![allow(clippy::needless_range_loop, reason = "counted loops over registers unroll; iterators hide which")]
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::attention_plan::AttentionPlan;
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements};
 use super::parallel::{Shared, for_each_range};
@@ -35,8 +37,8 @@ pub struct BatchSequence {
     pub block_table: Vec<u32>,
 }
 
-/// Who attends to what, and how heads share keys.
-#[derive(Clone, Copy, Debug)]
+/// Who attends to what, and how heads share keys. One value serves all layers of a step.
+#[derive(Clone, Debug)]
 pub struct PagedAttention<'a> {
     /// The sequences, whose queries tile the rows of the batch in order.
     pub sequences: &'a [BatchSequence],
@@ -48,18 +50,26 @@ pub struct PagedAttention<'a> {
     pub num_kv_heads: usize,
     /// Factor on the scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// What a GPU is told of it, made at the first layer.
+    pub plan: PlanCell,
 }
+
+/// The division of a step's attention over a GPU, with its copy there; empty until a GPU asks.
+#[derive(Clone, Debug, Default)]
+pub struct PlanCell(
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU plans"))] OnceLock<(AttentionPlan, Tensor)>,
+);
 
 /// Attends from `q` (`[rows, num_heads * head_dim]`, f32, rows contiguous, possibly a view) to the keys and values of
 /// each row's own sequence, up to and including its own position. Returns `[rows, num_heads * head_dim]`.
 ///
 /// `keys` and `values` are planes of `[num_slots, num_kv_heads * head_dim]`, f32, that hold this step's rows already.
-/// Reads `context_len` rows of both planes per tile of queries and head.
+/// Reads `context_len` rows of both planes per tile of queries and head. On a GPU the planes may be bf16, and `q` too.
 ///
 /// # Errors
 /// When shapes or types are not these, or a block lies outside the planes.
-pub fn paged_attention(q: &Tensor, keys: &Tensor, values: &Tensor, layout: PagedAttention<'_>) -> Result<Tensor> {
-    q.apply_op3_no_bwd(keys, values, &layout)
+pub fn paged_attention(q: &Tensor, keys: &Tensor, values: &Tensor, layout: &PagedAttention<'_>) -> Result<Tensor> {
+    q.apply_op3_no_bwd(keys, values, layout)
 }
 
 impl CustomOp3 for PagedAttention<'_> {
@@ -85,7 +95,7 @@ impl CustomOp3 for PagedAttention<'_> {
             values: elements::<f32>(values, &values_m, OP)?,
             values_m,
             head_dim: self.check(&q_m, &keys_m, &values_m)?,
-            layout: *self,
+            layout: self,
         };
         let mut ys = vec![0f32; q_m.rows * q_m.width];
         let shared = Shared::new(&mut ys);
@@ -100,11 +110,35 @@ impl CustomOp3 for PagedAttention<'_> {
         });
         Ok((CpuStorage::F32(ys), Shape::from((q_m.rows, q_m.width))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        q: &candle_core::CudaStorage,
+        q_l: &Layout,
+        keys: &candle_core::CudaStorage,
+        keys_l: &Layout,
+        values: &candle_core::CudaStorage,
+        values_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::paged_attention(self, (q, q_l), (keys, keys_l), (values, values_l))
+    }
 }
 
 impl PagedAttention<'_> {
+    /// The plan for a device, and its copy there.
+    #[cfg(feature = "cuda")]
+    pub(super) fn plan(&self, has_tiles: bool, device: &candle_core::Device) -> Result<&(AttentionPlan, Tensor)> {
+        if let Some(plan) = self.plan.0.get() {
+            return Ok(plan);
+        }
+        let plan = AttentionPlan::new(self.sequences, self.num_heads / self.num_kv_heads, has_tiles);
+        let words = Tensor::new(plan.words.as_slice(), device)?;
+        Ok(self.plan.0.get_or_init(|| (plan, words)))
+    }
+
     /// Checks all that the inner loops rely on, and returns the head's width.
-    fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
+    pub(super) fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
         let (num_heads, num_kv_heads) = (self.num_heads, self.num_kv_heads);
         let divides = num_heads.is_multiple_of(num_kv_heads) && q.width.is_multiple_of(num_heads);
         if num_kv_heads == 0 || num_heads == 0 || !divides {
@@ -160,7 +194,7 @@ struct Operands<'a> {
     values: &'a [f32],
     values_m: Matrix,
     head_dim: usize,
-    layout: PagedAttention<'a>,
+    layout: &'a PagedAttention<'a>,
 }
 
 /// Neighbouring queries of one sequence.
@@ -262,7 +296,7 @@ impl Item<'_> {
     /// Index of the first element of this head at `position`, in a plane.
     #[inline(always)]
     fn element(&self, plane: &Matrix, sequence: &BatchSequence, position: usize) -> usize {
-        let PagedAttention { block_len, num_heads, num_kv_heads, .. } = self.operands.layout;
+        let &PagedAttention { block_len, num_heads, num_kv_heads, .. } = self.operands.layout;
         let slot = sequence.block_table[position / block_len] as usize * block_len + position % block_len;
         let kv_head = self.head / (num_heads / num_kv_heads);
         plane.offset + slot * plane.stride + kv_head * self.operands.head_dim
@@ -377,15 +411,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-
-    fn noise(rows: usize, width: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..rows * width).map(|_| next()).collect()
-    }
+    use crate::kernels::testing::{assert_close, devices, noise};
 
     /// The definition, in f64, over contiguous keys and values.
     fn reference(q: &[f32], keys: &[f32], values: &[f32], num_heads: usize, num_kv_heads: usize) -> Vec<f64> {
@@ -411,8 +437,8 @@ mod tests {
         for (num_heads, num_kv_heads, head_dim) in [(4, 2, 64), (3, 1, 8), (2, 2, 20), (9, 3, 80)] {
             let (block_len, context_len) = (4, 23);
             let (q_width, kv_width) = (num_heads * head_dim, num_kv_heads * head_dim);
-            let q = noise(context_len, q_width, 1);
-            let (keys, values) = (noise(context_len, kv_width, 2), noise(context_len, kv_width, 3));
+            let q = noise(context_len * q_width, 1);
+            let (keys, values) = (noise(context_len * kv_width, 2), noise(context_len * kv_width, 3));
             let block_table = vec![5u32, 0, 7, 2, 1, 4];
             let slots: Vec<u32> =
                 (0..context_len).map(|p| block_table[p / block_len] * 4 + (p % block_len) as u32).collect();
@@ -431,8 +457,9 @@ mod tests {
                 let block_table = block_table.clone();
                 let sequences = [BatchSequence { query_start: 0, query_len, context_len, block_table }];
                 let scale = 1.0 / (head_dim as f32).sqrt();
-                let layout = PagedAttention { sequences: &sequences, block_len, num_heads, num_kv_heads, scale };
-                paged_attention(&q, &k_plane, &v_plane, layout)?.to_vec2()
+                let plan = PlanCell::default();
+                let layout = PagedAttention { sequences: &sequences, block_len, num_heads, num_kv_heads, scale, plan };
+                paged_attention(&q, &k_plane, &v_plane, &layout)?.to_vec2()
             };
             let whole = attend(0, context_len)?;
             for (position, row) in whole.iter().enumerate() {
@@ -447,5 +474,56 @@ mod tests {
             assert_eq!(attend(5, 11)?, whole[5..16], "a chunk differs from the whole prompt");
         }
         Ok(())
+    }
+
+    /// Decodes, forced blocks and prompts in one batch, over blocks in any order, with queries that are a view.
+    #[test]
+    fn every_device_attends_as_the_cpu_does() -> Result<()> {
+        const BLOCK_LEN: usize = 16;
+        const LENS: [(usize, usize); 7] = [(1, 1), (1, 300), (2, 513), (3, 40), (8, 700), (70, 130), (64, 64)];
+        for device in devices() {
+            for (num_heads, num_kv_heads, head_dim) in [(2, 2, 128), (8, 1, 64), (4, 2, 128), (3, 1, 20), (9, 3, 80)] {
+                let mut sequences: Vec<BatchSequence> = Vec::new();
+                let num_blocks: usize = LENS.iter().map(|(_, context_len)| context_len.div_ceil(BLOCK_LEN)).sum();
+                // A step that shares no factor with the number of blocks visits them all.
+                let step = (2..).map(|i| i * 7 + 1).find(|step| gcd(*step, num_blocks) == 1).expect("there is one");
+                let mut blocks = (0..num_blocks).map(|i| (i * step % num_blocks) as u32);
+                let mut query_start = 0;
+                for (query_len, context_len) in LENS {
+                    let block_table = blocks.by_ref().take(context_len.div_ceil(BLOCK_LEN)).collect();
+                    sequences.push(BatchSequence { query_start, query_len, context_len, block_table });
+                    query_start += query_len;
+                }
+                let (q_width, kv_width) = (num_heads * head_dim, num_kv_heads * head_dim);
+                let num_slots = num_blocks * BLOCK_LEN;
+                let q =
+                    Tensor::from_vec(noise(query_start * (q_width + 8), 1), (query_start, q_width + 8), &Device::Cpu)?;
+                let keys = Tensor::from_vec(noise(num_slots * kv_width, 2), (num_slots, kv_width), &Device::Cpu)?;
+                let values = Tensor::from_vec(noise(num_slots * kv_width, 3), (num_slots, kv_width), &Device::Cpu)?;
+                let attend = |device: &Device, q_dtype, kv_dtype| -> Result<Tensor> {
+                    let scale = 3.0 / (head_dim as f32).sqrt();
+                    let (block_len, plan) = (BLOCK_LEN, PlanCell::default());
+                    let layout =
+                        PagedAttention { sequences: &sequences, block_len, num_heads, num_kv_heads, scale, plan };
+                    let q = q.to_device(device)?.to_dtype(q_dtype)?.narrow(1, 8, q_width)?;
+                    let plane = |plane: &Tensor| plane.to_device(device)?.to_dtype(kv_dtype);
+                    paged_attention(&q, &plane(&keys)?, &plane(&values)?, &layout)
+                };
+                let expected = attend(&Device::Cpu, DType::F32, DType::F32)?;
+                let what = format!("{num_heads} heads over {num_kv_heads} of {head_dim}");
+                assert_close(&attend(&device, DType::F32, DType::F32)?, &expected, 1e-5, &format!("{what}, f32"))?;
+                if !device.is_cpu() {
+                    let ys = attend(&device, DType::F32, DType::BF16)?;
+                    assert_close(&ys, &expected, 1e-2, &format!("{what}, bf16 planes"))?;
+                    let ys = attend(&device, DType::BF16, DType::BF16)?;
+                    assert_close(&ys, &expected, 1e-2, &format!("{what}, bf16"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gcd(a: usize, b: usize) -> usize {
+        if b == 0 { a } else { gcd(b, a % b) }
     }
 }

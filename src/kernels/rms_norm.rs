@@ -9,8 +9,8 @@ use super::parallel::{Shared, for_each_range};
 
 const OP: &str = "rms_norm";
 
-/// Normalizes every row of `xs` (`[rows, width]`, f32, rows contiguous) to unit mean square and scales it by `weight`
-/// (`[width]`, f32).
+/// Normalizes every row of `xs` (`[rows, width]`, f32, on a GPU also bf16, rows contiguous) to unit mean square and
+/// scales it by `weight` (`[width]`, f32).
 ///
 /// # Errors
 /// When shapes or types are not these.
@@ -51,6 +51,17 @@ impl CustomOp2 for RmsNorm {
         });
         Ok((CpuStorage::F32(ys), Shape::from((matrix.rows, matrix.width))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weight: &candle_core::CudaStorage,
+        w_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::rms_norm(xs, xs_l, weight, w_l, self.eps)
+    }
 }
 
 /// One row; all slices have its width.
@@ -90,9 +101,30 @@ impl WithLanes for Row<'_> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
+
+    #[test]
+    fn every_device_gives_the_rows_of_the_cpu() -> Result<()> {
+        for device in devices() {
+            for (rows, width, view) in [(1, 1, 0), (3, 7, 2), (5, 64, 0), (2, 576, 4), (4, 2048, 0), (3, 4100, 8)] {
+                let wide = Tensor::from_vec(noise(rows * (width + view), 5), (rows, width + view), &Device::Cpu)?;
+                let weight = Tensor::from_vec(noise(width, 6), width, &Device::Cpu)?;
+                let expected = rms_norm(&wide.narrow(1, view, width)?, &weight, 1e-5)?;
+                let (wide, weight) = (wide.to_device(&device)?, weight.to_device(&device)?);
+                let ys = rms_norm(&wide.narrow(1, view, width)?, &weight, 1e-5)?;
+                assert_close(&ys, &expected, 1e-5, &format!("{rows} x {width}, f32"))?;
+                if !device.is_cpu() {
+                    let xs = wide.to_dtype(DType::BF16)?.narrow(1, view, width)?;
+                    let ys = rms_norm(&xs, &weight, 1e-5)?;
+                    assert_close(&ys, &expected, 1e-2, &format!("{rows} x {width}, bf16"))?;
+                }
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_row_is_the_textbook_formula_whatever_its_width_and_stride() -> Result<()> {

@@ -7,7 +7,8 @@ use super::parallel::{Shared, for_each_range};
 
 const OP: &str = "rope";
 
-/// Rotates every head of `xs` (`[rows, heads * head_dim]`, f32, rows contiguous, possibly a view) by its row's angles.
+/// Rotates every head of `xs` (`[rows, heads * head_dim]`, f32, on a GPU also bf16, rows contiguous, possibly a view) by
+/// its row's angles.
 ///
 /// `cos` and `sin` are `[rows, head_dim / 2]`: element `i` of a head turns with element `i + head_dim / 2`, the order
 /// of Hugging Face checkpoints.
@@ -55,6 +56,19 @@ impl InplaceOp3 for Rope {
         });
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &mut candle_core::CudaStorage,
+        xs_l: &Layout,
+        cos: &candle_core::CudaStorage,
+        cos_l: &Layout,
+        sin: &candle_core::CudaStorage,
+        sin_l: &Layout,
+    ) -> Result<()> {
+        super::cuda::rope(xs, xs_l, (cos, cos_l), (sin, sin_l))
+    }
 }
 
 fn rotate_row(row: &mut [f32], cos: &[f32], sin: &[f32]) {
@@ -68,9 +82,35 @@ fn rotate_row(row: &mut [f32], cos: &[f32], sin: &[f32]) {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
+
+    #[test]
+    fn every_device_turns_heads_as_the_cpu_does() -> Result<()> {
+        for device in devices() {
+            for (rows, heads, head_dim) in [(1, 1, 2), (3, 5, 8), (2, 16, 128), (7, 9, 64)] {
+                let (width, half) = (heads * head_dim, head_dim / 2);
+                let xs = Tensor::from_vec(noise(rows * (width + 3), 1), (rows, width + 3), &Device::Cpu)?;
+                let angles = Tensor::from_vec(noise(rows * half, 2), (rows, half), &Device::Cpu)?;
+                let (cos, sin) = (angles.cos()?, angles.sin()?);
+                let other = xs.to_device(&device)?.copy()?;
+                let rounded = other.to_dtype(DType::BF16)?;
+                let (device_cos, device_sin) = (cos.to_device(&device)?, sin.to_device(&device)?);
+                rope(&other.narrow(1, 2, width)?, &device_cos, &device_sin)?;
+                if !device.is_cpu() {
+                    rope(&rounded.narrow(1, 2, width)?, &device_cos, &device_sin)?;
+                }
+                rope(&xs.narrow(1, 2, width)?, &cos, &sin)?;
+                assert_close(&other, &xs, 1e-5, &format!("{rows} x {heads} x {head_dim}, f32"))?;
+                if !device.is_cpu() {
+                    assert_close(&rounded, &xs, 1e-2, &format!("{rows} x {heads} x {head_dim}, bf16"))?;
+                }
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_view_is_rotated_in_place_and_its_neighbours_are_left() -> Result<()> {

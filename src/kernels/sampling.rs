@@ -107,15 +107,28 @@ pub fn sample(logits: &mut [f32], row: &SamplingRow<'_>) -> Result<SampledToken,
     let raw_norm = row.num_logprobs.map(|_| log_sum_exp(logits));
     let top = row.num_logprobs.zip(raw_norm).map(|(count, norm)| top_logprobs(logits, count as usize, norm));
     let raw = raw_norm.map(|norm| (logits.to_vec(), norm));
-    penalize(logits, row);
-    for &(id, bias) in row.params.logit_bias.iter().chain(row.bias) {
-        if let Some(logit) = logits.get_mut(id as usize) {
-            *logit += bias;
-        }
+    for edit in edits(row) {
+        edit.apply(logits);
     }
     let id = if row.params.temperature == 0.0 { best(logits, row.mask)? } else { draw(logits, row)? };
     let logprobs = raw.zip(top).map(|((raw, norm), top)| TokenLogprobs { logprob: raw[id as usize] - norm, top });
     Ok(SampledToken { id, logprobs })
+}
+
+/// Samples from rows of logits (`[num_rows, vocab_len]`, f32) on a GPU, and leaves them as they are; the same tokens as
+/// [`sample`] gives for the same rows.
+///
+/// Cost: the masks and what edits logits go to the device, only ids come back; of a row that asks for log-probabilities
+/// all logits do.
+///
+/// # Errors
+/// When the device fails; a row's own failure is in its place.
+#[cfg(feature = "cuda")]
+pub fn sample_on_gpu(
+    logits: &candle_core::Tensor,
+    rows: &[(usize, &SamplingRow<'_>)],
+) -> candle_core::Result<Vec<Result<SampledToken, SamplingError>>> {
+    super::cuda::sample(logits, rows)
 }
 
 /// The log-probability of `id` and of the `count` best tokens under one row of raw logits.
@@ -142,8 +155,33 @@ fn allowed(mask: &[u32], vocab_len: usize) -> impl Iterator<Item = u32> + '_ {
         .take_while(move |&id| (id as usize) < vocab_len)
 }
 
-fn penalize(logits: &mut [f32], row: &SamplingRow<'_>) {
+/// A change to one logit, as `Edit` of `kernels/sampling.cu`. Those of one id are made in order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub(super) struct Edit {
+    pub(super) id: u32,
+    kind: u32,
+    value: f32,
+}
+
+impl Edit {
+    const REPETITION: u32 = 0;
+    const ADD: u32 = 1;
+
+    fn apply(self, logits: &mut [f32]) {
+        let Some(logit) = logits.get_mut(self.id as usize) else { return };
+        *logit = match self.kind {
+            Self::REPETITION if *logit > 0.0 => *logit / self.value,
+            Self::REPETITION => *logit * self.value,
+            _ => *logit + self.value,
+        };
+    }
+}
+
+/// Penalties, then biases.
+pub(super) fn edits(row: &SamplingRow<'_>) -> Vec<Edit> {
     let params = row.params;
+    let mut edits = Vec::new();
     if params.repetition_penalty != 1.0 {
         let in_output = row.output_counts.iter().map(|&(id, _)| id);
         let only_in_prompt = row
@@ -151,20 +189,16 @@ fn penalize(logits: &mut [f32], row: &SamplingRow<'_>) {
             .iter()
             .copied()
             .filter(|id| row.output_counts.binary_search_by_key(id, |&(other, _)| other).is_err());
-        for id in in_output.chain(only_in_prompt) {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit =
-                    if *logit > 0.0 { *logit / params.repetition_penalty } else { *logit * params.repetition_penalty };
-            }
-        }
+        let repetition = |id| Edit { id, kind: Edit::REPETITION, value: params.repetition_penalty };
+        edits.extend(in_output.chain(only_in_prompt).map(repetition));
     }
+    let add = |id, value| Edit { id, kind: Edit::ADD, value };
     if params.frequency_penalty != 0.0 || params.presence_penalty != 0.0 {
-        for &(id, count) in row.output_counts {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit -= params.frequency_penalty * count as f32 + params.presence_penalty;
-            }
-        }
+        let penalty = |count: u32| params.frequency_penalty * count as f32 + params.presence_penalty;
+        edits.extend(row.output_counts.iter().map(|&(id, count)| add(id, -penalty(count))));
     }
+    edits.extend(params.logit_bias.iter().chain(row.bias).map(|&(id, bias)| add(id, bias)));
+    edits
 }
 
 fn best(logits: &[f32], mask: &[u32]) -> Result<u32, SamplingError> {
@@ -183,31 +217,50 @@ fn best(logits: &[f32], mask: &[u32]) -> Result<u32, SamplingError> {
 
 fn draw(logits: &[f32], row: &SamplingRow<'_>) -> Result<u32, SamplingError> {
     let params = row.params;
-    let mut candidates = Vec::new();
-    for id in allowed(row.mask, logits.len()) {
-        let logit = logits[id as usize];
-        if logit.is_nan() {
-            return Err(SamplingError::NotANumber { id });
-        }
-        candidates.push((id, logit / params.temperature));
-    }
-    let max = candidates.iter().map(|&(_, logit)| logit).fold(f32::NEG_INFINITY, f32::max);
-    if candidates.is_empty() {
-        return Err(SamplingError::EmptyMask);
-    }
+    let best = best(logits, row.mask)?;
+    let max = logits[best as usize] / params.temperature;
     if max == f32::NEG_INFINITY {
-        return Ok(candidates[0].0);
+        return Ok(best);
     }
-    for (_, weight) in &mut candidates {
-        *weight = (*weight - max).exp();
-    }
+    let weigh = |id: u32| (id, weight(logits[id as usize] / params.temperature, max));
+    let mut candidates: Vec<(u32, f32)> =
+        allowed(row.mask, logits.len()).map(weigh).filter(|&(_, weight)| units(weight) > 0).collect();
     keep_top_k(&mut candidates, params.top_k as usize);
     keep_top_p(&mut candidates, params.top_p);
     if params.min_p > 0.0 {
-        candidates.retain(|&(_, weight)| weight >= params.min_p);
+        // The best weighs 1 and stays.
+        candidates.retain(|&(_, weight)| weight >= params.min_p.min(1.0));
     }
-    let uniform = uniform(row.seed, row.choice, row.position);
-    Ok(pick(&candidates, uniform))
+    Ok(pick(&candidates, uniform_bits(row.seed, row.choice, row.position)))
+}
+
+/// How likely a logit is against the largest, which weighs 1.
+fn weight(logit: f32, max: f32) -> f32 {
+    if logit == max { 1.0 } else { exp(logit - max) }
+}
+
+/// A weight in whole units of 2^-40, so that sums are the same in any order. What weighs less than one is never drawn.
+fn units(weight: f32) -> u64 {
+    (weight * (1_u64 << 40) as f32) as u64
+}
+
+/// `e` to the power of `x`, at most 0, to about 2 ulp: Cephes' `expf`, written out in operations that every machine
+/// rounds alike, so that a GPU finds the same weights. `kernels/sampling.cu` has its twin.
+#[allow(clippy::excessive_precision, reason = "the coefficients as they were published")]
+fn exp(x: f32) -> f32 {
+    // Whatever is added to it is rounded to a whole number.
+    const MAGIC: f32 = 12_582_912.0;
+    let x = x.max(-88.0);
+    let n = (x * std::f32::consts::LOG2_E + MAGIC) - MAGIC;
+    let r = (x - n * 0.693_359_375) + n * 2.121_944_40e-4;
+    let mut p = 1.987_569_150_0e-4_f32;
+    for coefficient in
+        [1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 5.000_000_120_1e-1]
+    {
+        p = p * r + coefficient;
+    }
+    let p = ((r * r) * p + r) + 1.0;
+    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
 }
 
 /// Best first; ties by id.
@@ -227,35 +280,35 @@ fn keep_top_p(candidates: &mut Vec<(u32, f32)>, top_p: f32) {
     if top_p >= 1.0 {
         return;
     }
-    let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
+    let needed = f64::from(top_p) * sum(candidates) as f64;
     candidates.sort_unstable_by(by_weight);
-    let mut reached = 0.0;
+    let mut reached = 0;
     let kept = candidates
         .iter()
         .position(|&(_, weight)| {
-            reached += f64::from(weight);
-            reached >= f64::from(top_p) * total
+            reached += units(weight);
+            reached as f64 >= needed
         })
         .map_or(candidates.len(), |last| last + 1);
     candidates.truncate(kept.max(1));
     candidates.sort_unstable_by_key(|&(id, _)| id);
 }
 
-/// Walks the weights in id order to the point `uniform` of their sum.
-fn pick(candidates: &[(u32, f32)], uniform: f64) -> u32 {
-    let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
-    let mut rest = uniform * total;
-    let mut last = candidates[0].0;
-    for &(id, weight) in candidates {
-        if weight > 0.0 {
-            last = id;
-            rest -= f64::from(weight);
-            if rest < 0.0 {
-                break;
-            }
+fn sum(candidates: &[(u32, f32)]) -> u64 {
+    candidates.iter().map(|&(_, weight)| units(weight)).sum()
+}
+
+/// Walks the weights in id order to the point `uniform_bits / 2^53` of their sum.
+fn pick(candidates: &[(u32, f32)], uniform_bits: u64) -> u32 {
+    let mut rest = ((u128::from(uniform_bits) * u128::from(sum(candidates))) >> 53) as u64;
+    let passes = |&&(_, weight): &&(u32, f32)| match rest.checked_sub(units(weight)) {
+        Some(less) => {
+            rest = less;
+            false
         }
-    }
-    last
+        None => true,
+    };
+    candidates.iter().find(passes).map_or(candidates[0].0, |&(id, _)| id)
 }
 
 fn log_sum_exp(logits: &[f32]) -> f32 {
@@ -279,9 +332,13 @@ fn top_logprobs(logits: &[f32], count: usize, norm: f32) -> Vec<(u32, f32)> {
 /// A number in `0.0..1.0` that depends on nothing but its arguments: 53 bits of one Philox block.
 #[must_use]
 pub fn uniform(seed: u64, choice: u32, position: u32) -> f64 {
+    uniform_bits(seed, choice, position) as f64 / (1_u64 << 53) as f64
+}
+
+/// The 53 bits of [`uniform`].
+fn uniform_bits(seed: u64, choice: u32, position: u32) -> u64 {
     let block = philox([position, choice, 0, 0], [seed as u32, (seed >> 32) as u32]);
-    let bits = (u64::from(block[0]) << 32 | u64::from(block[1])) >> 11;
-    bits as f64 / (1_u64 << 53) as f64
+    (u64::from(block[0]) << 32 | u64::from(block[1])) >> 11
 }
 
 /// Philox 4x32 with ten rounds.
@@ -364,6 +421,17 @@ mod tests {
     }
 
     #[test]
+    fn the_exponential_is_right_to_a_few_units_in_the_last_place() {
+        for i in 0..=90_000 {
+            let x = i as f32 / -1000.0;
+            let expected = f64::from(x.max(-88.0)).exp();
+            let found = f64::from(exp(x));
+            // Below the smallest normal number it is 0.
+            assert!((found - expected).abs() <= 4e-7 * expected || expected < 1.2e-38, "{x}: {found} for {expected}");
+        }
+    }
+
+    #[test]
     fn top_k_top_p_and_min_p_cut_the_tail() {
         let cases = [
             SamplingParams { top_k: 2, ..SamplingParams::default() },
@@ -390,7 +458,7 @@ mod tests {
         };
         let mut logits = [4.0, 3.0, -1.0];
         let request = SamplingRow { output_counts: &[(0, 2)], prompt_ids: &[0, 2], ..row(&[0b111], &params, 0) };
-        penalize(&mut logits, &request);
+        edits(&request).into_iter().for_each(|edit| edit.apply(&mut logits));
         assert_eq!(logits, [4.0 / 2.0 - 1.25, 3.0, -2.0]);
     }
 
@@ -404,5 +472,47 @@ mod tests {
         let logprobs = token.logprobs.expect("they were asked for");
         assert!((logprobs.logprob - 0.25_f32.ln()).abs() < 1e-6);
         assert_eq!(logprobs.top[0].0, 1);
+    }
+
+    /// Random rows of every kind: the ids must be equal, not close.
+    #[test]
+    #[cfg(feature = "cuda")]
+    fn a_gpu_draws_the_same_ids() -> candle_core::Result<()> {
+        use candle_core::{Device, Tensor};
+
+        use crate::kernels::testing::{devices, noise};
+
+        for device in devices().into_iter().filter(Device::is_cuda) {
+            for vocab_len in [5_usize, 32, 1000, 4160, 32_256, 102_400] {
+                for case in 0..48_u32 {
+                    let logits: Vec<f32> = noise(vocab_len, case).iter().map(|x| (x * 40.0).round() / 4.0).collect();
+                    let mut mask: Vec<u32> =
+                        noise(vocab_len.div_ceil(32), case + 100).iter().map(|x| x.to_bits() << 3).collect();
+                    if case % 3 == 0 {
+                        mask.fill(u32::MAX);
+                    }
+                    let params = SamplingParams {
+                        temperature: [0.0, 1.0, 0.7, 3.0][case as usize % 4],
+                        top_k: [0, 1, 7, 900][case as usize / 4 % 4],
+                        top_p: [1.0, 0.0, 0.5, 0.97][case as usize / 2 % 4],
+                        min_p: [0.0, 0.1, 1.0][case as usize % 3],
+                        repetition_penalty: [1.0, 1.3][case as usize % 2],
+                        frequency_penalty: [0.0, 0.25][case as usize / 2 % 2],
+                        presence_penalty: 0.0,
+                        logit_bias: vec![(2, 1.5), (2, -0.25), (4, 3.0)],
+                    };
+                    let request = SamplingRow {
+                        output_counts: &[(0, 3), (2, 1)],
+                        prompt_ids: &[2, 3],
+                        ..row(&mask, &params, case)
+                    };
+                    let expected = sample(&mut logits.clone(), &request);
+                    let rows = Tensor::from_slice(&logits, (1, vocab_len), &device)?;
+                    let found = sample_on_gpu(&rows, &[(0, &request)])?;
+                    assert_eq!(found[0], expected, "case {case} of {vocab_len}");
+                }
+            }
+        }
+        Ok(())
     }
 }

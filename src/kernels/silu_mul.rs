@@ -42,6 +42,15 @@ impl CustomOp1 for SiluMul {
         });
         Ok((CpuStorage::F32(ys), Shape::from((matrix.rows, width))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        gate_up: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::silu_mul(gate_up, layout)
+    }
 }
 
 /// One row; all slices have its width.

@@ -9,7 +9,7 @@ use crate::constraint::IrError;
 use crate::engine::EngineError;
 use crate::guide::GuideError;
 use crate::hub::HubError;
-use crate::model::ModelError;
+use crate::model::{GpuError, ModelError};
 use crate::remote::RemoteError;
 use crate::text::TextError;
 
@@ -206,12 +206,9 @@ pub enum Error {
     /// A model that could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// A GPU was asked for, and this build's kernels run on the CPU.
-    #[error("GPU {index} was asked for, and this version runs on the CPU only; start it without --gpu")]
-    NoGpu {
-        /// The device.
-        index: usize,
-    },
+    /// A GPU was asked for that cannot be used.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// Neither a path nor the name of a repository.
     #[error(
         "there is no file or folder `{name}`, and it is no repository name; \
@@ -337,7 +334,7 @@ impl Error {
             Self::Model(_)
             | Self::Hub(_)
             | Self::Read { .. }
-            | Self::NoGpu { .. }
+            | Self::Gpu(_)
             | Self::Cache(_)
             | Self::ProbeUnavailable { .. } => ErrorClass::Unavailable,
             Self::Internal { .. } => ErrorClass::Internal,
@@ -381,7 +378,7 @@ impl Error {
             Self::Engine(EngineError::TooLong { .. }) => "context_length_exceeded",
             Self::Engine(EngineError::EmptyPrompt) => "empty_prompt",
             Self::Engine(_) => "engine_failed",
-            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::NoGpu { .. } => {
+            Self::Model(_) | Self::Hub(_) | Self::Read { .. } | Self::NoSuchModel { .. } | Self::Gpu(_) => {
                 "model_unavailable"
             }
             Self::Remote(error) => remote_code(error),

@@ -12,12 +12,15 @@ use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
-use crate::model::{self, GgufFile, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
+use crate::model::{self, GgufFile, GpuId, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
 use crate::remote::{self, BackendConfig};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
-/// KV memory when nothing else is said: 2 GiB.
+/// KV memory on the CPU when nothing else is said: 2 GiB.
 const KV_BYTES_DEFAULT: u64 = 2 << 30;
+/// Of what a GPU has left beside the weights, the KV cache takes this many hundredths when nothing else is said; the
+/// rest is for a step's activations.
+const KV_GPU_PERCENT: u64 = 85;
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub enum ModelSource {
     Repository(String),
     /// A model behind an address.
     Remote(Box<BackendConfig>),
+    /// A folder with config.json and a tokenizer, whose weights are made up: for timing.
+    Dummy(PathBuf),
 }
 
 /// The files of a model that is compiled into the program.
@@ -60,8 +65,8 @@ impl std::fmt::Debug for EmbeddedModel {
 pub struct OpenOptions {
     /// Which.
     pub source: ModelSource,
-    /// The CUDA device to run on; `None` runs on the CPU.
-    pub gpu: Option<usize>,
+    /// The GPU to run on; `None` runs on the CPU.
+    pub gpu: Option<GpuId>,
     /// Never open a connection.
     pub offline: bool,
     /// Positions of a sequence; at most, and by default, the model's own.
@@ -129,13 +134,14 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
         let backend = BackendConfig::clone(backend);
         return open_remote(backend, options);
     }
-    let device = device(options.gpu)?;
+    let device = device(options.gpu.as_ref())?;
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
     let load = LoadOptions { device, ..LoadOptions::default() };
     let (weights, opened) = match &options.source {
         ModelSource::Embedded(files) => (WeightsDigest::of_bytes(files.weights), open_embedded(files, &load)?),
         ModelSource::Path(path) => (WeightsDigest::of_model(path)?, open_path(path, name_of(path), &load)?),
+        ModelSource::Dummy(folder) => (WeightsDigest::of_bytes(b"made-up weights"), open_dummy(folder, &load)?),
         ModelSource::Repository(repository) => {
             let hub_options = HubOptions { offline: options.offline, ..HubOptions::default() };
             let path = hub::fetch(repository, &hub_options)?;
@@ -215,9 +221,16 @@ fn card(
 /// As many blocks as the memory holds, and no more than all sequences at full length can use.
 fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usize {
     let bytes_per_block = info.kv.bytes_per_block(options.engine.block_len).max(1);
-    let affordable = options.kv_bytes.unwrap_or(KV_BYTES_DEFAULT) as usize / bytes_per_block;
+    let affordable = options.kv_bytes.unwrap_or_else(|| kv_bytes_default(info)) as usize / bytes_per_block;
     let useful = options.engine.num_seqs_max * card.context_len.div_ceil(options.engine.block_len);
     affordable.min(useful).max(1)
+}
+
+fn kv_bytes_default(info: &ModelInfo) -> u64 {
+    match model::gpu_memory(&info.device) {
+        Some(memory) => memory.free as u64 / 100 * KV_GPU_PERCENT,
+        None => KV_BYTES_DEFAULT,
+    }
 }
 
 fn open_embedded(files: &EmbeddedModel, load: &LoadOptions) -> Result<Opened, Error> {
@@ -267,6 +280,14 @@ fn embedded_tokenizer(files: &EmbeddedModel, num_rows: Option<usize>) -> Result<
         chat_template: None,
     };
     tokenizer_from_json(files.tokenizer, &config_files, num_rows)
+}
+
+/// A folder with config.json and the tokenizer's files; the weights are made up.
+fn open_dummy(folder: &Path, load: &LoadOptions) -> Result<Opened, Error> {
+    let config = read(&folder.join("config.json"))?;
+    let model = model::load(WeightSource::Dummy { config_json: &config }, load)?;
+    let tokenizer = folder_tokenizer(folder, Some(model.info().vocab_len))?;
+    Ok(Opened { name: name_of(folder), model, tokenizer, embedded: false })
 }
 
 fn open_path(path: &Path, name: String, load: &LoadOptions) -> Result<Opened, Error> {
@@ -327,10 +348,10 @@ fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
 }
 
 /// Where the model runs. A device that was asked for and is not there is an error, never a silent CPU.
-fn device(gpu: Option<usize>) -> Result<model::Device, Error> {
+fn device(gpu: Option<&GpuId>) -> Result<model::Device, Error> {
     match gpu {
         None => Ok(model::Device::Cpu),
-        Some(index) => Err(Error::NoGpu { index }),
+        Some(gpu) => Ok(model::open_gpu(gpu)?),
     }
 }
 

@@ -118,6 +118,23 @@ pub enum ModelError {
         /// How many blocks there are.
         num_blocks: usize,
     },
+    /// A GPU has not the memory for what is to be put there.
+    #[error(
+        "{what} takes {} MiB, and GPU memory has {} MiB free of {} MiB; {advice}",
+        needed >> 20, free >> 20, total >> 20
+    )]
+    NotEnoughMemory {
+        /// What would be put there.
+        what: String,
+        /// Bytes it takes.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// Bytes there are.
+        total: usize,
+        /// What to change.
+        advice: &'static str,
+    },
     /// The device failed, or a kernel refused its operands.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),

@@ -1,6 +1,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::ModelError;
+use crate::kernels::gpu::{self, GpuMemory};
 
 /// What one token leaves behind in every layer: the planes a model keeps, declared by the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +51,17 @@ impl KvCache {
     /// commits only as they are written.
     ///
     /// # Errors
-    /// When the device cannot hold them.
+    /// [`ModelError::NotEnoughMemory`] when the device cannot hold them.
     pub fn new(spec: &KvSpec, num_blocks: usize, block_len: usize, device: &Device) -> Result<Self, ModelError> {
+        let needed = num_blocks.saturating_mul(spec.bytes_per_block(block_len));
+        if let Some(GpuMemory { free, total }) = gpu::memory(device)
+            && needed > free
+        {
+            let bytes = spec.bytes_per_token();
+            let what = format!("a KV cache of {num_blocks} blocks of {block_len} tokens at {bytes} bytes each");
+            let advice = "give --kv-memory less, or --max-num-seqs and --max-model-len";
+            return Err(ModelError::NotEnoughMemory { what, needed, free, total, advice });
+        }
         let plane = |plane: &PlaneSpec| Tensor::zeros((num_blocks * block_len, plane.width), spec.dtype, device);
         let layer = |_| spec.planes.iter().map(plane).collect::<Result<Vec<_>, _>>();
         let planes = (0..spec.num_layers).map(layer).collect::<Result<_, _>>()?;

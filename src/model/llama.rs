@@ -1,11 +1,11 @@
 //! The Llama family: Llama, its descendants, and Qwen2 (biases on queries, keys and values).
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::config::LlamaConfig;
 use super::layers::{Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
 use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec};
-use crate::kernels::{self, PagedAttention};
+use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite};
 
 pub(crate) struct Llama {
     info: ModelInfo,
@@ -57,6 +57,8 @@ impl Llama {
             true => embed_tokens.tied_head(),
             false => loader.linear("", &[("lm_head", config.vocab_size)], config.hidden_size, false)?,
         };
+        let q_proj = "model.layers.0.self_attn.q_proj.weight";
+        let kv_dtype = loader.kv_dtype(q_proj, &[heads.q_width(), config.hidden_size])?;
         let plane = |name| PlaneSpec { name, width: heads.kv_width() };
         let info = ModelInfo {
             architecture: config.architecture.clone(),
@@ -65,7 +67,7 @@ impl Llama {
             kv: KvSpec {
                 num_layers: config.num_hidden_layers,
                 planes: vec![plane("keys"), plane("values")],
-                dtype: DType::F32,
+                dtype: kv_dtype,
             },
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
@@ -91,7 +93,7 @@ impl LanguageModel for Llama {
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             xs = layer.forward(&xs, self.heads, &step, cache.layer(layer_idx))?;
         }
-        let xs = xs.index_select(&Tensor::new(batch.logit_rows.as_slice(), device)?, 0)?;
+        let xs = kernels::gather(&xs, &Tensor::new(batch.logit_rows.as_slice(), device)?)?;
         Logits::new(self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)?)
     }
 }
@@ -115,12 +117,11 @@ impl Layer {
     }
 
     fn forward(&self, xs: &Tensor, heads: Heads, step: &Step<'_>, planes: &[Tensor]) -> Result<Tensor, ModelError> {
-        let (q, kv) = (heads.q_width(), heads.kv_width());
+        let q = heads.q_width();
         let qkv = self.qkv_proj.forward(&self.input_layernorm.forward(xs)?, Epilogue::None)?;
-        kernels::rope(&qkv.narrow(1, 0, q + kv)?, &step.cos, &step.sin)?;
-        kernels::kv_write(&planes[0], &qkv.narrow(1, q, kv)?, &step.slots)?;
-        kernels::kv_write(&planes[1], &qkv.narrow(1, q + kv, kv)?, &step.slots)?;
-        let ys = kernels::paged_attention(&qkv.narrow(1, 0, q)?, &planes[0], &planes[1], step.attention)?;
+        let Step { cos, sin, slots, .. } = step;
+        kernels::rope_kv_write(&qkv, &RopeKvWrite { cos, sin, slots, keys: &planes[0], values: &planes[1] })?;
+        let ys = kernels::paged_attention(&qkv.narrow(1, 0, q)?, &planes[0], &planes[1], &step.attention)?;
         let xs = self.o_proj.forward(&ys, Epilogue::Add(xs))?;
         let gate_up = self.gate_up_proj.forward(&self.post_attention_layernorm.forward(&xs)?, Epilogue::None)?;
         self.down_proj.forward(&kernels::silu_mul(&gate_up)?, Epilogue::Add(&xs))
@@ -143,6 +144,7 @@ impl Heads {
             num_heads: self.num_heads,
             num_kv_heads: self.num_kv_heads,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
+            plan: PlanCell::default(),
         }
     }
 }

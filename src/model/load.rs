@@ -5,6 +5,7 @@ use candle_core::Device;
 use super::config::{self, Keys, LlamaConfig};
 use super::deepseek_config::DeepseekV2Config;
 use super::deepseek_v2::DeepseekV2;
+use super::dummy::DummyWeights;
 use super::gguf::{GgufFile, GgufWeights};
 use super::layers::{Loader, Weights};
 use super::llama::Llama;
@@ -24,6 +25,12 @@ pub enum WeightSource<'a> {
         config_json: &'a [u8],
         /// The bytes of model.safetensors.
         safetensors: &'a [u8],
+    },
+    /// A config.json alone: weights of its shapes are made up, for timing. They are bf16, or of the layout that the
+    /// options ask for, which is then F32, BF16, Q4_0, Q8_0 or Q4K.
+    Dummy {
+        /// The bytes of config.json.
+        config_json: &'a [u8],
     },
 }
 
@@ -97,6 +104,11 @@ pub fn load(source: WeightSource<'_>, options: &LoadOptions) -> Result<Box<dyn L
         WeightSource::Bytes { config_json, safetensors } => {
             let shape = ModelShape::from_json(config_json, "embedded config.json")?;
             let weights = SafetensorsWeights::new([("embedded model.safetensors".to_owned(), safetensors)])?;
+            shape.build(&weights, options)
+        }
+        WeightSource::Dummy { config_json } => {
+            let shape = ModelShape::from_json(config_json, "config.json")?;
+            let weights = DummyWeights::new(options.layout.unwrap_or(QuantLayout::BF16))?;
             shape.build(&weights, options)
         }
         WeightSource::Path(path) => match ModelFiles::locate(path)? {

@@ -46,7 +46,8 @@ impl Logits {
 
     /// Samples one token for each `(row, how)`; the outcome of a row is that row's alone.
     ///
-    /// Cost: one copy of the rows off the device, then one pass over each row asked for.
+    /// Cost: one pass over each row asked for, where the rows are; from a GPU only ids are copied off, and the rows that
+    /// ask for log-probabilities.
     ///
     /// # Errors
     /// When the device fails.
@@ -54,6 +55,10 @@ impl Logits {
         &self,
         rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
     ) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        #[cfg(feature = "cuda")]
+        if self.rows.device().is_cuda() {
+            return Ok(sampling::sample_on_gpu(&self.rows, &rows.into_iter().collect::<Vec<_>>())?);
+        }
         let mut scores = self.to_cpu()?;
         let vocab_len = self.vocab_len();
         Ok(rows

@@ -11,6 +11,7 @@ mod kv_cache;
 mod logits;
 
 mod config;
+mod dummy;
 mod gguf;
 mod load;
 mod mapped;
@@ -30,6 +31,7 @@ pub use batch::Batch;
 pub use candle_core::{DType, Device};
 
 pub use crate::kernels::BatchSequence;
+pub use crate::kernels::gpu::{GpuError, GpuId, GpuMemory, memory as gpu_memory, open as open_gpu};
 pub use error::ModelError;
 pub use gguf::{GgufFile, GgufTokenizer};
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};

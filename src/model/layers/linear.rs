@@ -26,6 +26,9 @@ impl Linear {
 
     /// `[rows, outputs]` of `xs` (`[rows, inputs]`, contiguous f32).
     pub(crate) fn forward(&self, xs: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor, ModelError> {
+        if let ([weight], None, Epilogue::Add(residual)) = (self.parts.as_slice(), &self.bias, &epilogue) {
+            return weight.product_added(xs, residual);
+        }
         let ys = match self.parts.as_slice() {
             [weight] => weight.product(xs)?,
             parts => {

@@ -1,10 +1,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
-use crate::model::{LoadOptions, ModelError, QuantWeight};
+use crate::kernels::gpu::{self, GpuMemory};
+use crate::model::{LoadOptions, ModelError, QuantLayout, QuantWeight};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
@@ -38,6 +39,17 @@ impl<'a> Loader<'a> {
     /// Bytes that the layers made so far take on the device.
     pub(crate) fn num_bytes(&self) -> usize {
         self.num_bytes.get()
+    }
+
+    /// How keys and values are kept: f32 on the CPU; on a GPU bf16, unless matrices are multiplied in f32, as `name` is.
+    pub(crate) fn kv_dtype(&self, name: &str, shape: &[usize]) -> Result<DType, ModelError> {
+        if self.device().is_cpu() {
+            return Ok(DType::F32);
+        }
+        Ok(match self.get(name, shape)?.layout() {
+            QuantLayout::F32 | QuantLayout::F16 => DType::F32,
+            _ => DType::BF16,
+        })
     }
 
     /// Numbers that the layers made so far hold.
@@ -132,9 +144,25 @@ impl<'a> Loader<'a> {
     }
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
+        self.check_memory(weight)?;
         let stored = StoredWeight::new(weight, &self.options.device)?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
+    }
+
+    /// Refuses a weight that a GPU has no room for, before the driver does.
+    fn check_memory(&self, weight: &QuantWeight<'_>) -> Result<(), ModelError> {
+        let Some(GpuMemory { free, total }) = gpu::memory(&self.options.device) else { return Ok(()) };
+        let needed = match weight.layout() {
+            QuantLayout::F16 => 2 * weight.bytes().len(),
+            _ => weight.bytes().len(),
+        };
+        if needed <= free {
+            return Ok(());
+        }
+        let what = format!("the next matrix, {:?}, after {} MiB of weights,", weight.shape(), self.num_bytes() >> 20);
+        let advice = "take a smaller model or one with fewer bits per weight (GGUF Q8_0, Q4_0), or another --gpu";
+        Err(ModelError::NotEnoughMemory { what, needed, free, total, advice })
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Tensor, ModelError> {

@@ -1,15 +1,17 @@
 use candle_core::quantized::QTensor;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use crate::kernels::{self, BlockFormat, BlockMatrix};
+use crate::kernels::{self, BlockFormat, BlockMatrix, PlanarBlocks};
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
 /// A matrix as the device computes with it: repacked once, when it is loaded.
 pub(crate) enum StoredWeight {
-    /// f32, one output per row.
+    /// One output per row: f32, and on a GPU bf16 where the file has bf16.
     Dense(Tensor),
     /// Repacked for this processor.
     Blocks(BlockMatrix),
+    /// Repacked for a GPU.
+    Planar(PlanarBlocks),
     /// In the layout of the file, multiplied by candle: K-quants, and what this processor has no kernel for.
     Candle(QTensor),
 }
@@ -17,28 +19,57 @@ pub(crate) enum StoredWeight {
 impl StoredWeight {
     pub(crate) fn new(weight: &QuantWeight<'_>, device: &Device) -> Result<Self, ModelError> {
         if weight.layout().is_dense() {
-            return Ok(Self::Dense(Tensor::from_vec(weight.to_f32()?, weight.shape(), device)?));
+            let on_gpu = !device.is_cpu();
+            return Ok(Self::Dense(match weight.layout() {
+                QuantLayout::BF16 if on_gpu => {
+                    Tensor::from_raw_buffer(weight.bytes(), DType::BF16, weight.shape(), device)?
+                }
+                _ => Tensor::from_vec(weight.to_f32()?, weight.shape(), device)?,
+            }));
         }
-        match blocks(weight, device) {
-            Some(blocks) => Ok(Self::Blocks(blocks)),
-            None => Ok(Self::Candle(weight.to_qtensor(device)?)),
+        if let (Some(format), &[rows, width]) = (format(weight.layout()), weight.shape()) {
+            if !device.is_cpu()
+                && let Some(planar) = PlanarBlocks::new(weight.bytes(), format, rows, width, device)?
+            {
+                return Ok(Self::Planar(planar));
+            }
+            if device.is_cpu()
+                && BlockMatrix::is_fast_here()
+                && let Some(blocks) = BlockMatrix::new(weight.bytes(), format, rows, width)
+            {
+                return Ok(Self::Blocks(blocks));
+            }
         }
+        Ok(Self::Candle(weight.to_qtensor(device)?))
     }
 
     /// `[rows, outputs]` of `xs` (`[rows, inputs]`).
     pub(crate) fn product(&self, xs: &Tensor) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Dense(weight) if weight.device().is_cpu() => kernels::matmul(xs, weight)?,
-            Self::Dense(weight) => xs.matmul(&weight.t()?)?,
+            Self::Dense(weight) => kernels::matmul(xs, weight)?,
             Self::Blocks(weight) => kernels::block_matmul(xs, weight)?,
+            Self::Planar(weight) => kernels::planar_matmul(xs, weight)?,
             Self::Candle(weight) => xs.apply_op1_no_bwd(weight)?,
         })
+    }
+
+    /// The product with `residual` (`[rows, outputs]`) added.
+    pub(crate) fn product_added(&self, xs: &Tensor, residual: &Tensor) -> Result<Tensor, ModelError> {
+        if let Self::Dense(weight) = self
+            && !weight.device().is_cpu()
+        {
+            return Ok(kernels::matmul_add(xs, weight, residual)?);
+        }
+        let ys = self.product(xs)?;
+        kernels::add_assign(&ys, residual)?;
+        Ok(ys)
     }
 
     /// The rows `ids`, each below the number of rows, as f32: `[ids, inputs]`.
     pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Dense(weight) => weight.index_select(&Tensor::new(ids, device)?, 0)?,
+            Self::Dense(weight) => kernels::gather(weight, &Tensor::new(ids, device)?)?,
+            Self::Planar(weight) => kernels::planar_rows(&Tensor::new(ids, device)?, weight)?,
             Self::Candle(weight) => weight.embedding(&Tensor::new(ids, device)?)?,
             Self::Blocks(weight) => {
                 let rows = ids.iter().flat_map(|&id| weight.row(id as usize)).collect();
@@ -52,20 +83,20 @@ impl StoredWeight {
         match self {
             Self::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
             Self::Blocks(weight) => weight.num_bytes(),
+            Self::Planar(weight) => weight.num_bytes(),
             Self::Candle(weight) => weight.storage_size_in_bytes(),
         }
     }
 }
 
-fn blocks(weight: &QuantWeight<'_>, device: &Device) -> Option<BlockMatrix> {
-    let format = match weight.layout() {
-        QuantLayout::Q4_0 => BlockFormat::Q4_0,
-        QuantLayout::Q4_1 => BlockFormat::Q4_1,
-        QuantLayout::Q5_0 => BlockFormat::Q5_0,
-        QuantLayout::Q5_1 => BlockFormat::Q5_1,
-        QuantLayout::Q8_0 => BlockFormat::Q8_0,
-        _ => return None,
-    };
-    let &[rows, width] = weight.shape() else { return None };
-    (device.is_cpu() && BlockMatrix::is_fast_here()).then(|| BlockMatrix::new(weight.bytes(), format, rows, width))?
+/// The block format that our own products know of a layout.
+fn format(layout: QuantLayout) -> Option<BlockFormat> {
+    match layout {
+        QuantLayout::Q4_0 => Some(BlockFormat::Q4_0),
+        QuantLayout::Q4_1 => Some(BlockFormat::Q4_1),
+        QuantLayout::Q5_0 => Some(BlockFormat::Q5_0),
+        QuantLayout::Q5_1 => Some(BlockFormat::Q5_1),
+        QuantLayout::Q8_0 => Some(BlockFormat::Q8_0),
+        _ => None,
+    }
 }

@@ -1,0 +1,115 @@
+#include "emulator.h"
+
+#include "../blocks.cu"
+
+// A matrix of random blocks in planes, as src/kernels/planar.rs lays them out.
+struct Planes {
+  bool is_packed, has_min;
+  int outputs, blocks, zero;
+  i64 scales, mins;
+  u8* bytes;
+
+  Planes(bool is_packed, bool has_min, int outputs, int blocks, int zero)
+      : is_packed(is_packed), has_min(has_min), outputs(outputs), blocks(blocks), zero(zero) {
+    const i64 count = (i64)outputs * blocks, quant_bytes = count * (is_packed ? 16 : 32);
+    scales = (quant_bytes + 15) / 16 * 16;
+    mins = (scales + 2 * count + 15) / 16 * 16;
+    bytes = memory<u8>(mins + 2 * count);
+    for (i64 i = 0; i < quant_bytes; ++i) bytes[i] = (u8)randomness();
+    for (i64 i = 0; i < count; ++i) {
+      put_half(scales + 2 * i, fabsf(noise()) * 0.01f);
+      put_half(mins + 2 * i, noise() * 0.1f);
+    }
+  }
+
+  void put_half(i64 at, float x) {
+    const _Float16 half = (_Float16)x;
+    memcpy(bytes + at, &half, sizeof half);
+  }
+  double half(i64 plane, i64 block) const {
+    _Float16 x;
+    memcpy(&x, bytes + plane + 2 * block, sizeof x);
+    return (double)x;
+  }
+  double scale(i64 block) const { return half(scales, block); }
+  double min_of(i64 block) const { return has_min ? half(mins, block) : 0; }
+  int weight(i64 block, int i) const {
+    const int quant = !is_packed ? (signed char)bytes[block * 32 + i]
+                      : i < 16   ? bytes[block * 16 + i] & 0x0f
+                                 : bytes[block * 16 + i - 16] >> 4;
+    return quant - zero;
+  }
+};
+
+template <bool PACKED, bool MIN, int R>
+void check_product(const char* what, int rows, int blocks, int outputs, int zero) {
+  const Planes planes(PACKED, MIN, outputs, blocks, zero);
+  const int inputs = 32 * blocks, stride = inputs + 1;
+  const float* xs = noisy<float>((i64)rows * stride);
+  u8* quants = memory<u8>((i64)rows * inputs);
+  float *scales = memory<float>(rows * blocks), *ys = memory<float>((i64)rows * outputs);
+  int* sums = memory<int>(rows * blocks);
+  launch({(u32)rows, (u32)(blocks + 7) / 8, 1}, 256,
+         [&] { round_blocks({xs, (u32*)quants, scales, sums, stride, inputs, 0}); });
+  const BlocksArgs args = {planes.bytes, quants, scales,  sums,   nullptr, ys,
+                           planes.scales, planes.mins, rows, blocks, outputs, zero};
+  launch({(u32)(outputs + BLOCKS_WARPS - 1) / BLOCKS_WARPS, (u32)(rows + R - 1) / R, 1}, BLOCKS_WARPS * WARP,
+         [&] { blocks_product<PACKED, MIN, R>(args); });
+  Difference difference;
+  for (int row = 0; row < rows; ++row) {
+    for (int output = 0; output < outputs; ++output) {
+      double expected = 0;
+      for (int block = 0; block < blocks; ++block) {
+        const float* x = xs + (i64)row * stride + 32 * block;
+        float largest = 0;
+        for (int i = 0; i < 32; ++i) largest = max(largest, fabsf(x[i]));
+        const i64 at = (i64)output * blocks + block;
+        i64 whole = 0, sum = 0;
+        for (int i = 0; i < 32; ++i) {
+          const int quant = largest > 0 ? (int)nearbyintf(x[i] * (127.0f / largest)) : 0;
+          whole += (i64)quant * planes.weight(at, i);
+          sum += quant;
+        }
+        expected += (largest / 127.0f) * (whole * planes.scale(at) + sum * planes.min_of(at));
+      }
+      difference.add(ys[(i64)row * outputs + output], expected);
+    }
+  }
+  char name[80];
+  snprintf(name, sizeof name, "%s_%d, %d x %d x %d", what, R, rows, inputs, outputs);
+  difference.check(1e-5, name);
+}
+
+template <bool PACKED, bool MIN, typename Y>
+void check_decode(const char* what, int zero) {
+  const int outputs = 9, blocks = 11, width = 32 * blocks;
+  const Planes planes(PACKED, MIN, outputs, blocks, zero);
+  const u32 ids[4] = {8, 0, 3, 9};  // the last is not a row
+  Y* ys = memory<Y>(4 * width);
+  const DecodeArgs args = {planes.bytes, ids, ys, planes.scales, planes.mins, blocks, outputs, zero, 0};
+  launch_rows(4, width, 1, [&] { decode_blocks<Y, PACKED, MIN>(args); });
+  Difference difference;
+  for (int i = 0; i < 4 * width; ++i) {
+    const i64 block = (i64)ids[i / width] * blocks + i % width / 32;
+    const double expected =
+        ids[i / width] < outputs ? planes.weight(block, i % 32) * planes.scale(block) + planes.min_of(block) : 0;
+    difference.add(get(ys, i), expected);
+  }
+  difference.check(sizeof(Y) == 4 ? 1e-6 : 1e-2, what);
+}
+
+int main() {
+  check_product<true, false, 1>("blocks_packed", 1, 3, 5, 8);
+  check_product<true, false, 2>("blocks_packed", 2, 128, 9, 8);
+  check_product<true, true, 4>("blocks_packed_min", 3, 40, 6, 0);
+  check_product<true, true, 8>("blocks_packed_min", 11, 5, 37, 0);
+  check_product<false, false, 1>("blocks_bytes", 1, 64, 4, 0);
+  check_product<false, false, 4>("blocks_bytes", 4, 70, 3, 0);
+  check_product<false, false, 8>("blocks_bytes", 8, 9, 13, 16);
+  check_product<false, true, 2>("blocks_bytes_min", 2, 130, 3, 0);
+  check_product<false, true, 8>("blocks_bytes_min", 64, 2, 5, 0);
+  check_decode<true, false, float>("decode_packed_f32", 8);
+  check_decode<true, true, bf16>("decode_packed_min_bf16", 0);
+  check_decode<false, false, bf16>("decode_bytes_bf16", 16);
+  check_decode<false, true, float>("decode_bytes_min_f32", 0);
+}

@@ -1,0 +1,318 @@
+//! Matrices of 4- to 8-bit weights as a GPU reads them: all quants, then all scales, then all minima.
+//!
+//! What is computed is what [`block_matmul`](super::block_matmul) computes: activations rounded to 8 bits in blocks of
+//! 32, whole sums exact, blocks in order. Only the place of the weights differs: planes, each row after row, so that
+//! neighbouring lanes load neighbouring 16 bytes. The CPU body is the specification, not a fast product.
+
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use half::f16;
+
+use super::BlockFormat;
+use super::block_matrix::{BLOCK_LEN, round_row};
+use super::operand::{Matrix, elements};
+
+const OP: &str = "planar_matmul";
+
+/// Where planes begin: at multiples of this many bytes.
+const PLANE_ALIGN: usize = 16;
+
+/// A `[rows, width]` matrix of weights in planes, on a device. 5-bit formats take 8 bits.
+pub struct PlanarBlocks {
+    bytes: Tensor,
+    planes: Planes,
+}
+
+/// How the bytes are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Planes {
+    pub(super) rows: usize,
+    /// Blocks of a row.
+    pub(super) blocks: usize,
+    /// Two weights share a byte: of each block, weights `i` and `i + 16`.
+    pub(super) is_packed: bool,
+    pub(super) has_min: bool,
+    /// What is taken from each weight.
+    pub(super) zero: i32,
+    /// Where the scales begin, f16.
+    pub(super) scales: usize,
+    /// Where the minima begin, f16; for formats without, where they would.
+    pub(super) mins: usize,
+}
+
+impl Planes {
+    fn new(format: BlockFormat, rows: usize, blocks: usize) -> Self {
+        let is_packed = format.is_packed();
+        let quant_bytes = rows * blocks * if is_packed { BLOCK_LEN / 2 } else { BLOCK_LEN };
+        let scales = quant_bytes.next_multiple_of(PLANE_ALIGN);
+        let mins = (scales + 2 * rows * blocks).next_multiple_of(PLANE_ALIGN);
+        // Whole bytes are signed: those of Q8_0 as in the file, where they have no zero point.
+        let zero = if format == BlockFormat::Q8_0 { 0 } else { format.zero() };
+        Self { rows, blocks, is_packed, has_min: format.has_min(), zero, scales, mins }
+    }
+
+    pub(super) fn num_bytes(&self) -> usize {
+        if self.has_min { self.mins + 2 * self.rows * self.blocks } else { self.scales + 2 * self.rows * self.blocks }
+    }
+
+    fn weight(&self, bytes: &[u8], block: usize, i: usize) -> i32 {
+        let quant = match self.is_packed {
+            true => i32::from(bytes[block * 16 + i % 16] >> if i < 16 { 0 } else { 4 } & 0x0f),
+            false => i32::from(bytes[block * BLOCK_LEN + i] as i8),
+        };
+        quant - self.zero
+    }
+
+    fn half(&self, bytes: &[u8], plane: usize, block: usize) -> f32 {
+        f16::from_le_bytes([bytes[plane + 2 * block], bytes[plane + 2 * block + 1]]).to_f32()
+    }
+
+    fn scale(&self, bytes: &[u8], block: usize) -> f32 {
+        self.half(bytes, self.scales, block)
+    }
+
+    fn min(&self, bytes: &[u8], block: usize) -> Option<f32> {
+        self.has_min.then(|| self.half(bytes, self.mins, block))
+    }
+}
+
+impl PlanarBlocks {
+    /// Brings the `bytes` of a file to `device`; `None` when they are not the size that format and shape imply.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    pub fn new(bytes: &[u8], format: BlockFormat, rows: usize, width: usize, device: &Device) -> Result<Option<Self>> {
+        let blocks = width / BLOCK_LEN;
+        if !width.is_multiple_of(BLOCK_LEN) || bytes.len() != rows * blocks * format.block_bytes() {
+            return Ok(None);
+        }
+        let planes = Planes::new(format, rows, blocks);
+        let mut laid = vec![0u8; planes.num_bytes()];
+        for (i, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
+            let (scale, min, weights) = format.decode(block);
+            laid[planes.scales + 2 * i..][..2].copy_from_slice(&scale.to_le_bytes());
+            if planes.has_min {
+                laid[planes.mins + 2 * i..][..2].copy_from_slice(&min.to_le_bytes());
+            }
+            match planes.is_packed {
+                true => (0..16).for_each(|j| laid[i * 16 + j] = weights[j] | weights[j + 16] << 4),
+                // `decode` gives Q8_0 an offset of 128, which is its top bit.
+                false => {
+                    let flip = if format == BlockFormat::Q8_0 { 0x80 } else { 0 };
+                    (0..BLOCK_LEN).for_each(|j| laid[i * BLOCK_LEN + j] = weights[j] ^ flip);
+                }
+            }
+        }
+        let len = laid.len();
+        Ok(Some(Self { bytes: Tensor::from_vec(laid, len, device)?, planes }))
+    }
+
+    /// Elements of a row.
+    pub fn width(&self) -> usize {
+        self.planes.blocks * BLOCK_LEN
+    }
+
+    /// Bytes it takes.
+    pub fn num_bytes(&self) -> usize {
+        self.planes.num_bytes()
+    }
+}
+
+/// The product `[rows, outputs]` of `xs` (`[rows, inputs]`, f32) and the transpose of `weight`.
+///
+/// # Errors
+/// When shape or type is not this, or the two are on different devices.
+pub fn planar_matmul(xs: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
+    xs.apply_op2_no_bwd(&weight.bytes, &PlanarMatmul(weight.planes))
+}
+
+/// The rows `ids` (`[n]`, u32, each below the number of rows) of `weight`, as f32.
+///
+/// # Errors
+/// When the ids are not such a vector on the weights' device.
+pub fn planar_rows(ids: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
+    weight.bytes.apply_op2_no_bwd(ids, &PlanarRows(weight.planes))
+}
+
+struct PlanarMatmul(Planes);
+
+impl CustomOp2 for PlanarMatmul {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        weight: &CpuStorage,
+        _w_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let planes = self.0;
+        let xs_m = Matrix::of(xs_l, OP)?;
+        let (xs, bytes) = (elements::<f32>(xs, &xs_m, OP)?, weight.as_slice::<u8>()?);
+        if xs_m.width != planes.blocks * BLOCK_LEN {
+            bail!("{OP}: rows of {} times weights of {}", xs_m.width, planes.blocks * BLOCK_LEN)
+        }
+        let mut ys = Vec::with_capacity(xs_m.rows * planes.rows);
+        let (mut quants, mut scales) = (vec![0i8; xs_m.width], vec![0f32; planes.blocks]);
+        let mut sums = vec![0i32; planes.blocks];
+        for row_idx in 0..xs_m.rows {
+            round_row(xs_m.row(xs, row_idx), &mut quants, &mut scales, &mut sums);
+            for output in 0..planes.rows {
+                let mut dot = 0f32;
+                for (block, quants) in quants.as_chunks::<BLOCK_LEN>().0.iter().enumerate() {
+                    let at = output * planes.blocks + block;
+                    let products = quants.iter().enumerate().map(|(i, &x)| planes.weight(bytes, at, i) * i32::from(x));
+                    let whole = products.sum::<i32>();
+                    dot = (whole as f32).mul_add(planes.scale(bytes, at) * scales[block], dot);
+                    if let Some(min) = planes.min(bytes, at) {
+                        dot = min.mul_add(scales[block] * sums[block] as f32, dot);
+                    }
+                }
+                ys.push(dot);
+            }
+        }
+        Ok((CpuStorage::F32(ys), Shape::from((xs_m.rows, planes.rows))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weight: &candle_core::CudaStorage,
+        w_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::planar_matmul(&self.0, xs, xs_l, weight, w_l)
+    }
+}
+
+struct PlanarRows(Planes);
+
+impl CustomOp2 for PlanarRows {
+    fn name(&self) -> &'static str {
+        "planar_rows"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weight: &CpuStorage,
+        _w_l: &Layout,
+        ids: &CpuStorage,
+        ids_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let planes = self.0;
+        let num_ids = ids_l.shape().elem_count();
+        let (bytes, ids) = (weight.as_slice::<u8>()?, super::operand::vector::<u32>(ids, ids_l, num_ids, self.name())?);
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= planes.rows) {
+            bail!("{}: row {id} of {}", self.name(), planes.rows)
+        }
+        let row = |&id: &u32| {
+            (0..planes.blocks * BLOCK_LEN).map(move |i| {
+                let block = id as usize * planes.blocks + i / BLOCK_LEN;
+                let weight = planes.weight(bytes, block, i % BLOCK_LEN) as f32 * planes.scale(bytes, block);
+                weight + planes.min(bytes, block).unwrap_or(0.0)
+            })
+        };
+        let ys = ids.iter().flat_map(row).collect();
+        Ok((CpuStorage::F32(ys), Shape::from((num_ids, planes.blocks * BLOCK_LEN))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        weight: &candle_core::CudaStorage,
+        w_l: &Layout,
+        ids: &candle_core::CudaStorage,
+        ids_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::planar_rows(&self.0, weight, w_l, ids, ids_l)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{devices, noise};
+    use crate::kernels::{BlockMatrix, block_matmul};
+
+    const FORMATS: [BlockFormat; 5] =
+        [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q5_0, BlockFormat::Q5_1, BlockFormat::Q8_0];
+
+    /// Bytes of a file whose scales and minima are small numbers.
+    fn file(format: BlockFormat, rows: usize, width: usize, seed: u32) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 8
+        };
+        let mut bytes = Vec::new();
+        for _ in 0..rows * width / BLOCK_LEN {
+            let start = bytes.len();
+            bytes.extend((0..format.block_bytes()).map(|_| next() as u8));
+            let mut put = |at: usize, value: f32| {
+                bytes[start + at..][..2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+            };
+            put(0, next() as f32 / 1e9);
+            if format.has_min() {
+                put(2, next() as f32 / -1e8);
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn products_are_those_of_the_other_layout() -> Result<()> {
+        for device in devices() {
+            for format in FORMATS {
+                for (rows, width, outputs) in [(1, 32, 1), (2, 96, 37), (3, 4096, 48), (9, 160, 5), (70, 256, 33)] {
+                    let bytes = file(format, outputs, width, 7);
+                    let oracle = BlockMatrix::new(&bytes, format, outputs, width).expect("the size is right");
+                    let weight = PlanarBlocks::new(&bytes, format, outputs, width, &device)?.expect("it is");
+                    let xs = Tensor::from_vec(noise(rows * width, 3), (rows, width), &Device::Cpu)?;
+                    let expected = block_matmul(&xs, &oracle)?;
+                    let ys = planar_matmul(&xs.to_device(&device)?, &weight)?.to_device(&Device::Cpu)?;
+                    let largest = expected.abs()?.max_all()?.to_scalar::<f32>()?;
+                    let worst = (ys - expected)?.abs()?.max_all()?.to_scalar::<f32>()?;
+                    // Many rows go through cuBLAS on a GPU, with weights and activations rounded to bf16.
+                    let tolerance = if device.is_cpu() || rows <= 64 { 1e-5 } else { 1e-2 };
+                    assert!(
+                        worst <= tolerance * largest,
+                        "{format:?}, {rows} rows of {width}: off by {worst} of {largest}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_are_those_of_the_other_layout() -> Result<()> {
+        for device in devices() {
+            for format in FORMATS {
+                let bytes = file(format, 9, 96, 11);
+                let oracle = BlockMatrix::new(&bytes, format, 9, 96).expect("the size is right");
+                let weight = PlanarBlocks::new(&bytes, format, 9, 96, &device)?.expect("it is");
+                let ids = [8u32, 0, 3];
+                let rows = planar_rows(&Tensor::new(&ids, &device)?, &weight)?.to_vec2::<f32>()?;
+                for (row, id) in rows.iter().zip(ids) {
+                    for (y, expected) in row.iter().zip(oracle.row(id as usize)) {
+                        assert!(
+                            (y - expected).abs() <= 1e-6 * expected.abs().max(1.0),
+                            "{format:?}: {y} for {expected}"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_of_another_size_are_refused() -> Result<()> {
+        assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 32, &Device::Cpu)?.is_some());
+        assert!(PlanarBlocks::new(&[0; 33], BlockFormat::Q8_0, 1, 32, &Device::Cpu)?.is_none());
+        assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 31, &Device::Cpu)?.is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! A GPU computes what the CPU computes: whole models, in f32, and the ids that are sampled from their logits.
+//!
+//! Without the feature `cuda` there is nothing here; without a GPU the tests have nothing to compare and say so, unless
+//! ANANKE_REQUIRE_GPU is set, as scripts/gpu_check.sh does: then its absence is a failure.
+#![cfg(feature = "cuda")]
+
+use std::error::Error;
+use std::path::Path;
+
+use ananke::model::{Batch, Device, GpuId, KvCache, LoadOptions, QuantLayout, WeightSource, load, open_gpu};
+
+const BLOCK_LEN: usize = 16;
+/// Largest difference of logits over the largest logit, between a CPU and a GPU in f32.
+const TOLERANCE: f32 = 1e-4;
+
+fn gpu() -> Option<Device> {
+    match open_gpu(&GpuId::Index(0)) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            assert!(std::env::var_os("ANANKE_REQUIRE_GPU").is_none(), "{error}");
+            eprintln!("nothing was compared: {error}");
+            None
+        }
+    }
+}
+
+/// Logits of a prompt in two chunks and of decode steps, one row per token.
+fn logits(
+    source: WeightSource<'_>,
+    device: &Device,
+    layout: Option<QuantLayout>,
+) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
+    let mut model = load(source, &LoadOptions { device: device.clone(), layout })?;
+    let vocab_len = model.info().vocab_len;
+    let ids: Vec<u32> = (0..90).map(|i| (i * 7919 % vocab_len) as u32).collect();
+    // Blocks out of order, with a stranger between.
+    let table = [5u32, 0, 7, 2, 1, 4];
+    let mut cache = KvCache::new(&model.info().kv, 8, BLOCK_LEN, device)?;
+    let mut rows = Vec::new();
+    let mut first = 0;
+    for len in [50, 25, 1, 1, 3, 1, 9] {
+        let mut batch = Batch::default();
+        batch.push(&ids[first..first + len], first, &table, BLOCK_LEN, len);
+        let values = model.forward(&batch, &mut cache)?.to_cpu()?;
+        rows.extend(values.chunks_exact(vocab_len).map(<[f32]>::to_vec));
+        first += len;
+    }
+    Ok(rows)
+}
+
+fn best_two(row: &[f32]) -> (usize, f32) {
+    let best = (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best });
+    let second = (0..row.len()).filter(|&id| id != best).map(|id| row[id]).fold(f32::NEG_INFINITY, f32::max);
+    (best, row[best] - second)
+}
+
+fn compare(source: WeightSource<'_>, layout: Option<QuantLayout>, tolerance: f32) -> Result<(), Box<dyn Error>> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let expected = logits(source, &Device::Cpu, layout)?;
+    let found = logits(source, &gpu, layout)?;
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let largest = expected.iter().fold(0f32, |largest, y| largest.max(y.abs()));
+        let worst =
+            found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, |worst, difference| {
+                if difference.is_nan() { f32::INFINITY } else { worst.max(difference) }
+            });
+        assert!(worst <= tolerance * largest, "token {i}: off by {worst} of {largest}");
+        let ((best, lead), (found, _)) = (best_two(expected), best_two(found));
+        assert!(best == found || lead <= 2.0 * tolerance * largest, "token {i}: id {found} for {best}, {lead} ahead");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_embedded_models_logits_are_the_cpus_in_f32() -> Result<(), Box<dyn Error>> {
+    compare(WeightSource::Path(Path::new("models/ananke-nano")), Some(QuantLayout::F32), TOLERANCE)
+}
+
+/// In bf16 as it is stored: activations of many rows and the KV cache are rounded too.
+#[test]
+fn the_embedded_models_logits_are_close_to_the_cpus_in_bf16() -> Result<(), Box<dyn Error>> {
+    compare(WeightSource::Path(Path::new("models/ananke-nano")), None, 5e-2)
+}
+
+#[test]
+fn smollm2s_logits_are_the_cpus_in_f32() -> Result<(), Box<dyn Error>> {
+    let folder = Path::new("models/smollm2-135m");
+    if !folder.is_dir() {
+        eprintln!("nothing was compared: scripts/fetch_model.sh smollm2 has not run");
+        return Ok(());
+    }
+    compare(WeightSource::Path(folder), Some(QuantLayout::F32), TOLERANCE)
+}
+
+#[test]
+fn made_up_weights_of_every_layout_give_the_cpus_logits() -> Result<(), Box<dyn Error>> {
+    let config = br#"{"model_type": "llama", "vocab_size": 1000, "hidden_size": 512, "intermediate_size": 768,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000, "tie_word_embeddings": false}"#;
+    let source = WeightSource::Dummy { config_json: config };
+    compare(source, Some(QuantLayout::F32), TOLERANCE)?;
+    for layout in [QuantLayout::BF16, QuantLayout::Q8_0, QuantLayout::Q4_0, QuantLayout::Q4K] {
+        compare(source, Some(layout), 5e-2)?;
+    }
+    Ok(())
+}
