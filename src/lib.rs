@@ -26,6 +26,7 @@ pub mod constraint;
 pub mod engine;
 pub mod guide;
 pub mod hub;
+pub mod idle;
 pub mod kernels;
 pub mod maze;
 pub mod model;

@@ -19,14 +19,15 @@ const LAYERS: &[(&str, &str)] = &[
     ("guide", "constraint text"),
     ("kernels", ""),
     ("model", "kernels"),
-    ("engine", "guide model kernels"), // of kernels, the sampler's parameters and results
-    ("verify", "constraint clew"),     // Clew reads finished code again
+    ("idle", ""),
+    ("engine", "guide model kernels idle"), // of kernels, the sampler's parameters and results
+    ("verify", "constraint clew"),          // Clew reads finished code again
     ("hub", ""),
     ("authorities", ""),
     ("circuit", ""),
     ("remote", "authorities circuit"),
     ("cache", "authorities circuit"),
-    ("maze", "constraint clew braid text guide kernels model engine verify hub cache remote"),
+    ("maze", "constraint clew braid text guide kernels model engine verify hub cache remote idle"),
     ("audit", ""),
     ("server", "maze audit"),
     ("config", "*"),
@@ -65,7 +66,7 @@ const CRATES: &[(&str, &str)] = &[
     ("safetensors", "model"),
     ("memmap2", "model"),
     // Above both.
-    ("crossbeam_channel", "engine maze audit cache"),
+    ("crossbeam_channel", "engine maze audit cache idle"),
     ("tokio", "engine maze audit remote server bin cli"),
     ("rustls", "authorities cache remote server"),
     ("tokio_rustls", "server"),

@@ -9,11 +9,13 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use ananke::{
     audit::{AuditError, AuditLog},
     config::{Config, LogFormat, ServeArgs},
+    idle,
     maze::{self, Maze, ModelCard},
     server::{self, Policy, PolicyError, Tls},
 };
@@ -33,12 +35,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `mi_option_purge_delay` in mimalloc.h, which libmimalloc-sys does not name.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Gives pages back as soon as they are free. mimalloc waits a second, and then until something else is freed, so that a
-/// server at rest keeps what hostile inputs once took.
-#[allow(unsafe_code, reason = "an option of the allocator, which is C")]
+/// Gives pages back as soon as they are free, and has idle workers look for more. mimalloc waits a second, and then until
+/// something else is freed, so that a server at rest keeps what hostile inputs once took.
+#[allow(unsafe_code, reason = "the allocator is C")]
 fn give_memory_back() {
     // SAFETY: sets a number that every thread reads atomically.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 0) }
+    // SAFETY: any thread may ask at any time for its own memory to be looked through.
+    idle::on_idle(|| unsafe { libmimalloc_sys::mi_collect(true) });
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,9 @@ fn probe() -> ExitCode {
 /// dropped there is as deep as the bounds of the guide allow.
 const WORKER_STACK_BYTES: usize = 16 << 20;
 
+/// How long a thread beside the async workers waits for more to do; with it goes the memory that it keeps.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// Why the server stopped before it was told to.
 enum Failure {
     /// The model could not be opened; `gpu` where a device was asked for.
@@ -118,8 +125,11 @@ fn run(config: Config) -> Result<(), Failure> {
 fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
     let gpu = config.open.gpu.is_some();
     let maze = maze::open(config.open).map_err(|error| Failure::Open { error: error.into(), gpu })?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().thread_stack_size(WORKER_STACK_BYTES).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(WORKER_STACK_BYTES)
+        .thread_keep_alive(KEEP_ALIVE)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let address = SocketAddr::new(config.host, config.port);
         let listener = TcpListener::bind(address).await.map_err(|error| Failure::Listen { address, error })?;

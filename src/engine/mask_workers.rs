@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::EngineConfig;
 use super::sequence::{MaskRow, SequenceId};
 use crate::guide::{AbortHandle, Advice, GuideError, Pilot};
+use crate::idle;
 
 /// What a worker is given.
 enum Job {
@@ -229,7 +230,7 @@ impl MaskWorkers {
 /// A thread that computes the masks of one lane until the engine has gone.
 fn worker(name: String, jobs: Receiver<Job>, masks: Sender<Mask>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).stack_size(MASK_STACK_BYTES).spawn(move || {
-        for job in jobs {
+        while let Ok(job) = idle::recv(&jobs) {
             match job {
                 Job::Fill(fill) => {
                     if masks.send(fill.run()).is_err() {

@@ -14,6 +14,7 @@ use super::runner::ModelRunner;
 use super::scheduler::Scheduler;
 use super::stats::add;
 use super::{EngineConfig, EngineError, EngineHandle, EngineStats};
+use crate::idle;
 use crate::model::LanguageModel;
 
 /// How often a step that waits for late masks looks for cancelled requests.
@@ -103,7 +104,7 @@ impl Engine {
         self.masks.abort_unwanted(|id| self.scheduler.is_wanted(id));
         self.masks.retire(self.scheduler.take_retired());
         if self.scheduler.is_idle() {
-            match self.submissions.recv() {
+            match idle::recv(&self.submissions) {
                 Ok(submissions) => self.add(submissions),
                 Err(RecvError) => return false,
             }

@@ -23,6 +23,7 @@ use super::{Client, Error, ErrorClass, MazeConfig};
 use crate::braid::{self, CompileOptions, Compiled, Joint};
 use crate::constraint::{ConstraintIr, ConstraintSet, Digest};
 use crate::guide::{CompiledConstraint, Guide, GuideError};
+use crate::idle;
 
 /// Accounts kept for the compile budget; whoever was away longest has a full one again.
 const NUM_ACCOUNTS_MAX: usize = 1024;
@@ -292,7 +293,7 @@ impl Shared {
     fn work(&self, jobs: &Receiver<Job>) {
         let probe = self.config.probe.clone();
         let mut prober = probe.map(|config| Prober::new(config, self.guide.clone()));
-        for Job { key, irs, client, end } in jobs {
+        while let Ok(Job { key, irs, client, end }) = idle::recv(jobs) {
             let begun = Instant::now();
             // A thread that died here would leave its flight in the air for good.
             let caught = catch_unwind(AssertUnwindSafe(|| self.compile(key, &irs, prober.as_mut())));
