@@ -585,7 +585,7 @@ def malformed_requests_each_have_their_own_error(server):
             422,
             "unsatisfiable",
             None,
-            "json_schema",
+            "response_format",
         ),
         (completion(context={"source": "x = 1", "language": "python"}), 422, "nothing_mined", "context", ""),
         (completion(constraint_ir={"json_shcema": {}}), 400, "unknown_parameter", "constraint_ir.json_shcema", ""),
