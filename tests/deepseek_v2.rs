@@ -128,21 +128,18 @@ fn a_token_leaves_one_latent_and_one_rotary_part_per_layer() -> TestResult {
 
 #[test]
 fn weights_in_blocks_stay_near_and_are_the_same_in_any_cut() -> TestResult {
-    let mut reference = Reference::read("lite")?;
-    let blocks = LoadOptions { layout: Some(QuantLayout::Q8_0), ..LoadOptions::default() };
-    in_every_cut(&mut reference.driver(&blocks)?, &reference.ids)?;
-    // Rounding sends a few tokens to other experts; where all are chosen, it is all there is.
-    reference.config["num_experts_per_tok"] = 16.into();
-    let run = |options: &LoadOptions| reference.driver(options)?.prefill(&reference.ids, 64);
-    let (rows, expected) = (run(&blocks)?, run(&LoadOptions::default())?);
+    let reference = Reference::read("lite")?;
+    let options = LoadOptions { layout: Some(QuantLayout::Q8_0), ..LoadOptions::default() };
+    let rows = in_every_cut(&mut reference.driver(&options)?, &reference.ids)?;
     let (mut squares, mut errors) = (0f64, 0f64);
-    for (found, expected) in rows.iter().flatten().zip(expected.iter().flatten()) {
+    for (found, expected) in rows.iter().flatten().zip(reference.logits.iter().flatten()) {
         squares += f64::from(expected * expected);
         errors += f64::from((found - expected) * (found - expected));
     }
     let relative = (errors / squares).sqrt();
-    // Weights and activations are rounded to 1/127 of the largest of 32.
-    assert!(relative > 0.0 && relative < 0.05, "off by {relative} of the root mean square");
+    // Weights and activations are rounded to 1/127 of the largest of 32, and rows this narrow average little of it
+    // out: transformers with operands rounded like this is off by 0.065. Logits of another model would be by 1.4.
+    assert!(relative > 0.0 && relative < 0.1, "off by {relative} of the root mean square");
     Ok(())
 }
 
