@@ -190,7 +190,7 @@ async fn post(server: &Router, path: &str, body: &Value) -> (StatusCode, Value) 
 /// The JSON of each event of a stream but `[DONE]`.
 async fn events(server: &Router, path: &str, body: &Value) -> Vec<Value> {
     let text = text(send(server, path, body).await).await;
-    let data = text.split_terminator("\n\n").filter_map(|event| event.strip_prefix("data: "));
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).expect("events are JSON")).collect()
 }
 
