@@ -46,7 +46,11 @@ impl<'a> Loader<'a> {
         if self.device().is_cpu() {
             return Ok(DType::F32);
         }
-        Ok(match self.get(name, shape)?.layout() {
+        let layout = match self.options.layout {
+            Some(layout) => layout,
+            None => self.stored_matrix(name, shape)?.layout(),
+        };
+        Ok(match layout {
             QuantLayout::F32 | QuantLayout::F16 => DType::F32,
             _ => DType::BF16,
         })
