@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn a_worker_gives_back_once_when_it_becomes_idle_and_loses_no_job() {
-        on_idle(|| drop(NUM_GIVEN_BACK.fetch_add(1, SeqCst)));
+        on_idle(|| {
+            NUM_GIVEN_BACK.fetch_add(1, SeqCst);
+        });
         let (sender, receiver) = crossbeam_channel::bounded(2);
         let worker = std::thread::spawn(move || std::iter::from_fn(|| recv(&receiver).ok()).collect::<Vec<_>>());
         let before = NUM_GIVEN_BACK.load(SeqCst);
