@@ -78,6 +78,8 @@ mkdir -p "$copy/src"
 cp -r "$root"/Cargo.toml "$root"/Cargo.lock "$root"/rust-toolchain.toml "$root"/benches "$root"/tests "$copy"
 ln -s "$root/models" "$copy/models"
 cp -r "$root"/src/{bin,constraint,text,guide} "$copy/src"
+mkdir "$copy/src/braid"
+cp -r "$root/src/braid/grammars" "$copy/src/braid" # tests of the guide read them
 printf 'pub mod constraint;\npub mod guide;\npub mod text;\n' >"$copy/src/lib.rs"
 cd "$copy"
 
