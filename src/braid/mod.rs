@@ -83,6 +83,9 @@ pub enum Joint {
     Unknown,
 }
 
+/// Who says whether any output satisfies an IR as a whole.
+pub type JudgeOfIrs<'a> = dyn Fn(&ConstraintIr) -> Joint + 'a;
+
 /// Compiles a set to an IR, sealed with its digest.
 ///
 /// Linear in the set but for sorting, as long as few of its rules meet; how much work goes into finding conflicts is
@@ -105,7 +108,7 @@ pub fn compile(set: &ConstraintSet, options: &CompileOptions) -> Result<Compiled
 pub fn compile_judged(
     set: &ConstraintSet,
     options: &CompileOptions,
-    judge: &dyn Fn(&ConstraintIr) -> Joint,
+    judge: &JudgeOfIrs<'_>,
 ) -> Result<Compiled, BraidError> {
     let graph = Graph::new(set)?;
     let root = root::choose(&graph, options.root_type.as_deref())?;

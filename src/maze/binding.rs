@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::braid::{self, BraidError};
+use crate::braid::{self, BraidError, JudgeOfIrs};
 use crate::constraint::{
     Constraint, ConstraintIr, ConstraintSet, ForbiddenText, Grammar, GrammarSyntax, Kind, MatchMode, RegexGroup,
     RegexPattern, Rule,
@@ -103,10 +103,13 @@ impl Bindings {
 
     /// The IRs that the fields become, in the order of [`Self::part_name`]'s indices.
     ///
+    /// `judge` says of what constraints compile to whether any text satisfies it as a whole; where none does, weaker
+    /// ones yield.
+    ///
     /// # Errors
     /// The name of the first field that gives none, and why.
-    pub fn irs(&self) -> Result<Vec<ConstraintIr>, (&'static str, BindingFault)> {
-        self.0.iter().map(|field| field.ir().map_err(|why| (field.name(), why))).collect()
+    pub fn irs(&self, judge: &JudgeOfIrs<'_>) -> Result<Vec<ConstraintIr>, (&'static str, BindingFault)> {
+        self.0.iter().map(|field| field.ir(judge).map_err(|why| (field.name(), why))).collect()
     }
 
     /// The name of a part as it was written: `constraints[1].regex_patterns[0]` is `regex` where the second field is
@@ -149,16 +152,16 @@ impl Field {
         part.strip_prefix(own).map_or_else(|| part.to_owned(), |rest| format!("{name}{rest}"))
     }
 
-    fn ir(&self) -> Result<ConstraintIr, BindingFault> {
+    fn ir(&self, judge: &JudgeOfIrs<'_>) -> Result<ConstraintIr, BindingFault> {
         let empty = ConstraintIr::default();
         Ok(match self {
             Self::Ir(ir) => read(ir)?,
-            Self::Constraints(constraints) => compile(&constraint_set(constraints)?)?,
+            Self::Constraints(constraints) => compile(&constraint_set(constraints)?, judge)?,
             Self::Rule(rule) => {
                 let rule: Rule = read(rule)?;
                 let mut set = ConstraintSet::default();
                 set.push(Constraint::stated("rule", Kind::Semantic, rule));
-                compile(&set)?
+                compile(&set, judge)?
             }
             Self::JsonSchema(schema) => ConstraintIr::from_json_schema(schema.clone()),
             Self::Regex(pattern, match_mode) => {
@@ -203,8 +206,8 @@ fn at(index: usize, fault: BindingFault) -> BindingFault {
     BindingFault::Malformed(format!("[{index}]: {fault}"))
 }
 
-fn compile(set: &ConstraintSet) -> Result<ConstraintIr, BindingFault> {
-    let compiled = braid::compile(set, &braid::CompileOptions::default());
+fn compile(set: &ConstraintSet, judge: &JudgeOfIrs<'_>) -> Result<ConstraintIr, BindingFault> {
+    let compiled = braid::compile_judged(set, &braid::CompileOptions::default(), judge);
     let ir = compiled.map_err(|error| BindingFault::Refused(Box::new(error)))?.ir;
     if !ir.is_empty() {
         return Ok(ir);

@@ -20,7 +20,7 @@ use super::kept::Kept;
 use super::metrics;
 use super::probe::Prober;
 use super::{Client, Error, ErrorClass, MazeConfig};
-use crate::braid::{self, CompileOptions, Compiled, Joint};
+use crate::braid::{self, CompileOptions, Compiled, Joint, JudgeOfIrs};
 use crate::constraint::{ConstraintIr, ConstraintSet, Digest};
 use crate::guide::{CompiledConstraint, Guide, GuideError};
 use crate::idle;
@@ -218,6 +218,19 @@ impl CompilePool {
         options: &CompileOptions,
         client: Option<&Client>,
     ) -> Result<Compiled, Error> {
+        self.judging(client, |judge| Ok(braid::compile_judged(set, options, judge)?))
+    }
+
+    /// What `compile` makes with a judge of whole IRs, which compiles through this pool. To be called beside the async
+    /// workers, in a runtime.
+    ///
+    /// # Errors
+    /// What `compile` refuses, and an [`Error`] that is no verdict on a constraint.
+    pub(super) fn judging<T>(
+        &self,
+        client: Option<&Client>,
+        compile: impl FnOnce(&JudgeOfIrs<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let failure = RefCell::new(None);
         let runtime = tokio::runtime::Handle::current();
         let judge = |ir: &ConstraintIr| {
@@ -230,7 +243,7 @@ impl CompilePool {
                 Joint::Unknown
             })
         };
-        let compiled = braid::compile_judged(set, options, &judge)?;
+        let compiled = compile(&judge)?;
         failure.into_inner().map_or(Ok(compiled), Err)
     }
 

@@ -36,9 +36,12 @@ impl Maze {
         let bindings = Arc::new(bindings);
         let (maze, own) = (self.clone(), bindings.clone());
         let (irs, lookup) = beside(move || {
-            let irs = own.irs().map_err(|(field, fault)| Error::Binding { field, fault })?;
+            let pool = &maze.inner.constraints;
+            let irs = pool.judging(client.as_ref(), |judge| {
+                own.irs(judge).map_err(|(field, fault)| Error::Binding { field, fault })
+            })?;
             let irs = Arc::<[ConstraintIr]>::from(irs);
-            let lookup = maze.inner.constraints.look_up(&irs, client.as_ref()).map_err(|error| named(error, &own))?;
+            let lookup = pool.look_up(&irs, client.as_ref()).map_err(|error| named(error, &own))?;
             Ok((irs, lookup))
         })
         .await?;

@@ -14,6 +14,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::case::{Case, Malformed};
+use crate::braid::Joint;
+use crate::constraint::ConstraintIr;
 use crate::maze::{self, Judge, Judged};
 use crate::verify::Verdict;
 
@@ -226,7 +228,8 @@ fn judge_line(judge: &Judge, number: usize, line: &Line, config: &BatchConfig) -
 fn judge_case(judge: &Judge, case: &Case, config: &BatchConfig) -> Report {
     let name = |part: &str| case.bindings.part_name(part);
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let irs = case.bindings.irs().map_err(|(field, why)| format!("{field}: {why}"))?;
+        let joint = |ir: &ConstraintIr| judge.joint(ir).unwrap_or(Joint::Unknown);
+        let irs = case.bindings.irs(&joint).map_err(|(field, why)| format!("{field}: {why}"))?;
         judge.judge(&irs, &case.text, config.seed).map_err(|error| explain(error, name))
     }));
     let judged = judged.unwrap_or_else(|_| Err("internal error: judging this case panicked".into()));

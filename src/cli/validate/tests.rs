@@ -68,6 +68,23 @@ fn every_field_of_a_case_binds() {
     }
 }
 
+/// Braid by itself sees no conflict between a grammar and a pattern; the guide does.
+#[test]
+fn of_constraints_that_only_the_guide_proves_empty_together_the_weaker_yields() {
+    let digits = json!({"name": "digits", "kind": "syntactic", "source": "user_defined",
+                        "rule": {"type": "grammar", "grammar": {"syntax": "lark", "source": "start: /[0-9]+/"}}});
+    let letters = |source: &str| {
+        json!({"name": "letters", "kind": "syntactic", "source": source,
+               "rule": {"type": "regex", "any_of": [{"pattern": "[a-z]{3}"}], "match": "full"}})
+    };
+    let case = |source: &str| one(json!({"id": 1, "text": "42", "constraints": [digits, letters(source)]}));
+    let mined = case("ast_pattern");
+    assert_eq!((&mined["compiled"], &mined["masks_accept"]), (&json!(true), &json!(true)), "{mined}");
+    let stated = case("user_defined");
+    assert_eq!(stated["compiled"], false, "{stated}");
+    assert!(stated["error"].as_str().is_some_and(|error| error.starts_with("constraints: ")), "{stated}");
+}
+
 #[test]
 fn what_does_not_compile_is_judged_with_the_name_of_its_field() {
     for (fields, name) in [
