@@ -164,14 +164,14 @@ fn a_slice_of_bytes_is_text_in_go_whatever_its_items_are_called() {
         (
             "a/order.go",
             "package a\nimport \"x.y/app/money\"\ntype Order struct { Raw []Octet; Far []money.Kind; Own []Own; \
-             Held Held[uint8]; Fixed [2]Octet; Keys map[string][]Octet }\ntype Held[T any] struct { All []T }\n",
+             Held Held[uint8]; Kept Held[Octet]; Fixed [2]Octet; Keys map[string][]Octet }\ntype Held[T any] struct { All []T }\n",
         ),
         ("a/octet.go", "package a\ntype Octet Byte\ntype Byte byte\ntype Own byte\n"),
         ("money/kind.go", "package money\ntype Kind uint8\nconst (\n\tCash Kind = iota\n\tCard\n)\n"),
     ];
     let manifests = [manifest("go.mod", Language::Go, "x.y/app")];
     let order = |raw: serde_json::Value| {
-        json!({"Raw": raw, "Far": "AAE=", "Own": "", "Held": {"All": "AAEC"},
+        json!({"Raw": raw, "Far": "AAE=", "Own": "", "Held": {"All": "AAEC"}, "Kept": {"All": "AAEC"},
         "Fixed": [1, 2], "Keys": {"a": "AA=="}})
     };
     check(&files, &manifests, "Order", &[order(json!("AAEC"))], &[order(json!([0, 1, 2])), order(json!("AAE"))]);

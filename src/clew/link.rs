@@ -36,6 +36,7 @@ pub(super) fn link(files: &[Given<'_>], manifests: &[Manifest]) -> Vec<Linked> {
         files,
         modules,
         by_code,
+        bytes: HashSet::new(),
         linked: Vec::new(),
         instances: HashMap::new(),
         open: Vec::new(),
@@ -78,6 +79,8 @@ struct Linker<'a> {
     files: &'a [Given<'a>],
     modules: Modules<'a>,
     by_code: HashSet<(usize, usize)>,
+    /// Labels of the types that are bytes underneath (Go), of those named so far.
+    bytes: HashSet<String>,
     linked: Vec<Linked>,
     /// Labels of generic types with arguments.
     instances: HashMap<(usize, usize, String), String>,
@@ -166,10 +169,10 @@ impl Linker<'_> {
                 std::mem::swap(shape, &mut linked);
             }
             Shape::Slice(item) => {
-                let is_declared = self.is_bytes(item, &site.place, 0);
                 self.shape(item, site);
                 *shape = match std::mem::replace(&mut **item, Shape::Any) {
-                    item if is_declared || item == integer(8, false) => Shape::Pattern(BASE64.to_owned()),
+                    item if item == integer(8, false) => Shape::Pattern(BASE64.to_owned()),
+                    Shape::Named(label) if self.bytes.contains(&label) => Shape::Pattern(BASE64.to_owned()),
                     item => Shape::List(Box::new(item)),
                 };
             }
@@ -177,23 +180,31 @@ impl Linker<'_> {
         }
     }
 
-    /// Whether a name stands for a type that is a byte underneath, and that no code of its own writes.
-    fn is_bytes(&self, shape: &Shape, place: &Place, depth: usize) -> bool {
-        let Shape::Reference { path, .. } = shape else { return false };
-        let Some(Found::Type { file, index }) = self.modules.resolve(place, path) else { return false };
+    /// Whether a declaration is a byte underneath, and no code of its own writes it.
+    fn is_byte(&self, file: usize, index: usize, depth: usize) -> bool {
         let Given { reading, .. } = &self.files[file];
         let declaration = &reading.declarations[index];
-        let place = Place { file, scope: declaration.scope.clone() };
+        let stands_for_byte = || {
+            let Shape::Reference { path, .. } = &declaration.shape else { return false };
+            let place = Place { file, scope: declaration.scope.clone() };
+            let found = self.modules.resolve(&place, path);
+            matches!(found, Some(Found::Type { file, index }) if self.is_byte(file, index, depth + 1))
+        };
         !self.by_code.contains(&(file, index))
-            && (reading.bytes.contains(&declaration.name)
-                || depth < TYPE_DEPTH_MAX && self.is_bytes(&declaration.shape, &place, depth + 1))
+            && (reading.bytes.contains(&declaration.name) || depth < TYPE_DEPTH_MAX && stands_for_byte())
     }
 
     /// A declared type, with linked arguments.
     fn named(&mut self, file: usize, index: usize, arguments: Vec<Shape>, site: &Site<'_>) -> Shape {
         let declaration = &self.files[file].reading.declarations[index];
         match (declaration.parameters.is_empty(), arguments.is_empty()) {
-            (true, true) => Shape::Named(self.label(file, index)),
+            (true, true) => {
+                let label = self.label(file, index);
+                if self.files[file].language == Language::Go && self.is_byte(file, index, 0) {
+                    self.bytes.insert(label.clone());
+                }
+                Shape::Named(label)
+            }
             (true, false) => unknown(site.at, format!("`{}` has no type parameters", declaration.name)),
             (false, _) => self.instance(file, index, arguments, site),
         }
