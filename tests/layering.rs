@@ -90,7 +90,7 @@ const CRATES: &[(&str, &str)] = &[
     ("prometheus", "maze cache server"),
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
-    ("cpu_time", "cli"),
+    ("cpu_time", "cli guide"), // of guide, its tests
     ("toml", "clew server config bin cli"),
     ("anyhow", "config bin cli"),
     ("mimalloc", "bin"),

@@ -375,7 +375,7 @@ async fn heads_are_bounded_in_lines_bytes_and_time() {
         write_all(&stream, head.as_bytes()).await;
         let start = Instant::now();
         assert!(Reply::read(&stream).await.is_none(), "nothing was asked");
-        assert!((0.9..5.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+        assert!((0.9..20.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
     }
     let stream = TcpStream::connect(server.address).await.expect("it listens");
     let head = "POST /generate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{";
