@@ -204,6 +204,8 @@ async fn bodies_and_paths_that_make_no_request_are_answered_in_json() {
         (Method::GET, "/v1/completions", json, "", 405, "method_not_allowed"),
         (Method::POST, "/v1/embeddings", json, "{}", 404, "unsupported_endpoint"),
         (Method::GET, "/v1/models/owner/other", json, "", 404, "model_not_found"),
+        (Method::GET, "/v1/models/%FF", json, "", 404, "unsupported_endpoint"),
+        (Method::GET, "/v1/provenance/%FF", json, "", 404, "unsupported_endpoint"),
     ] {
         let response = send(&server, method, path, content_type, body.as_bytes().to_vec()).await;
         assert_eq!(response.status().as_u16(), status, "{path}");

@@ -9,13 +9,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 
-use super::{App, access::Caller, error::HttpError};
+use super::{App, access::Caller, error::HttpError, id::Id};
 use crate::maze::{ChoiceRecord, Finish, GenerateRequest, Generation, RequestRecord};
 
 /// The record of one reply.
@@ -59,7 +56,7 @@ struct Entry {
 pub(crate) async fn get(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<ProvenanceReply>, HttpError> {
     let Some(record) = app.archive.find(&id, caller.name()) else {
         return Err(HttpError::NoProvenance { id });

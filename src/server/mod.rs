@@ -17,6 +17,7 @@ mod dialects;
 mod error;
 mod generate;
 mod health;
+mod id;
 mod infill;
 mod keys;
 mod metrics;

@@ -1,13 +1,11 @@
 //! `GET /v1/models` and `GET /models`: the one model that is loaded.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 
 use super::{
     App,
     error::HttpError,
+    id::Id,
     openai::{ModelList, ModelObject},
 };
 
@@ -15,7 +13,7 @@ pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
     Json(ModelList { object: "list", data: vec![object(&app)] })
 }
 
-pub(crate) async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ModelObject>, HttpError> {
+pub(crate) async fn get(State(app): State<App>, Id(id): Id) -> Result<Json<ModelObject>, HttpError> {
     app.expect_model(Some(&id))?;
     Ok(Json(object(&app)))
 }
