@@ -102,7 +102,9 @@ works('chat.completions.create, stream with usage', async () => {
   assert.deepEqual(chunks.at(-1).usage, (await chat()).usage);
 });
 works('chat.completions.stream (helper)', async () => {
-  const stream = client.chat.completions.stream({ model, messages, max_tokens: 48, seed: 7 });
+  // The helper throws where an answer ends with `length`, so this one cannot.
+  const ended = { structured_outputs: { regex: '[a-z ]{3,30}' } };
+  const stream = client.chat.completions.stream({ model, messages, max_tokens: 64, seed: 7, ...ended });
   let text = '';
   stream.on('content', (delta) => (text += delta));
   const final = await stream.finalChatCompletion();
