@@ -385,6 +385,22 @@ async fn heads_are_bounded_in_lines_bytes_and_time() {
     assert_eq!(server.get("/health", "").await.status, 200);
 }
 
+/// A client that is still sending when the connection closes sees a broken pipe and not the reply.
+#[tokio::test]
+async fn what_is_refused_by_its_head_is_answered_behind_its_body() {
+    let server = start(Duration::ZERO, ServerConfig::default(), None).await;
+    for (path, status) in [("/v1/audio/transcriptions", 404), ("/v1/completions", 415), ("/health", 405)] {
+        let stream = TcpStream::connect(server.address).await.expect("it listens");
+        let (len, first) = (500_000, 1_000);
+        let head = "HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: multipart/form-data; boundary=b";
+        let head = format!("POST {path} {head}\r\ncontent-length: {len}\r\n\r\n{}", "x".repeat(first));
+        write_all(&stream, head.as_bytes()).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        write_all(&stream, "x".repeat(len - first).as_bytes()).await;
+        assert_eq!(Reply::read(&stream).await.expect("a reply").status, status, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn connections_are_bounded_and_a_place_is_free_again() {
     let config = ServerConfig { max_connections: 2, read_timeout_s: 1, ..Default::default() };

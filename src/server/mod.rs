@@ -37,6 +37,7 @@ mod sse;
 mod structural_tag;
 mod tls;
 mod tokens;
+mod unread;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -250,6 +251,7 @@ pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> R
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), within_time))
         .layer(middleware::from_fn_with_state(app.clone(), access::guard))
+        .layer(middleware::from_fn_with_state(app.clone(), unread::read_past))
         .layer(middleware::from_fn(refusals::record))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
