@@ -50,7 +50,7 @@ forbidden.rs ~ found: state.ends_word && !is_word(byte), ~ found: state.ends_wor
 forbidden.rs ~ at_border: !is_word(byte), ~ at_border: true,
 forbidden.rs ~ let accepting = states.order.iter().map(|state| !state.ends_word).collect(); ~ let accepting = states.order.iter().map(|_| true).collect();
 forbidden.rs ~ nodes.filter_map(|node| trie.child(node, fold(byte))) ~ nodes.filter_map(|node| trie.child(node, byte))
-forbidden.rs ~ let folded = |byte: u8| if ignore_case { byte.to_ascii_lowercase() } else { byte }; ~ let folded = |byte: u8| byte;
+forbidden.rs ~ { 256 + u16::from(fold(byte)) } ~ { 256 + u16::from(byte) }
 forbidden.rs ~ .filter(|(_, text)| text.scope == scope) ~ .filter(|(_, text)| text.scope == Scope::Output)
 forbidden.rs ~ refused[node] = true; ~ refused[node] = node % 7 != 3;
 forbidden.rs ~ refused[child] |= refused[fallback as usize]; ~ let _ = fallback;

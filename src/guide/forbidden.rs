@@ -135,8 +135,7 @@ pub(crate) fn literal_automaton(
 ) -> Result<RawDfa, GuideError> {
     let (classes, representative) = literal_classes(literals, ignore_case, |_| 0);
     let num_classes = representative.len();
-    let folded = |byte: u8| if ignore_case { byte.to_ascii_lowercase() } else { byte };
-    let column = |byte: u8| classes[folded(byte) as usize] as usize;
+    let column = |byte: u8| classes[byte as usize] as usize;
     let (mut next, refused) = literal_rows(part, literals, &column, num_classes, config)?;
     for row in next.chunks_exact_mut(num_classes) {
         for (class, &byte) in representative.iter().enumerate() {
