@@ -5,6 +5,7 @@
 //! and 100k ids). The files are those of tests/data/labelled and, where scripts/language_grammars/fetch_sources.sh has
 //! been run, some of each language taken evenly from its packages. Prints microseconds of CPU time of the thread. The
 //! matcher of each file starts cold; what it shares with its siblings is warm after the first files, as in a server.
+//! Each file is walked twice: with masks that lexers keep by their states, and with all of them made anew by llguidance.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 
 mod common;
@@ -37,6 +38,7 @@ const LANGUAGES: [(Language, &str); 5] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     report("ananke-nano", &common::nano_tokenizer()?)?;
+
     for name in ["deepseek-coder", "deepseek-llm"] {
         let file = common::models().join(format!("tokenizers/{name}.gguf"));
         if file.is_file() {
@@ -49,28 +51,41 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn report(name: &str, tokenizer: &Tokenizer) -> Result<(), Box<dyn Error>> {
     println!("{name}, {} ids; us of CPU time", tokenizer.vocabulary().num_tokens());
     println!(
-        "{:<12}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
-        "language", "files", "refused", "masks", "mean", "p50", "p90", "p99", "max"
+        "{:<12}{:>7}{:>9}{:>9}{:<7}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "language", "files", "refused", "masks", "", "mean", "p50", "p90", "p99", "max"
     );
-    let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default())?;
+    let guide = |min_lexer_mask_walk| {
+        let config = GuideConfig { min_lexer_mask_walk, ..GuideConfig::default() };
+        Guide::new(tokenizer.vocabulary().clone(), config)
+    };
+    let guides = [("  kept", guide(GuideConfig::default().min_lexer_mask_walk)?), ("  anew", guide(usize::MAX)?)];
     for (language, folder) in LANGUAGES {
         let code = braid::code(language, Granularity::File, CodeRules::default());
-        let compiled = guide.compile(&[ConstraintIr { code: Some(code), ..ConstraintIr::default() }])?;
+        let ir = ConstraintIr { code: Some(code), ..ConstraintIr::default() };
+        let mut ways = Vec::new();
+        for (name, guide) in &guides {
+            ways.push((name, guide.compile(std::slice::from_ref(&ir))?, Vec::new()));
+        }
         let files = files(language, folder)?;
-        let mut times = Vec::new();
         let mut num_refused = 0;
         for file in &files {
             let ids = tokenizer.encode(&std::fs::read_to_string(file)?, false)?;
-            num_refused += usize::from(!walk(&compiled, &ids, &mut times)?);
+            let mut is_refused = false;
+            for (_, compiled, times) in &mut ways {
+                is_refused |= !walk(compiled, &ids, times)?;
+            }
+            num_refused += usize::from(is_refused);
         }
-        times.sort_unstable();
-        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-        let mean = times.iter().sum::<Duration>() / times.len() as u32;
-        print!("{folder:<12}{:>7}{num_refused:>9}{:>9}", files.len(), times.len());
-        for time in [mean, at(50), at(90), at(99), at(100)] {
-            print!("{:>9.1}", time.as_nanos() as f64 / 1000.0);
+        for (name, _, mut times) in ways {
+            times.sort_unstable();
+            let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+            let mean = times.iter().sum::<Duration>() / times.len() as u32;
+            print!("{folder:<12}{:>7}{num_refused:>9}{:>9}{name:<7}", files.len(), times.len());
+            for time in [mean, at(50), at(90), at(99), at(100)] {
+                print!("{:>9.1}", time.as_nanos() as f64 / 1000.0);
+            }
+            println!();
         }
-        println!();
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ananke::braid;
 use ananke::constraint::{CodeRules, Constraint, ConstraintIr, ConstraintSet, Granularity, Kind, Language};
-use ananke::guide::{CompiledConstraint, Guide, GuideConfig, Matcher};
+use ananke::guide::{CompiledConstraint, Guide, GuideConfig, Matcher, num_words};
 use ananke::maze::open_tokenizer;
 use ananke::text::Tokenizer;
 use serde::Deserialize;
@@ -66,6 +66,41 @@ fn bytewise(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
 fn is_accepted(constraint: &Arc<CompiledConstraint>, tokens: &[u32]) -> bool {
     let mut matcher: Matcher = constraint.matcher(b"").expect("a matcher");
     tokens.iter().all(|&token| matcher.accept(token).is_ok()) && matcher.is_complete().expect("a state")
+}
+
+/// Along real files, whichever way a mask is computed.
+#[test]
+fn masks_kept_by_lexers_are_those_that_are_made_anew() {
+    let tokenizer = open_tokenizer(Path::new("models/ananke-nano")).expect("the embedded model's tokenizer");
+    let guide = |min_lexer_mask_walk| {
+        let config = GuideConfig { min_lexer_mask_walk, ..GuideConfig::default() };
+        Guide::new(tokenizer.vocabulary().clone(), config).expect("a guide")
+    };
+    let guides = [usize::MAX, 0, 2_000].map(guide);
+    for (language, file) in [
+        (Language::Typescript, "typescript/ringBuffer.ts"),
+        (Language::Python, "python/buffered.py"),
+        (Language::Rust, "rust/fmt.rs"),
+        (Language::Go, "go/url.go"),
+        (Language::Zig, "zig/StringInterner.zig"),
+    ] {
+        let text = std::fs::read_to_string(Path::new("tests/data/labelled").join(file)).expect("a labelled file");
+        let tokens = tokenizer.encode(&text, false).expect("text");
+        let code = braid::code(language, Granularity::File, CodeRules::default());
+        let ir = ConstraintIr { code: Some(code), ..ConstraintIr::default() };
+        let mut matchers = guides.each_ref().map(|guide| {
+            guide.compile(std::slice::from_ref(&ir)).expect("it compiles").matcher(b"").expect("a matcher")
+        });
+        for (index, &token) in tokens.iter().take(600).enumerate() {
+            let [anew, at_once, later] = matchers.each_mut().map(|matcher| {
+                let mut row = vec![0; num_words(tokenizer.vocabulary().num_rows())];
+                matcher.fill(&mut row).expect("a mask");
+                matcher.accept(token).unwrap_or_else(|error| panic!("{file}, token {index}: {error}"));
+                row
+            });
+            assert!(anew == at_once && anew == later, "{file}, token {index}");
+        }
+    }
 }
 
 #[test]

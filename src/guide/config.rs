@@ -68,6 +68,15 @@ pub struct GuideConfig {
     /// Cached masks of all automata of one compiled constraint. Default 32 MiB: 2,000 whole rows at 129k ids, and ten
     /// to a hundred times as many masks of forbidden text, which are kept as differences.
     pub mask_cache_bytes: usize,
+    /// What the states of one structural part's lexer may keep of their masks. Default 4 MiB, which code in one language
+    /// does not fill at 32k ids.
+    pub lexer_mask_bytes: usize,
+    /// The same of all lexers together, of which each sequence has its own; past it masks are computed anew. Default
+    /// 32 MiB.
+    pub all_lexer_mask_bytes: usize,
+    /// Nodes of the vocabulary's trie that a mask must have walked for its lexer's state to keep it. Default 2,000, about
+    /// 10 us.
+    pub min_lexer_mask_walk: usize,
     /// Soft biases of one request. Default 64; each costs about 2 us for a list that was not met before.
     pub max_soft: usize,
     /// Greatest magnitude of a soft bias, in logit units. Default 100, which settles any choice.
@@ -210,6 +219,9 @@ impl Default for GuideConfig {
             max_automaton_bytes: 64 << 20,
             max_product_states: 20_000,
             mask_cache_bytes: 32 << 20,
+            lexer_mask_bytes: 4 << 20,
+            all_lexer_mask_bytes: 32 << 20,
+            min_lexer_mask_walk: 2_000,
             max_soft: 64,
             max_bias: 100,
             bias_cache_bytes: 8 << 20,

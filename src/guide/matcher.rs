@@ -139,6 +139,12 @@ impl Matcher {
         self.structural.iter().map(Structural::last_mask_work).sum()
     }
 
+    /// States of the structural parts' lexers that keep a mask.
+    #[cfg(test)]
+    pub(crate) fn num_kept_masks(&self) -> usize {
+        self.structural.iter().map(Structural::num_kept_masks).sum()
+    }
+
     /// Bytes that some structural part says must follow, as long as the output cannot end here.
     pub(crate) fn forced_bytes(&self) -> Vec<u8> {
         // What a document determines may stand in its suffix.

@@ -21,6 +21,7 @@ mod forbidden;
 mod lark;
 mod layout;
 mod lazy;
+mod lexer_masks;
 mod liveness;
 mod look_around;
 mod mask;
@@ -87,7 +88,7 @@ impl Guide {
     pub fn new(vocabulary: Arc<Vocabulary>, config: GuideConfig) -> Result<Self, GuideError> {
         let tokens = Arc::new(SortedTokens::new(&vocabulary));
         let text = tokens::text_row(&vocabulary).into();
-        let factory = StructuralFactory::new(&vocabulary, &config)?;
+        let factory = StructuralFactory::new(&vocabulary, &tokens, &config)?;
         let spare_room = Room::new(config.max_spares);
         Ok(Self { vocabulary, tokens, text, char_counts: OnceLock::new(), factory, spare_room, config })
     }

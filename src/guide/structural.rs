@@ -13,23 +13,37 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{CancellationHandle, Logger, ParserFactory};
 
+use super::lexer_masks::{LexerMasks, MasksByLexer};
 use super::liveness::{Crowded, Outline};
+use super::vocabulary::SortedTokens;
 use super::{GuideConfig, GuideError, mask};
 use crate::text::Vocabulary;
 
 /// Makes the matchers of structural parts for one vocabulary.
 pub(crate) struct StructuralFactory {
     factory: ParserFactory,
+    masks: Arc<MasksByLexer>,
     limits: ParserLimits,
 }
 
 impl StructuralFactory {
     /// Slices the vocabulary for fast JSON strings: about 0.5 s and 30 MB at 129k ids, once per model.
-    pub(crate) fn new(vocabulary: &Vocabulary, config: &GuideConfig) -> Result<Self, GuideError> {
+    pub(crate) fn new(
+        vocabulary: &Vocabulary,
+        tokens: &Arc<SortedTokens>,
+        config: &GuideConfig,
+    ) -> Result<Self, GuideError> {
         let slices = SlicedBiasComputer::general_slices();
         let factory = ParserFactory::new(&vocabulary.tok_env(), InferenceCapabilities::default(), &slices)
             .map_err(|error| GuideError::internal("vocabulary", first_line(&error.to_string())))?;
-        Ok(Self { factory, limits: limits(config) })
+        let masks = Arc::new(MasksByLexer::new(factory.slicer(), Arc::clone(tokens), config));
+        Ok(Self { factory, masks, limits: limits(config) })
+    }
+
+    /// Bytes that masks may still be kept in.
+    #[cfg(test)]
+    pub(crate) fn lexer_mask_room(&self) -> usize {
+        self.masks.room()
     }
 
     /// Compiles Lark source. Deep input recurses deeply here: call it on a big stack.
@@ -42,13 +56,15 @@ impl StructuralFactory {
             self.limits.clone(),
         );
         match parser {
-            Ok(parser) => {
+            Ok(mut parser) => {
+                parser.bias_computer = Arc::<MasksByLexer>::clone(&self.masks);
                 let limits = &self.limits;
                 let outline = Outline::new(parser.parser.grammar(), limits.initial_lexer_fuel, limits.max_items_in_row)
                     .map_err(|crowded| Rejection::OverLimit(Excess::of_crowd(crowded, limits)))?
                     .map(Box::new);
                 let matcher = llguidance::Matcher::new(Ok(parser)).into_cancellable();
-                Ok(Structural { part: part.to_owned(), matcher, num_uses: 1, outline, reads_document: false })
+                let (part, kept) = (part.to_owned(), LexerMasks::default());
+                Ok(Structural { part, matcher, kept, num_uses: 1, outline, reads_document: false })
             }
             Err(error) => Err(Rejection::read(&format!("{error:#}"), &self.limits)),
         }
@@ -176,6 +192,7 @@ fn first_line(message: &str) -> String {
 pub(crate) struct Structural {
     part: String,
     matcher: llguidance::Matcher,
+    kept: LexerMasks,
     /// Sequences that have used this matcher, one after another.
     num_uses: u32,
     /// For the verdict at admission, which takes it away.
@@ -227,7 +244,8 @@ impl Structural {
     /// A copy that shares nothing, not even the lexer: about 3 ms and 2 MB.
     pub(crate) fn deep_clone(&self) -> Self {
         let (part, matcher) = (self.part.clone(), self.matcher.deep_clone());
-        Self { part, matcher, num_uses: 1, outline: None, reads_document: self.reads_document }
+        let kept = self.kept.deep_clone();
+        Self { part, matcher, kept, num_uses: 1, outline: None, reads_document: self.reads_document }
     }
 
     /// The matcher at its start again, with the lexer it has warmed; `None` when it is lost or was used often enough
@@ -246,13 +264,19 @@ impl Structural {
 
     /// Keeps in `row` what this part allows; end tokens are the caller's business.
     pub(crate) fn intersect_mask(&mut self, row: &mut [u32]) -> Result<(), GuideError> {
-        match self.matcher.compute_mask_or_eos() {
+        match self.kept.while_computing(|| self.matcher.compute_mask_or_eos()) {
             Ok(allowed) => mask::intersect(row, allowed.as_slice()),
             // An empty mask is an error to llguidance, and a dead end of the conjunction to us.
             Err(error) if is_empty_mask(&error.to_string()) => row.fill(0),
             Err(error) => return Err(self.lost(&error.to_string())),
         }
         Ok(())
+    }
+
+    /// States of the lexer that keep a mask.
+    #[cfg(test)]
+    pub(crate) fn num_kept_masks(&self) -> usize {
+        self.kept.num_kept()
     }
 
     /// What the last mask cost: Earley items and lexer steps, each about 0.05 us. The same on every machine.

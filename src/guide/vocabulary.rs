@@ -172,8 +172,22 @@ impl SortedTokens {
         &self.num_by_first_byte
     }
 
+    pub(crate) fn num_nodes(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    /// How many bytes there are up to and including a node's, and its byte.
+    pub(crate) fn depth_and_byte(&self, node: usize) -> (usize, u8) {
+        (self.nodes[node].depth(), self.nodes[node].byte())
+    }
+
+    /// The next node that is not below one.
+    pub(crate) fn end_of(&self, node: usize) -> usize {
+        self.nodes[node].end as usize
+    }
+
     /// The tokens that end at a node.
-    fn tokens_at(&self, node: usize) -> &[u32] {
+    pub(crate) fn tokens_at(&self, node: usize) -> &[u32] {
         &self.ids[self.nodes[node].first_id as usize..self.nodes[node + 1].first_id as usize]
     }
 

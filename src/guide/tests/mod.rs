@@ -6,6 +6,7 @@ mod composite;
 mod document;
 mod hostile;
 mod layout;
+mod lexer_masks;
 mod liveness;
 mod notations;
 mod oracle;

@@ -402,6 +402,16 @@ fn lazily_built_automata_mask_exactly_what_brute_force_allows() {
 }
 
 #[test]
+fn masks_kept_by_a_lexer_are_exactly_what_brute_force_allows() {
+    let config = GuideConfig { min_lexer_mask_walk: 0, ..GuideConfig::default() };
+    let guide = Guide::new(vocabulary(WORDS), config).expect("the vocabulary can be sliced");
+    let is_structural = |part: &Part| part.ir.get("grammar").or(part.ir.get("json_schema")).is_some();
+    let parts: Vec<Part> = parts().into_iter().filter(is_structural).chain(adversarial_grammars()).collect();
+    let num_rows = compare_all(&guide, &parts, false);
+    assert!(num_rows > 150, "only {num_rows} rows were compared");
+}
+
+#[test]
 fn no_rule_of_a_scannerless_grammar_is_read_by_longest_match() {
     let num_rows = compare_all(&guide(WORDS), &adversarial_grammars(), false);
     assert!(num_rows > 60, "only {num_rows} rows were compared");
