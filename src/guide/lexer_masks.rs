@@ -182,10 +182,10 @@ impl MasksByLexer {
         let base = if at == 0 { 0 } else { tokens.depth_and_byte(at - 1).0 };
         // The state after each byte of the way to a node, and the nodes of that way, of which the first ones are noted.
         let (mut states, mut way, mut num_noted) = (vec![from], Vec::new(), 0);
-        let mut num_steps = 0;
+        let mut num_steps = 0_usize;
         while at < below.end as usize {
             num_steps += 1;
-            if num_steps % NODES_PER_LOOK == 0 && rec.cancellation_requested() {
+            if num_steps.is_multiple_of(NODES_PER_LOOK) && rec.cancellation_requested() {
                 return None;
             }
             let (depth, byte) = tokens.depth_and_byte(at);
@@ -355,7 +355,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         let is_let_through = self.rec.try_push_byte(byte);
         self.depth = depth - usize::from(!is_let_through);
         self.num_walked += 1;
-        if self.num_walked % NODES_PER_LOOK == 0 {
+        if self.num_walked.is_multiple_of(NODES_PER_LOOK) {
             self.is_wanted &= !self.rec.cancellation_requested();
         }
         is_let_through
