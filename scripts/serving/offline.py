@@ -143,10 +143,10 @@ def trace_server(args: argparse.Namespace, folder: str, claims: Claims) -> None:
             if status != 200:
                 print(f"note: {method} {path} {json.dumps(value)}: {status} {body[:400]}", file=sys.stderr)
         stopped = server.stop()
-    print(table([("request", "fields", "status"), *replies]), "\n")
+    print(table([("request", "fields", "status"), *replies]) + "\n")
     lines = log.read_text(errors="replace").splitlines()
     calls = collections.Counter(found[1] for line in lines if (found := re.search(r"(\w+)\(", line)))
-    print("system calls: " + ", ".join(f"{count} {call}" for call, count in calls.most_common()), "\n")
+    print("system calls: " + ", ".join(f"{count} {call}" for call, count in calls.most_common()) + "\n")
     num_answered = sum(status == 200 for *_, status in replies)
     claims.add("requests answered under strace", f"{num_answered} of {len(replies)}", num_answered == len(replies))
     # A log without these would be of another process, or of none.

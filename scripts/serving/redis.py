@@ -190,7 +190,7 @@ def load(args: argparse.Namespace, redis: Redis, servers: list[Server], claims: 
     for thread in threads:
         thread.join()
     at_last = stage("the end")
-    print(table(rows), "\n")
+    print(table(rows) + "\n")
     for fault in found.faults[:5]:
         print(f"note: {fault[:1000]}", file=sys.stderr)
     num_hits = [since["hit"] for since in (with_redis, again, at_last)]
@@ -241,7 +241,7 @@ def refuse_poison(args: argparse.Namespace, redis: Redis, servers: list[Server],
     num_same = sum(one == other for one, other in zip(right, got))
     rows = [("entries", "changed", "moved", "refused", "believed"),
             (num_entries, num_changed, num_moved, since["refused"], since["hit"])]  # fmt: skip
-    print(table(rows), "\n")
+    print(table(rows) + "\n")
     is_refused = since["refused"] == num_changed + num_moved == num_entries > 0 == since["hit"]
     claims.add("poisoned entries are refused and counted", f"{since['refused']} of {num_entries}", is_refused)
     claims.add("the answers are right all the same", f"{num_same} of {len(right)}",
