@@ -32,7 +32,7 @@ def default_server() -> str:
 class Server:
     """A running ananke-serve; use as a context. Its log is kept in a file until the end.
 
-    `prefix` is a command that becomes the server, such as `taskset`, so that the process is the server's.
+    `prefix` is a command that becomes the server, such as `strace -D`, so that the process is the server's.
     """
 
     def __init__(
