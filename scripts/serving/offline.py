@@ -34,6 +34,8 @@ VENV_PYTHON = pathlib.Path.home() / ".cache/ananke/venv/bin/python3"
 STRACE = ["strace", "-f", "-qq", "-e", "trace=%network,open,openat,openat2,io_uring_setup"]
 SENDING = ("connect", "sendto", "sendmsg", "sendmmsg")
 OPENING = ("connect", "open", "openat", "openat2")
+# A line that goes on after another thread's ("<... connect resumed>") names no call: where it began, its arguments are.
+CALL = re.compile(r"\d+ +(\w+)\(")
 ADDRESS = re.compile(r'inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')
 RESOLVERS = re.compile(
     r"/etc/(?:resolv\.conf|nsswitch\.conf|hosts|gai\.conf)|libnss_|libresolv|nscd/socket|io\.systemd\.Resolve"
@@ -98,8 +100,8 @@ def offences(lines: list[str]) -> dict[str, list[str]]:
 
 
 def kinds_of(line: str) -> Iterator[str]:
-    call = re.search(r"(\w+)\(", line)
-    if not call or "resumed>" in line[: call.start()]:  # its arguments were on the line where it began
+    call = CALL.match(line)
+    if not call:
         return
     if call[1] == "io_uring_setup":
         yield "io_uring"
@@ -145,7 +147,7 @@ def trace_server(args: argparse.Namespace, folder: str, claims: Claims) -> None:
         stopped = server.stop()
     print(table([("request", "fields", "status"), *replies]) + "\n")
     lines = log.read_text(errors="replace").splitlines()
-    calls = collections.Counter(found[1] for line in lines if (found := re.search(r"(\w+)\(", line)))
+    calls = collections.Counter(found[1] for line in lines if (found := CALL.match(line)))
     print("system calls: " + ", ".join(f"{count} {call}" for call, count in calls.most_common()) + "\n")
     num_answered = sum(status == 200 for *_, status in replies)
     claims.add("requests answered under strace", f"{num_answered} of {len(replies)}", num_answered == len(replies))

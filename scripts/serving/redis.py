@@ -195,10 +195,10 @@ def load(args: argparse.Namespace, redis: Redis, servers: list[Server], claims: 
         print(f"note: {fault[:1000]}", file=sys.stderr)
     num_hits = [since["hit"] for since in (with_redis, again, at_last)]
     ends = ", ".join(f"{count} {end}" for end, count in found.ends.most_common())
-    claims.add("requests that failed, or were answered otherwise by the other server",
-               f"{len(found.faults)} of {found.num_requests} ({ends})", not found.faults)  # fmt: skip
-    claims.add("each server finds what the other found out: hits before, between and after the kills",
-               num_hits, all(num_hits))  # fmt: skip
+    said = f"{len(found.faults)} of {found.num_requests} ({ends})"
+    claims.add("requests that failed, or were answered otherwise by the other server", said, not found.faults)
+    what = "hits on what the other server found out, before, between and after the kills"
+    claims.add(what, num_hits, all(num_hits))
     num_lost = without["error"] + without["skipped"]
     claims.add("Redis was missed while it was away", f"{num_lost} times", num_lost > 0)
     return found.next_number + 1
@@ -239,13 +239,12 @@ def refuse_poison(args: argparse.Namespace, redis: Redis, servers: list[Server],
     got = [answer(reader, number) for number in numbers]
     since = outcomes(reader) - before
     num_same = sum(one == other for one, other in zip(right, got))
-    rows = [("entries", "changed", "moved", "refused", "believed"),
-            (num_entries, num_changed, num_moved, since["refused"], since["hit"])]  # fmt: skip
-    print(table(rows) + "\n")
+    row = (num_entries, num_changed, num_moved, since["refused"], since["hit"])
+    print(table([("entries", "changed", "moved", "refused", "believed"), row]) + "\n")
     is_refused = since["refused"] == num_changed + num_moved == num_entries > 0 == since["hit"]
     claims.add("poisoned entries are refused and counted", f"{since['refused']} of {num_entries}", is_refused)
-    claims.add("the answers are right all the same", f"{num_same} of {len(right)}",
-               num_same == len(right) and all(end != "failed" for _, end in got))  # fmt: skip
+    is_right = num_same == len(right) and all(end != "failed" for _, end in got)
+    claims.add("the answers are right all the same", f"{num_same} of {len(right)}", is_right)
 
 
 def parse_args() -> argparse.Namespace:
