@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SECONDS_TO_START = 300
@@ -30,10 +30,19 @@ def default_server() -> str:
 
 
 class Server:
-    """A running ananke-serve; use as a context. Its log is kept in a file until the end."""
+    """A running ananke-serve; use as a context. Its log is kept in a file until the end.
 
-    def __init__(self, binary: str, flags: list[str] = (), environment: dict[str, str] | None = None):
-        self.command = [binary, "--port", "0", "--offline", *flags]
+    `prefix` is a command that becomes the server, such as `strace -D`, so that the process is the server's.
+    """
+
+    def __init__(
+        self,
+        binary: str,
+        flags: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ):
+        self.command = [*prefix, binary, "--port", "0", "--offline", *flags]
         self.environment = {**os.environ, **(environment or {})}
 
     def __enter__(self) -> "Server":
@@ -43,7 +52,8 @@ class Server:
             self.command, stdin=subprocess.DEVNULL, stdout=self.out_file, stderr=self.log_file, env=self.environment
         )
         deadline = time.monotonic() + SECONDS_TO_START
-        while not (found := re.search(r"listening on http://([\d.]+):(\d+)", pathlib.Path(self.out_file.name).read_text())):
+        listening = re.compile(r"listening on http://([\d.]+):(\d+)")
+        while not (found := listening.search(pathlib.Path(self.out_file.name).read_text())):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
                 sys.exit(f"the server did not start: {' '.join(self.command)}\n{self.log()[-4000:]}")
@@ -91,7 +101,8 @@ class Server:
         deadline = time.monotonic() + seconds
         while True:
             health = self.health()
-            is_idle = not health["running"] and not health["waiting"] and health["blocks_free"] == health["blocks_total"]
+            is_free = health["blocks_free"] == health["blocks_total"]
+            is_idle = is_free and not health["running"] and not health["waiting"]
             if is_idle or time.monotonic() > deadline:
                 return {**health, "settled": is_idle}
             time.sleep(0.1)
@@ -202,13 +213,18 @@ class Answer:
     reasons: dict[int, str] = dataclasses.field(default_factory=dict)
     is_done: bool = False
     error: str = ""
+    other_id: str = ""  # of another reply, whose chunk came in this stream
 
     def is_same(self, other: "Answer") -> bool:
-        """Token for token, and the same text and end; the id is each one's own."""
-        return (self.words(), self.texts, self.reasons) == (other.words(), other.texts, other.reasons)
+        """Token for token with each log-probability, and the same text and end; the id is each one's own."""
+        return (self.tokens, self.texts, self.reasons) == (other.tokens, other.texts, other.reasons)
 
-    def words(self) -> dict[int, list[str]]:
-        return {index: [word for word, _ in tokens] for index, tokens in self.tokens.items()}
+    def begins(self, other: "Answer") -> bool:
+        """Whether this is what a client has of `other` that leaves before its end."""
+        return all(
+            other.texts[index].startswith(text) and other.tokens[index][: len(self.tokens[index])] == self.tokens[index]
+            for index, text in self.texts.items()
+        )
 
     def num_tokens(self) -> int:
         return sum(map(len, self.tokens.values()))
@@ -228,6 +244,8 @@ def read_stream(body: bytes) -> Answer:
 
 
 def _take(answer: Answer, chunk: dict[str, Any]) -> None:
+    if answer.id not in ("", chunk["id"]):
+        answer.other_id = answer.id
     answer.id = chunk["id"]
     for choice in chunk["choices"]:
         index, logprobs = choice["index"], choice.get("logprobs") or {}
@@ -248,6 +266,14 @@ def _text(choice: dict[str, Any]) -> str:
     return (choice["delta"].get("content") or "") + "".join(
         call.get("name", "") + call.get("arguments", "") for call in calls
     )
+
+
+def new_key(ananke: pathlib.Path, name: str, scopes: str, **limits: int) -> tuple[str, str]:
+    """A fresh API key, and its entry for the server's file of keys."""
+    command = [ananke, "keys", "new", "--name", name, "--scopes", scopes]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    entry = made.stdout + "".join(f"{field} = {limit}\n" for field, limit in limits.items())
+    return re.search(r"ananke_[0-9a-f]{64}", made.stderr)[0], entry
 
 
 def machine_jiffies() -> tuple[int, int]:
