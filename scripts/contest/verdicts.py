@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema
-
 from servers import DIED, HUNG, Exchange
 
 WORKS = "works"
@@ -92,7 +91,7 @@ def judged(exchange: Exchange, judge: Judge) -> Verdict:
     holds, note = judge(text)
     if holds:
         return Verdict(WORKS, note)
-    if finish(exchange) == "length":
+    if judge is not never and finish(exchange) == "length":
         return Verdict(CUT_OFF, f"finish_reason `length`; {note}")
     return Verdict(BROKEN, note)
 
@@ -158,3 +157,8 @@ def both(*judges: Judge) -> Judge:
 def anything(text: str) -> tuple[bool, str]:
     """Any answer: where it counts only that there is one."""
     return True, quoted(text)
+
+
+def never(text: str) -> tuple[bool, str]:
+    """No answer is right: the request had to be refused."""
+    return False, quoted(text)
