@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Asks ananke-serve, llama.cpp's server and mistral.rs the same things, on the same SmolLM2, and prints a table.
 
-usage: rivals.py [--server PATH] [--model FILE.gguf] [--only WORD] [--servers NAMES] [--record FILE] [--keep FILE]
+usage: rivals.py [--server PATH] [--model FILE.gguf] [--only WORD] [--servers NAMES] [--record FILE]
+                 [--machine TEXT] [--keep FILE]
 
 What is asked are the rows that a request can show of what servers of this kind differ in: several constraints at once,
 forbidden text, JSON Schema, hostile and malformed grammars, tools, holes, bad requests, operating. Each server is asked
@@ -158,7 +159,8 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         details = exchanges(results, columns, {server.name: server.has_http for server in servers})
         date = datetime.date.today().isoformat()
-        head = [f"# Side by side, {date}", "", f"Model: `{model.name}`.", ""]
+        told = f"Machine: {args.machine}. " if args.machine else ""
+        head = [f"# Side by side, {date}", "", f"{told}Model: `{model.name}`.", ""]
         text = "\n".join([*head, *lines, "", "## Requests and replies", *details]) + "\n"
         args.record.write_text(text)
     return 0
@@ -181,6 +183,7 @@ def main() -> int:
     parser.add_argument("--servers", default="", help="only these, by name, between commas")
     parser.add_argument("--folder", type=pathlib.Path, default=default_folder(), help="for the rivals' packages")
     parser.add_argument("--record", type=pathlib.Path, help="write the table with requests and replies here")
+    parser.add_argument("--machine", help="what the record says of the machine")
     parser.add_argument("--keep", type=pathlib.Path, help="append every request and reply, whole, here")
     args = parser.parse_args()
     python = make_environment(args.folder)

@@ -10,6 +10,7 @@ from rows import (
     avoiding,
     bias,
     bound,
+    chat,
     completion,
     grammar,
     part,
@@ -51,13 +52,17 @@ def schema_and_forbidden(server: Server) -> Verdict:
     return judged(exchange, both(valid(WORD), without("password")))
 
 
-bound(
-    "schema + grammar",
-    '{"a": 7}\n' * 6,
-    {name: {"json_schema": NUMBER, "grammar": r'root ::= "{\"a\":" [0-9]+ "}"'} for name in (A, L)},
-    both(valid(NUMBER), matches(r'\{"a":[0-9]+\}')),
-    cannot={M: ONE_GRAMMAR},
-)
+@row("schema + grammar")
+def schema_and_grammar(server: Server) -> Verdict:
+    if server.name == M:
+        return Verdict(CANNOT, ONE_GRAMMAR)
+    fields = {"json_schema": NUMBER, "grammar": r'root ::= "{\"a\":" [0-9]+ "}"'}
+    judge = both(valid(NUMBER), matches(r'\{"a":[0-9]+\}'))
+    verdict = judged(completion(server, '{"a": 7}\n' * 6, 16, **fields), judge)
+    in_chat = judged(chat(server, 'Write only: {"a": 7}', 16, **fields), judge)
+    return Verdict(verdict.kind, f"{verdict.note}; in a chat {in_chat.kind}: {in_chat.note}")
+
+
 LETTERS = {"any_of": [{"pattern": "[a-z ]{20,40}"}], "match": "full"}
 ZEBRA = {"any_of": [{"pattern": "zebra"}], "match": "contains"}
 bound(
