@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     for name in SUBJECTS:
         importlib.import_module(name)
     from rows import ROWS
-    from servers import Ananke, LlamaCpp, MistralRs
+    from servers import Ananke, LlamaCpp, MistralRs, StartError
 
     model = (args.model or fetch_model()).resolve()
     servers = [
@@ -141,18 +141,17 @@ def run(args: argparse.Namespace) -> int:
     servers = [server for server in servers if not args.servers or server.name in args.servers.split(",")]
     wanted = [row for row in ROWS if args.only in f"{row.part}: {row.title}"]
     results: dict = {row: {} for row in wanted}
-    versions = {}
+    versions, missing = {}, []
     for server in servers:
-        with server:
-            versions[server.name] = server.version()
-            for row in wanted:
-                before = len(server.exchanges)
-                verdict = row.run(server)
-                asked = server.exchanges[before:]
-                results[row][server.name] = verdict, deciding(asked)
-                print(f"{server.name}: {row.title}: {verdict}", file=sys.stderr, flush=True)
-                if args.keep:
-                    keep(args.keep, row, verdict, asked)
+        try:
+            with server:
+                versions[server.name] = server.version()
+                for row in wanted:
+                    ask_row(server, row, results, args.keep)
+        except StartError as error:
+            print(error, file=sys.stderr, flush=True)
+            missing.append(server)
+    servers = [server for server in servers if server not in missing]
     columns = [server.name for server in servers]
     lines = [f"- {name}: {version}" for name, version in versions.items()] + table(results, columns)
     print("\n".join(lines))
@@ -163,7 +162,18 @@ def run(args: argparse.Namespace) -> int:
         head = [f"# Side by side, {date}", "", f"{told}Model: `{model.name}`.", ""]
         text = "\n".join([*head, *lines, "", "## Requests and replies", *details]) + "\n"
         args.record.write_text(text)
-    return 0
+    return 1 if missing else 0
+
+
+def ask_row(server, row, results: dict, kept: pathlib.Path | None) -> None:
+    """One row of one server, into its cell."""
+    before = len(server.exchanges)
+    verdict = row.run(server)
+    asked = server.exchanges[before:]
+    results[row][server.name] = verdict, deciding(asked)
+    print(f"{server.name}: {row.title}: {verdict}", file=sys.stderr, flush=True)
+    if kept:
+        keep(kept, row, verdict, asked)
 
 
 def keep(path: pathlib.Path, row, verdict, asked: list) -> None:

@@ -85,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def main() -> None:
     model, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
     which = mistralrs.Which.GGUF(quantized_model_id=str(model.parent), quantized_filename=model.name)
-    Handler.runner = mistralrs.Runner(which=which, seed=1, token_source="none")
+    Handler.runner = mistralrs.Runner(which=which, token_source="none")  # on a CPU it refuses a seed
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 

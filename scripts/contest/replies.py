@@ -107,7 +107,7 @@ def three_choices(server):
 @row("`seed`: the same again, another otherwise, temperature 1")
 def seeds(server):
     if server.name == M:
-        return Verdict(CANNOT, "the bindings' requests have no `seed`; the Runner has one")
+        return Verdict(CANNOT, "the bindings' requests have no `seed`, and on a CPU their Runner refuses one")
     texts = []
     for seed in (7, 7, 8):
         exchange = completion(server, "Once upon a time", 24, temperature=1.0, seed=seed)

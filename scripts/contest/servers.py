@@ -65,6 +65,10 @@ class Exchange:
         return f"{kind}:{param} {error.get('message', '')}"
 
 
+class StartError(Exception):
+    """A server that does not start, with the end of its log."""
+
+
 class Server:
     """A server on this machine; use as a context. What differs between servers is in the subclasses."""
 
@@ -118,7 +122,9 @@ class Server:
                 return
             time.sleep(0.1)
         self.log.seek(0)
-        sys.exit(f"{self.name} did not start:\n{self.log.read().decode(errors='replace')[-4000:]}")
+        told = self.log.read().decode(errors="replace")
+        self.stop()
+        raise StartError(f"{self.name} did not start:\n{told[-2000:]}")
 
     def stop(self) -> None:
         if self.process.poll() is None:
