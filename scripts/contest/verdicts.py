@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema
+
 from servers import DIED, HUNG, Exchange
 
 WORKS = "works"
