@@ -41,7 +41,7 @@ PACKAGES = {
 }
 SUBJECTS = ["combined", "schemas", "hostile", "replies", "tools", "serving"]  # in the order of the table
 SECONDS_TO_INSTALL = 900
-SHOWN_CHARACTERS = 420
+SHOWN_CHARACTERS = 300
 EXCHANGES_SHOWN = 2
 
 
@@ -116,13 +116,8 @@ def exchanges(results: dict, columns: list[str], has_http: dict[str, bool]) -> l
                 request = "" if exchange.request is None else f" {shown(exchange.request)}"
                 status = exchange.status if exchange.status is not None else exchange.outcome
                 lines.append(f"  - `{exchange.method} {exchange.path}`{request}")
-                lines.append(f"    {status} after {exchange.seconds:.2f} s: {shown(exchange.reply)}")
+                lines.append(f"    {status} after {exchange.seconds:.2f} s: {shown(exchange.gist())}")
     return lines
-
-
-def deciding(asked: list) -> list:
-    """The exchanges of a row without those that only helped: ids of a text, the plain request behind it."""
-    return [one for one in asked if one.path not in ("/tokenize",)] or asked
 
 
 def run(args: argparse.Namespace) -> int:
@@ -170,7 +165,7 @@ def ask_row(server, row, results: dict, kept: pathlib.Path | None) -> None:
     before = len(server.exchanges)
     verdict = row.run(server)
     asked = server.exchanges[before:]
-    results[row][server.name] = verdict, deciding(asked)
+    results[row][server.name] = verdict, [exchange for exchange in asked if not exchange.helps]
     print(f"{server.name}: {row.title}: {verdict}", file=sys.stderr, flush=True)
     if kept:
         keep(kept, row, verdict, asked)

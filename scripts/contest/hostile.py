@@ -197,6 +197,7 @@ def neighbour(server):
     path = "/completion" if server.name == M else "/v1/completions"
     body = json.dumps({"prompt": "aaaa", "max_tokens": 16, **hard}).encode()
     other = threading.Thread(target=server.send, args=("POST", path, body, 30, server.headers()))
+    server.exchanges.append(Exchange(server.name, "POST", path, json.loads(body), reply="not waited for"))
     other.start()
     time.sleep(0.2)
     exchange = completion(server, "The sea is", 8)

@@ -105,8 +105,9 @@ def regex(pattern: str) -> dict[str, Fields]:
 
 def tokens(server: Server, text: str) -> list[int]:
     """The ids of a text, as the server itself splits it."""
-    reply = server.ask("/tokenize", {"text" if server.name == M else "content": text}).json()
-    return reply["tokens"]
+    exchange = server.ask("/tokenize", {"text" if server.name == M else "content": text})
+    exchange.helps = True
+    return exchange.json()["tokens"]
 
 
 def bias(server: Server, texts: list[str], value: float) -> dict[str, float]:
@@ -131,6 +132,7 @@ def bound(
         verdict = judged(completion(server, prompt, max_tokens, **asked[server.name]), own)
         if verdict.kind == WORKS and own is not anything:
             free = completion(server, prompt, max_tokens)
+            free.helps = True
             if free.is_ok and own(first_text(free))[0]:
                 verdict.note += " (the free text holds it too)"
         return verdict
@@ -141,6 +143,7 @@ def bound(
 def after(server: Server, verdict: Verdict) -> Verdict:
     """A verdict, if the server answers a plain request behind it."""
     plain = completion(server, "The sea is", 4)
+    plain.helps = True
     if not plain.is_ok:
         return Verdict(plain.outcome if plain.status is None else FAILED, f"on the next request, after: {verdict}")
     return verdict

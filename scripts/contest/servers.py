@@ -40,6 +40,8 @@ class Exchange:
     status: int | None = None
     reply: str = ""
     seconds: float = 0.0
+    # It only helped: the ids of a text, the same without the constraint, a plain request behind it.
+    helps: bool = False
 
     @property
     def is_ok(self) -> bool:
@@ -51,6 +53,17 @@ class Exchange:
             return json.loads(self.reply)
         except ValueError:
             return None
+
+    def gist(self) -> str:
+        """The reply, and of answers only what was said and why it ended."""
+        value = self.json()
+        if self.status != 200 or not isinstance(value, dict) or not value.get("choices"):
+            return self.reply
+        said = [
+            {name: one[name] for name in ("text", "message", "finish_reason") if name in one}
+            for one in value["choices"]
+        ]
+        return json.dumps({"choices": said}, ensure_ascii=False)
 
     def error(self) -> str:
         """What a refusal says: code and message, or the body."""
@@ -182,11 +195,14 @@ class Server:
         return " / ".join(line.strip() for line in lines[-3:])[-300:]
 
     def post_stream(self, path: str, body: Any, seconds: float = 60):
-        """An open stream of server-sent events: connection and reply, of which nothing is read yet."""
+        """An open stream of server-sent events: connection, reply, of which nothing is read yet, and exchange."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         headers = {"content-type": "application/json", **self.headers()}
         connection.request("POST", path, body=json.dumps(body), headers=headers)
-        return connection, connection.getresponse()
+        reply = connection.getresponse()
+        exchange = Exchange(self.name, "POST", path, body, ANSWERED, reply.status)
+        self.exchanges.append(exchange)
+        return connection, reply, exchange
 
 
 class Ananke(Server):

@@ -181,8 +181,10 @@ LONG = {A: {"structured_outputs": {"regex": "[a-z ]{400,}"}}, L: {"ignore_eos": 
 @row("a client that leaves: is the work given up?", http=True)
 def cancellation(server):
     body = {"prompt": "once upon a time ", "max_tokens": 1500, "stream": True, **LONG[server.name]}
-    connection, reply = server.post_stream("/v1/completions", body)
-    first = reply.readline()
+    connection, reply, exchange = server.post_stream("/v1/completions", body)
+    exchange.reply = reply.readline().decode(errors="replace")
+    if exchange.status != 200:
+        return unanswered(exchange)
     busy = is_busy(server)
     reply.close()
     connection.close()
@@ -191,7 +193,7 @@ def cancellation(server):
         if not is_busy(server):
             return Verdict(WORKS if busy else FAILED, f"idle {time.monotonic() - left:.2f} s after the client left")
         time.sleep(0.05)
-    return Verdict(BROKEN, f"still at work after 5 s; it began {first[:40]!r}")
+    return Verdict(BROKEN, f"still at work after 5 s; it began {quoted(exchange.reply)}")
 
 
 def is_busy(server: Server) -> bool:
@@ -204,8 +206,10 @@ def is_busy(server: Server) -> bool:
 def drain(server):
     body = {"prompt": "once upon a time ", "max_tokens": 200, "stream": True, **LONG[server.name]}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        connection, reply = server.post_stream("/v1/completions", body)
-        reply.readline()
+        connection, reply, exchange = server.post_stream("/v1/completions", body)
+        exchange.reply = reply.readline().decode(errors="replace")
+        if exchange.status != 200:
+            return unanswered(exchange)
         rest = pool.submit(reply.read)
         server.process.send_signal(signal.SIGTERM)
         try:
@@ -213,6 +217,7 @@ def drain(server):
             broke = ""
         except Exception as error:
             text, broke = "", f"; the stream broke: {type(error).__name__}"
+        exchange.reply += f" ... {text[-200:]}{broke}"
         connection.close()
     try:
         code: Any = server.process.wait(30)
