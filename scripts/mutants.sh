@@ -30,7 +30,7 @@ mask_cache.rs ~ row[word] &= bits; ~ row[word] = bits;
 mask_cache.rs ~ mask::intersect(&mut row[from..], &root[from..]); ~ let _ = from;
 mask_cache.rs ~ visit(word, ids.iter().fold(root[word], |bits, id| bits ^ (1 << (id % 32)))); ~ visit(word, ids.iter().fold(root[word], |bits, id| bits & !(1 << (id % 32))));
 mask_cache.rs ~ masks.insert(state, StoredMask::Ids(roots.len() - 1, Box::default()), 0); ~ masks.insert(state, StoredMask::Ids(0, Box::default()), 0);
-lexer_masks.rs ~ if !next.is_dead() && !next.has_lowest_match() { ~ if !next.is_dead() {
+lexer_masks.rs ~ states.truncate(depth); ~ states.truncate(depth + 1);
 lexer_masks.rs ~ Self(Arc::new(Mutex::new(self.lock().clone()))) ~ self.clone()
 lexer_masks.rs ~ if !next.is_dead() || discriminant(&lexer.try_lexeme_end(state)) != no_end { ~ if !next.is_dead() {
 lexer_masks.rs ~ num_noted = num_noted.min(depth - 1); ~ let _ = depth;
