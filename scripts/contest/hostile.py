@@ -58,7 +58,7 @@ def names(exchange: Exchange, *places: str) -> str:
     """How a refusal names the place of the fault: one of the given texts, or a line, a column, a pointer."""
     error = exchange.error()
     found = [place for place in places if place in error]
-    found += re.findall(r"line \d+|column \d+|\d+:\d+|(?:char|byte|offset|position|pos) \d+", error)
+    found += re.findall(r"line \d+|column \d+|\d+:\d+|(?:char|byte|offset|position|pos) \d+|#/[^\s:`]+", error)
     return f"names {found[0]}" if found else "names no place"
 
 

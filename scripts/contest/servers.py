@@ -22,6 +22,7 @@ from typing import Any
 HERE = pathlib.Path(__file__).resolve().parent
 NUM_THREADS = 2
 CONTEXT_TOKENS = 8192  # what SmolLM2 was trained for
+NUM_SLOTS = 2  # of llama.cpp: requests at once, each with a context of its own
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
 ADDRESS_SPACE_BYTES = 16 << 30  # a request that makes a server take more ends that server and not the machine
@@ -136,8 +137,11 @@ class Server:
             time.sleep(0.1)
         self.log.seek(0)
         told = self.log.read().decode(errors="replace")
+        code = self.process.poll()
         self.stop()
-        raise StartError(f"{self.name} did not start:\n{told[-2000:]}")
+        raise StartError(
+            f"{self.name} did not start ({'too slow' if code is None else f'status {code}'}):\n{told[-2000:]}"
+        )
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -242,39 +246,25 @@ class Ananke(Server):
 
 
 class LlamaCpp(Server):
-    """llama.cpp's own server, without a GPU, with a key and its figures switched on."""
+    """llama.cpp's own HTTP server as xllamacpp has it compiled in, with a key and its figures switched on."""
 
     name = "llama.cpp"
     key = "sk-side-by-side"
 
-    def __init__(self, model: pathlib.Path, package: str, release: str):
+    def __init__(self, model: pathlib.Path, release: str):
         super().__init__(model)
-        self.package, self.release = package, release
-
-    def folder_of_binary(self) -> pathlib.Path:
-        return pathlib.Path(__import__(self.package).__file__).parent / "bin"
+        self.release = release
 
     def command(self) -> list[str]:
-        threads = [str(NUM_THREADS)] * 2
-        return [
-            str(self.folder_of_binary() / "llama-server"),
-            "--model", str(self.model), "--host", "127.0.0.1", "--port", str(self.port),
-            "--threads", threads[0], "--threads-batch", threads[1], "--ctx-size", str(CONTEXT_TOKENS * 2),
-            "--parallel", "2", "--device", "none", "--api-key", self.key, "--metrics", "--offline",
-        ]  # fmt: skip
-
-    def environment(self) -> dict[str, str]:
-        return {"LD_LIBRARY_PATH": str(self.folder_of_binary())}
+        numbers = [NUM_THREADS, CONTEXT_TOKENS * NUM_SLOTS, NUM_SLOTS]
+        told = [str(self.model), str(self.port), self.key, *map(str, numbers)]
+        return [sys.executable, str(HERE / "llamacpp_server.py"), *told]
 
     def headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.key}"}
 
     def version(self) -> str:
-        told = subprocess.run(
-            [self.folder_of_binary() / "llama-server", "--version"], capture_output=True, text=True, timeout=60,
-            env={**os.environ, **self.environment()},
-        )  # fmt: skip
-        return f"wheel {self.release}: {' '.join((told.stdout + told.stderr).split())}"
+        return f"its own HTTP server, built with llguidance, in the wheel xllamacpp {self.release}"
 
 
 class MistralRs(Server):
