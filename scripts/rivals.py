@@ -3,6 +3,7 @@
 
 usage: rivals.py [--server PATH] [--model FILE.gguf] [--only WORD] [--servers NAMES] [--record FILE]
                  [--machine TEXT] [--keep FILE]
+       rivals.py --kept FILE... [--record FILE] [--machine TEXT]
 
 What is asked are the rows that a request can show of what servers of this kind differ in: several constraints at once,
 forbidden text, JSON Schema, hostile and malformed grammars, tools, holes, bad requests, operating. Each server is asked
@@ -19,11 +20,12 @@ in its own documented words (scripts/contest/rows.py), and code judges what was 
 
 llama.cpp's HTTP server comes compiled into the wheel xllamacpp, which is built with llguidance: there it keeps JSON
 Schemas by llguidance and GBNF by its own engine. mistral.rs has no wheel with its server. Both go into an environment
-in DIR (default: ananke/rivals in the user's cache folder). Each server has two threads and runs while the others are
+in DIR (default: ananke/rivals in the user's cache folder). Each server has one thread and runs while the others are
 stopped. Needs python3 with venv and pip, and a built ananke-serve with `ananke` beside it; takes minutes.
 """
 
 import argparse
+import dataclasses
 import datetime
 import importlib
 import json
@@ -40,9 +42,11 @@ PACKAGES = {
     "jsonschema": "4.26.0",
 }
 SUBJECTS = ["combined", "schemas", "hostile", "replies", "tools", "serving"]  # in the order of the table
+SERVERS = ["ananke", "llama.cpp", "mistral.rs"]
 SECONDS_TO_INSTALL = 900
 SHOWN_CHARACTERS = 300
 EXCHANGES_SHOWN = 2
+PIPE = "\\|"
 
 
 def default_folder() -> pathlib.Path:
@@ -85,98 +89,116 @@ def shown(value, length: int = SHOWN_CHARACTERS) -> str:
     return f"{fence} {text} {fence}"
 
 
-def table(results: dict, columns: list[str]) -> list[str]:
-    """One line per row, one column per server."""
+@dataclasses.dataclass
+class Cell:
+    """What a server made of a row."""
+
+    part: str
+    title: str
+    server: str
+    version: str
+    kind: str
+    note: str
+    exchanges: list
+
+
+def ask(server, rows: list, kept: pathlib.Path | None) -> list[Cell]:
+    """All rows of one server, each kept as soon as it is known."""
+    cells = []
+    with server:
+        version = server.version()
+        for row in rows:
+            before = len(server.exchanges)
+            verdict = row.run(server)
+            asked = [{**vars(one), "gist": one.gist()} for one in server.exchanges[before:]]
+            cells.append(Cell(row.part, row.title, server.name, version, verdict.kind, verdict.note, asked))
+            print(f"{server.name}: {row.title}: {verdict}", file=sys.stderr, flush=True)
+            if kept:
+                with kept.open("a") as file:
+                    file.write(json.dumps(vars(cells[-1]), ensure_ascii=False) + "\n")
+    return cells
+
+
+def by_row(cells: list[Cell], rows: list) -> dict:
+    """The cells of each row by server, rows in their order; of a cell that was asked twice the later one."""
+    found = {(cell.part, cell.title, cell.server): cell for cell in cells}
+    servers = [name for name in SERVERS if any(cell.server == name for cell in cells)]
+    return {
+        row: {name: found.get((row.part, row.title, name)) for name in servers}
+        for row in rows
+        if any((row.part, row.title, name) in found for name in servers)
+    }
+
+
+def table(results: dict, show) -> list[str]:
+    """One line per row, one column per server, parts apart."""
     lines, part = [], None
     for row, cells in results.items():
         if row.part != part:
             part = row.part
-            lines += [
-                "",
-                f"### {part}",
-                "",
-                f"| what is asked | {' | '.join(columns)} |",
-                "|---" * (len(columns) + 1) + "|",
-            ]
-        texts = [str(cells[name][0]).replace("|", "\\|") for name in columns]
-        lines.append(f"| {row.title.replace('|', chr(92) + '|')} | {' | '.join(texts)} |")
+            heads = [f"| what is asked | {' | '.join(cells)} |", "|---" * (len(cells) + 1) + "|"]
+            lines += ["", f"### {part}", "", *heads]
+        texts = [show(cell.kind, cell.note) if cell else "" for cell in cells.values()]
+        lines.append(f"| {' | '.join(text.replace('|', PIPE) for text in [row.title, *texts])} |")
     return lines
 
 
-def exchanges(results: dict, columns: list[str], has_http: dict[str, bool]) -> list[str]:
+def said(results: dict) -> list[str]:
     """Of every row and server the requests and replies that decided it."""
     lines = []
     for row, cells in results.items():
+        asked = {name: [one for one in cell.exchanges if not one["helps"]] for name, cell in cells.items() if cell}
+        if not any(asked.values()):
+            continue
         lines += ["", f"### {row.part}: {row.title}", ""]
-        for name in columns:
-            verdict, asked = cells[name]
-            suffix = "" if has_http[name] else " (bindings, not the server)"
-            lines.append(f"- **{name}**{suffix}: {verdict.kind}")
-            for exchange in asked[:EXCHANGES_SHOWN]:
-                request = "" if exchange.request is None else f" {shown(exchange.request)}"
-                status = exchange.status if exchange.status is not None else exchange.outcome
-                lines.append(f"  - `{exchange.method} {exchange.path}`{request}")
-                lines.append(f"    {status} after {exchange.seconds:.2f} s: {shown(exchange.gist())}")
+        for name, exchanges in asked.items():
+            suffix = " (bindings, not the server)" if name == "mistral.rs" and exchanges else ""
+            lines.append(f"- {name}{suffix}: {cells[name].kind}")
+            for one in exchanges[:EXCHANGES_SHOWN]:
+                request = "" if one["request"] is None else f" {shown(one['request'])}"
+                lines.append(f"  - `{one['method']} {one['path']}`{request}")
+                lines.append(f"    {one['status'] or one['outcome']}, {one['seconds']:.1f} s: {shown(one['gist'])}")
     return lines
 
 
 def run(args: argparse.Namespace) -> int:
+    """Asks, or reads what was kept; prints the table and writes the record. The exit status."""
     sys.path.insert(0, str(CONTEST))
     for name in SUBJECTS:
         importlib.import_module(name)
     from rows import ROWS
     from servers import Ananke, LlamaCpp, MistralRs, StartError
+    from verdicts import Verdict
 
-    model = (args.model or fetch_model()).resolve()
-    servers = [
-        Ananke(model, args.server.resolve()),
-        LlamaCpp(model, PACKAGES["xllamacpp"]),
-        MistralRs(model, PACKAGES["mistralrs"]),
-    ]
-    servers = [server for server in servers if not args.servers or server.name in args.servers.split(",")]
-    wanted = [row for row in ROWS if args.only in f"{row.part}: {row.title}"]
-    results: dict = {row: {} for row in wanted}
-    versions, missing = {}, []
-    for server in servers:
-        try:
-            with server:
-                versions[server.name] = server.version()
-                for row in wanted:
-                    ask_row(server, row, results, args.keep)
-        except StartError as error:
-            print(error, file=sys.stderr, flush=True)
-            missing.append(server)
-    servers = [server for server in servers if server not in missing]
-    columns = [server.name for server in servers]
-    lines = [f"- {name}: {version}" for name, version in versions.items()] + table(results, columns)
+    cells, status = [], 0
+    if args.kept:
+        cells = [Cell(**json.loads(line)) for path in args.kept for line in path.read_text().splitlines()]
+    else:
+        model = (args.model or fetch_model()).resolve()
+        servers = [
+            Ananke(model, args.server.resolve()),
+            LlamaCpp(model, PACKAGES["xllamacpp"]),
+            MistralRs(model, PACKAGES["mistralrs"]),
+        ]
+        wanted = [row for row in ROWS if args.only in f"{row.part}: {row.title}"]
+        for server in servers:
+            if args.servers and server.name not in args.servers.split(","):
+                continue
+            try:
+                cells += ask(server, wanted, args.keep)
+            except StartError as error:
+                print(error, file=sys.stderr, flush=True)
+                status = 1
+    results = by_row(cells, ROWS)
+    versions = {cell.server: cell.version for cell in cells}
+    lines = [f"- {name}: {version}" for name, version in versions.items()]
+    lines += table(results, lambda kind, note: str(Verdict(kind, note)))
     print("\n".join(lines))
     if args.record:
-        details = exchanges(results, columns, {server.name: server.has_http for server in servers})
-        date = datetime.date.today().isoformat()
-        told = f"Machine: {args.machine}. " if args.machine else ""
-        head = [f"# Side by side, {date}", "", f"{told}Model: `{model.name}`.", ""]
-        text = "\n".join([*head, *lines, "", "## Requests and replies", *details]) + "\n"
-        args.record.write_text(text)
-    return 1 if missing else 0
-
-
-def ask_row(server, row, results: dict, kept: pathlib.Path | None) -> None:
-    """One row of one server, into its cell."""
-    before = len(server.exchanges)
-    verdict = row.run(server)
-    asked = server.exchanges[before:]
-    results[row][server.name] = verdict, [exchange for exchange in asked if not exchange.helps]
-    print(f"{server.name}: {row.title}: {verdict}", file=sys.stderr, flush=True)
-    if kept:
-        keep(kept, row, verdict, asked)
-
-
-def keep(path: pathlib.Path, row, verdict, asked: list) -> None:
-    """Appends what was said, whole, as a line of JSON per exchange."""
-    with path.open("a") as file:
-        for exchange in asked:
-            value = {"row": f"{row.part}: {row.title}", "verdict": str(verdict), **vars(exchange)}
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        head = [f"# Side by side, {datetime.date.today().isoformat()}", ""]
+        head += [f"Machine: {args.machine}.", ""] if args.machine else []
+        args.record.write_text("\n".join([*head, *lines, "", "## Requests and replies", *said(results)]) + "\n")
+    return status
 
 
 def main() -> int:
@@ -188,8 +210,13 @@ def main() -> int:
     parser.add_argument("--servers", default="", help="only these, by name, between commas")
     parser.add_argument("--folder", type=pathlib.Path, default=default_folder(), help="for the rivals' packages")
     parser.add_argument("--record", type=pathlib.Path, help="write the table with requests and replies here")
+    parser.add_argument("--kept", type=pathlib.Path, nargs="+", help="ask nothing: the table of what --keep kept")
     parser.add_argument("--machine", help="what the record says of the machine")
-    parser.add_argument("--keep", type=pathlib.Path, help="append every request and reply, whole, here")
+    parser.add_argument(
+        "--keep",
+        type=pathlib.Path,
+        help="append a line of JSON per row and server here, with every request and reply whole",
+    )
     args = parser.parse_args()
     python = make_environment(args.folder)
     if pathlib.Path(sys.prefix).resolve() != (args.folder / "venv").resolve():

@@ -22,7 +22,7 @@ from rows import (
     row,
     schema,
 )
-from servers import Exchange, Server
+from servers import SECONDS_PER_REQUEST, Exchange, Server
 from verdicts import (
     CANNOT,
     FAILED,
@@ -196,7 +196,7 @@ def neighbour(server):
     hard = grammar(f"root ::= {REPEATED}", f"start: {REPEATED}")[server.name]
     path = "/completion" if server.name == M else "/v1/completions"
     body = json.dumps({"prompt": "aaaa", "max_tokens": 16, **hard}).encode()
-    other = threading.Thread(target=server.send, args=("POST", path, body, 30, server.headers()))
+    other = threading.Thread(target=server.send, args=("POST", path, body, SECONDS_PER_REQUEST, server.headers()))
     server.exchanges.append(Exchange(server.name, "POST", path, json.loads(body), reply="not waited for"))
     other.start()
     time.sleep(0.2)

@@ -20,9 +20,10 @@ import time
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
-NUM_THREADS = 2
+NUM_THREADS = 1  # a server that waits for its second thread on a busy machine waits long
 CONTEXT_TOKENS = 8192  # what SmolLM2 was trained for
 NUM_SLOTS = 2  # of llama.cpp: requests at once, each with a context of its own
+SECONDS_PER_REQUEST = 120
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
 ADDRESS_SPACE_BYTES = 16 << 30  # a request that makes a server take more ends that server and not the machine
@@ -161,7 +162,9 @@ class Server:
         finally:
             connection.close()
 
-    def ask(self, path: str, body: Any = None, seconds: float = 30, headers: dict | None = None) -> Exchange:
+    def ask(
+        self, path: str, body: Any = None, seconds: float = SECONDS_PER_REQUEST, headers: dict | None = None
+    ) -> Exchange:
         """Sends one request (GET without a body) and keeps the exchange; `body` is JSON, or bytes as they stand."""
         method = "GET" if body is None else "POST"
         data = body if body is None or isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()

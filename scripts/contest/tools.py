@@ -107,9 +107,9 @@ def tools_with_more(server):
     return Verdict(BROKEN, verdict.note) if verdict.kind == WORKS and "Paris" in verdict.note else verdict
 
 
-@row("128 tools, `required`")
+@row("32 tools, `required`")
 def many_tools(server):
-    many = {f"tool_{number:03}": record(value={"enum": [number, f"v{number}"]}) for number in range(128)}
+    many = {f"tool_{number:03}": record(value={"enum": [number, f"v{number}"]}) for number in range(32)}
     if server.name == M:
         exchange = tools(server, "Call tool_077.", "Auto", many)
     else:
@@ -119,7 +119,7 @@ def many_tools(server):
     return verdict
 
 
-TAGGED = 'Call: <weather>{"city": "Rome", "unit": "celsius"}</weather>\n' * 5 + "Call: "
+TAGGED = 'Call: <weather>{"city": "Rome", "unit": "celsius"}</weather>\n' * 5 + "Call:"
 TAG_GRAMMAR = (
     r'root ::= [^<]{0,40} "<weather>{\"city\": \"" ("Paris" | "Oslo") '
     r'"\", \"unit\": \"" ("celsius" | "kelvin") "\"}</weather>"'
