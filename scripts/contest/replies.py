@@ -52,7 +52,7 @@ def ended(server: Server, exchange: Exchange, value: Any) -> Verdict:
         says += f", validation {checks[0]}"
     if holds:
         return Verdict(WORKS, f"whole within max_tokens, {says}: {note}")
-    return Verdict(CUT_OFF if finish(exchange) == "length" else BROKEN, f"{says}: {note}")
+    return Verdict(CUT_OFF if holds is None and finish(exchange) == "length" else BROKEN, f"{says}: {note}")
 
 
 @row("a list that would go on, `max_tokens` 24: is it closed?")
@@ -61,7 +61,7 @@ def closes_in_budget(server):
     return ended(
         server,
         completion(
-            server, "Here is a list:\n" + prompt + "\nHere is the list again:\n", 24, **schema(LIST)[server.name]
+            server, "Here is a list:\n" + prompt + "\nHere is the list again:\n", 24, **schema(LIST)[server.dialect]
         ),
         LIST,
     )
@@ -69,12 +69,12 @@ def closes_in_budget(server):
 
 @row("a document that cannot fit, `max_tokens` 4: is it said?")
 def says_truncated(server):
-    return ended(server, completion(server, '{"word": "abc"}\n' * 4, 4, **schema(WORD)[server.name]), WORD)
+    return ended(server, completion(server, '{"word": "abc"}\n' * 4, 4, **schema(WORD)[server.dialect]), WORD)
 
 
 @row("whitespace that the model is pushed to (`logit_bias` +50 on blanks and line breaks)")
 def whitespace(server):
-    fields = {**schema(NUMBER)[server.name], "logit_bias": bias(server, [" ", "\n", "  ", "\n\n", "\t"], 50.0)}
+    fields = {**schema(NUMBER)[server.dialect], "logit_bias": bias(server, [" ", "\n", "  ", "\n\n", "\t"], 50.0)}
     exchange = completion(server, '{"a": 100}\n' * 4, 300, **fields)
     verdict = judged(exchange, valid(NUMBER))
     blanks = sum(char.isspace() for char in first_text(exchange))
@@ -84,7 +84,7 @@ def whitespace(server):
 
 @row("`stop` that begins and ends inside tokens")
 def stop_across_tokens(server):
-    field = "stop_seqs" if server.name == M else "stop"
+    field = "stop_seqs" if server.dialect == M else "stop"
     exchange = completion(server, "one two three four five\n" * 8 + "one two", 16, **{field: ["ee fo"]})
     return judged(exchange, matches(" thr"))
 
@@ -92,9 +92,9 @@ def stop_across_tokens(server):
 @row("`n: 3` under a schema, temperature 1")
 def three_choices(server):
     value = record(word={"type": "string", "pattern": "^[a-z]{4,8}$"})
-    field = "n_choices" if server.name == M else "n"
+    field = "n_choices" if server.dialect == M else "n"
     exchange = completion(
-        server, "A word as JSON: ", 32, **schema(value)[server.name], **{field: 3, "temperature": 1.0}
+        server, "A word as JSON: ", 32, **schema(value)[server.dialect], **{field: 3, "temperature": 1.0}
     )
     if verdict := unanswered(exchange):
         return verdict
@@ -106,7 +106,7 @@ def three_choices(server):
 
 @row("`seed`: the same again, another otherwise, temperature 1")
 def seeds(server):
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, "the bindings' requests have no `seed`, and on a CPU their Runner refuses one")
     texts = []
     for seed in (7, 7, 8):
@@ -122,10 +122,10 @@ def seeds(server):
 
 @row("`logprobs` under a constraint: numbers that JSON has, none of them minus infinity")
 def log_probabilities(server):
-    if server.name == M:
+    if server.dialect == M:
         exchange = chat(server, "Say red.", 8, **COLOUR[M], logprobs=True, top_logprobs=5)
     else:
-        exchange = completion(server, "red red red ", 8, **COLOUR[server.name], logprobs=5)
+        exchange = completion(server, "red red red ", 8, **COLOUR[server.dialect], logprobs=5)
     if verdict := unanswered(exchange):
         return verdict
 

@@ -68,7 +68,7 @@ def row(title: str, *, http: bool = False):
 
 def completion(server: Server, prompt: str, max_tokens: int = 64, **fields: Any) -> Exchange:
     """A completion with the fields of its server; temperature 0 unless they say otherwise."""
-    if server.name == M:
+    if server.dialect == M:
         return server.ask("/completion", {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0.0, **fields})
     body = {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "seed": 1, **fields}
     return server.ask("/v1/completions", body)
@@ -76,7 +76,7 @@ def completion(server: Server, prompt: str, max_tokens: int = 64, **fields: Any)
 
 def chat(server: Server, text: str, max_tokens: int = 96, **fields: Any) -> Exchange:
     messages = [{"role": "user", "content": text}]
-    if server.name == M:
+    if server.dialect == M:
         return server.ask("/chat", {"messages": messages, "max_tokens": max_tokens, "temperature": 0.0, **fields})
     body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0, "seed": 1, **fields}
     return server.ask("/v1/chat/completions", body)
@@ -105,7 +105,7 @@ def regex(pattern: str) -> dict[str, Fields]:
 
 def tokens(server: Server, text: str) -> list[int]:
     """The ids of a text, as the server itself splits it."""
-    exchange = server.ask("/tokenize", {"text" if server.name == M else "content": text})
+    exchange = server.ask("/tokenize", {"text" if server.dialect == M else "content": text})
     exchange.helps = True
     return exchange.json()["tokens"]
 
@@ -126,10 +126,10 @@ def bound(
     """A row of one completion under a constraint."""
 
     def run(server: Server) -> Verdict:
-        if server.name not in asked:
-            return Verdict(CANNOT, (cannot or {}).get(server.name, ""))
-        own = judge[server.name] if isinstance(judge, dict) else judge
-        verdict = judged(completion(server, prompt, max_tokens, **asked[server.name]), own)
+        if server.dialect not in asked:
+            return Verdict(CANNOT, (cannot or {}).get(server.dialect, ""))
+        own = judge[server.dialect] if isinstance(judge, dict) else judge
+        verdict = judged(completion(server, prompt, max_tokens, **asked[server.dialect]), own)
         if verdict.kind == WORKS and own is not anything:
             free = completion(server, prompt, max_tokens)
             free.helps = True

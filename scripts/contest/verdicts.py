@@ -37,8 +37,8 @@ class Verdict:
         return f"**{self.kind}**" + (f": {line}" if line else "")
 
 
-# A judge: the text of a reply to whether it holds, and a few words about it.
-Judge = Callable[[str], tuple[bool, str]]
+# A judge: the text of a reply to whether it holds (None: not yet, a longer text could), and a few words about it.
+Judge = Callable[[str], tuple[bool | None, str]]
 
 
 def quoted(text: str, length: int = 70) -> str:
@@ -92,17 +92,21 @@ def judged(exchange: Exchange, judge: Judge) -> Verdict:
     holds, note = judge(text)
     if holds:
         return Verdict(WORKS, note)
-    if judge is not never and finish(exchange) == "length":
+    if holds is None and finish(exchange) == "length":
         return Verdict(CUT_OFF, f"finish_reason `length`; {note}")
     return Verdict(BROKEN, note)
 
 
-def is_valid(schema: Any, text: str) -> tuple[bool, str]:
-    """Whether a text is one JSON document that a schema of draft 2020-12 allows."""
+def is_valid(schema: Any, text: str) -> tuple[bool | None, str]:
+    """Whether a text is one JSON document that a schema of draft 2020-12 allows; None where it may be the beginning."""
     try:
         value = json.loads(text)
-    except ValueError as error:
-        return False, f"no JSON ({error}): {quoted(text)}"
+    except json.JSONDecodeError as error:
+        rest = text[error.pos :].strip()
+        begins = error.msg.startswith("Unterminated string") or any(
+            word.startswith(rest) for word in ("true", "false", "null", "-")
+        )
+        return None if begins else False, f"no JSON ({error}): {quoted(text)}"
     try:
         jsonschema.Draft202012Validator(schema).validate(value)
     except jsonschema.ValidationError as error:
@@ -149,7 +153,7 @@ def both(*judges: Judge) -> Judge:
         for one in judges:
             holds, note = one(text)
             if not holds:
-                return False, note
+                return holds, note
         return True, note
 
     return judge
