@@ -130,7 +130,7 @@ def forbidden_sampled(server: Server) -> Verdict:
 
 bound(
     "written out by the client as a grammar of all other texts",
-    "password " * 30,
+    ("password " * 30).strip(),
     grammar(avoiding("password"), "start: OTHER\nOTHER: /(?s:.*)/ & ~/(?s:.*password.*)/"),
     without("password"),
     40,
