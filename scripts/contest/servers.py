@@ -93,6 +93,8 @@ class Server:
     dialect = ""
     # Whether it speaks HTTP by itself: what is asked below or beside a request for text can be shown only then.
     has_http = True
+    # Whether its process is its own, and not a script of ours around a library: what a signal does shows only then.
+    has_process = True
 
     def __init__(self, model: pathlib.Path):
         self.model = model
@@ -286,6 +288,7 @@ class LlamaCppWithLlguidance(LlamaCpp):
     """A newer llama.cpp: its own HTTP server as the wheel xllamacpp has it compiled in, built with llguidance."""
 
     name = "llama.cpp + llguidance"
+    has_process = False
 
     def command(self) -> list[str]:
         numbers = [NUM_THREADS, CONTEXT_TOKENS * NUM_SLOTS, NUM_SLOTS]
@@ -303,7 +306,7 @@ class MistralRs(Server):
     """mistral.rs by its Python bindings, each request of theirs behind a path of its own."""
 
     name = dialect = "mistral.rs"
-    has_http = False
+    has_http = has_process = False
 
     def __init__(self, model: pathlib.Path, release: str):
         super().__init__(model)

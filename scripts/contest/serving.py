@@ -203,6 +203,8 @@ def is_busy(server: Server) -> bool:
 
 @row("SIGTERM in the middle of a stream of 200 tokens: is it finished?", http=True)
 def drain(server):
+    if not server.has_process:
+        return Verdict(UNTRIED, "here its process is a script of ours")
     body = {"prompt": "once upon a time ", "max_tokens": 200, "stream": True, **LONG[server.dialect]}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         connection, reply, exchange = server.post_stream("/v1/completions", body)

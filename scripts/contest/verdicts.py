@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema
-
 from servers import DIED, HUNG, Exchange
 
 WORKS = "works"
