@@ -75,7 +75,7 @@ def says_truncated(server):
 @row("whitespace that the model is pushed to (`logit_bias` +50 on blanks and line breaks)")
 def whitespace(server):
     fields = {**schema(NUMBER)[server.dialect], "logit_bias": bias(server, [" ", "\n", "  ", "\n\n", "\t"], 50.0)}
-    exchange = completion(server, '{"a": 100}\n' * 4, 300, **fields)
+    exchange = completion(server, '{"a": 100}\n' * 4, 100, **fields)
     verdict = judged(exchange, valid(NUMBER))
     blanks = sum(char.isspace() for char in first_text(exchange))
     verdict.note = f"{blanks} blanks in {len(first_text(exchange))} characters; {verdict.note}"
@@ -130,7 +130,7 @@ def log_probabilities(server):
         return verdict
 
     def refuse(name: str):
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is among them")
 
     try:
         value = json.loads(exchange.reply, parse_constant=refuse)
