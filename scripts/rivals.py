@@ -14,7 +14,7 @@ in its own documented words (scripts/contest/rows.py), and code judges what was 
   accepted, not kept  answered, and the text breaks what was asked
   cut off             ended by max_tokens before it could hold
   failed              an error of the server's own, or no reply at all
-  died, hung          the process ended; no reply within the limit (it is started again)
+  died, hung          the process ended, of itself or at its bound of 16 GiB; no reply within two minutes
   cannot be asked     the server has no words for it
   not tried           it belongs to HTTP, and mistral.rs is tried by its Python bindings, not its server
 
@@ -47,7 +47,7 @@ PACKAGES = {
 SUBJECTS = ["combined", "schemas", "hostile", "replies", "tools", "serving"]  # in the order of the table
 SERVERS = ["ananke", "llama.cpp", "llama.cpp + llguidance", "mistral.rs"]
 SECONDS_TO_INSTALL = 900
-SHOWN_CHARACTERS = 300
+SHOWN_CHARACTERS = 220
 EXCHANGES_SHOWN = 2
 PIPE = "\\|"
 
@@ -113,7 +113,10 @@ def ask(server, rows: list, kept: pathlib.Path | None) -> list[Cell]:
         for row in rows:
             before = len(server.exchanges)
             verdict = row.run(server)
-            asked = [{**vars(one), "gist": one.gist()} for one in server.exchanges[before:]]
+            asked = [
+                {**vars(one), "gist": one.gist().replace(f"{server.model.parent}/", "")}
+                for one in server.exchanges[before:]
+            ]
             cells.append(Cell(row.part, row.title, server.name, version, verdict.kind, verdict.note, asked))
             print(f"{server.name}: {row.title}: {verdict}", file=sys.stderr, flush=True)
             if kept:
