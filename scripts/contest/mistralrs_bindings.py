@@ -6,7 +6,7 @@ usage: mistralrs_bindings.py MODEL.gguf PORT
 The wheel has no server. This is the thinnest cover that lets its engine be asked as a server is, be waited for, and die
 alone: nothing is added or checked. What JSON cannot say is written so: the ids of a `logit_bias` as text, a
 `tool_choice` as the name of a member of `ToolChoice`. What the bindings raise comes back as 400 with the exception's
-name, and as 500 where it is a panic.
+name, and as 500 where it is a panic or comes from the engine's tensors.
 """
 
 import enum
@@ -66,7 +66,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             self.reply(200, answer(self.runner, self.path, json.loads(body)))
         except Exception as error:
-            self.reply(400, {"raised": type(error).__name__, "message": str(error)})
+            status = 500 if "candle_core" in str(error) else 400  # a tensor's fault is none of the request's
+            self.reply(status, {"raised": type(error).__name__, "message": str(error)})
         except BaseException as error:  # a Rust panic is no Exception
             self.reply(500, {"raised": type(error).__name__, "message": str(error)})
 
