@@ -114,7 +114,7 @@ fn main() -> Outcome<()> {
         if !is_loaded {
             drop(loaded.take());
             let config = config_json(&cell.shape)?;
-            let options = LoadOptions { device: device.clone(), layout: Some(cell.layout) };
+            let options = LoadOptions { device: device.clone(), layout: Some(cell.layout), ..LoadOptions::default() };
             let model = load(WeightSource::Dummy { config_json: config.as_bytes() }, &options)?;
             loaded = Some((cell.shape.clone(), cell.layout, model));
         }

@@ -30,7 +30,7 @@ fn logits(
     device: &Device,
     layout: Option<QuantLayout>,
 ) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-    let mut model = load(source, &LoadOptions { device: device.clone(), layout })?;
+    let mut model = load(source, &LoadOptions { device: device.clone(), layout, ..LoadOptions::default() })?;
     let vocab_len = model.info().vocab_len;
     let ids: Vec<u32> = (0..90).map(|i| (i * 7919 % vocab_len) as u32).collect();
     // Blocks out of order, with a stranger between.

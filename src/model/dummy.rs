@@ -15,18 +15,21 @@ pub(crate) struct DummyWeights {
 }
 
 /// Layouts that can be made up.
-const LAYOUTS: &str = "F32, BF16, Q4_0, Q8_0, Q4K";
+const LAYOUTS: &str = "F32, BF16, Q4_0, Q5_0, Q8_0, Q4K";
 
 impl DummyWeights {
-    /// Matrices come in `layout`; vectors are f32.
+    /// Matrices come in `layout`, Q4K where rows are no multiples of 256 in Q5_0; vectors are f32.
     ///
     /// # Errors
     /// When it is none that can be made up.
     pub(crate) fn new(layout: QuantLayout) -> Result<Self, ModelError> {
         match layout {
-            QuantLayout::F32 | QuantLayout::BF16 | QuantLayout::Q4_0 | QuantLayout::Q8_0 | QuantLayout::Q4K => {
-                Ok(Self { layout })
-            }
+            QuantLayout::F32
+            | QuantLayout::BF16
+            | QuantLayout::Q4_0
+            | QuantLayout::Q5_0
+            | QuantLayout::Q8_0
+            | QuantLayout::Q4K => Ok(Self { layout }),
             other => Err(ModelError::TensorLayout {
                 file: "made-up weights".into(),
                 tensor: "every matrix".into(),
@@ -51,8 +54,9 @@ impl Weights for DummyWeights {
             }
             _ => {
                 let inputs = shape.last().copied().unwrap_or(1).max(1);
-                let bytes = byte_len(self.layout, shape).map(|len| fill(self.layout, len, inputs, seed(name)));
-                bytes.and_then(|bytes| QuantWeight::new(bytes, self.layout, shape))
+                let layout = self.layout.fitting(inputs).unwrap_or(self.layout);
+                let bytes = byte_len(layout, shape).map(|len| fill(layout, len, inputs, seed(name)));
+                bytes.and_then(|bytes| QuantWeight::new(bytes, layout, shape))
             }
         };
         made.ok_or_else(|| ModelError::TensorLayout {
@@ -104,6 +108,7 @@ fn make(layout: QuantLayout, block: &mut [u8], inputs: usize, random: &mut Rando
             match layout {
                 QuantLayout::Q8_0 => scale(block, 0, bound / 127.0),
                 QuantLayout::Q4_0 => scale(block, 0, bound / 8.0),
+                QuantLayout::Q5_0 => scale(block, 0, bound / 16.0),
                 // Superblocks of Q4K: steps of up to 63, weights of 0 to 15 of them, less up to 63 minima.
                 _ => {
                     scale(block, 0, bound / (63.0 * 8.0));
@@ -133,7 +138,8 @@ mod tests {
 
     #[test]
     fn every_layout_has_finite_numbers_of_the_right_size_and_the_same_twice() -> Result<(), ModelError> {
-        for layout in [QuantLayout::F32, QuantLayout::BF16, QuantLayout::Q4_0, QuantLayout::Q8_0, QuantLayout::Q4K] {
+        use QuantLayout::{BF16, F32, Q4_0, Q4K, Q5_0, Q8_0};
+        for layout in [F32, BF16, Q4_0, Q5_0, Q8_0, Q4K] {
             let weights = DummyWeights::new(layout)?;
             let values = weights.get("a.weight", &[48, 512])?.to_f32()?;
             let mean_square = values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32;
@@ -141,6 +147,14 @@ mod tests {
             assert_eq!(weights.get("a.weight", &[48, 512])?.bytes(), weights.get("a.weight", &[48, 512])?.bytes());
             assert_ne!(weights.get("a.weight", &[48, 512])?.bytes(), weights.get("b.weight", &[48, 512])?.bytes());
         }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_that_are_no_superblocks_get_smaller_blocks() -> Result<(), ModelError> {
+        let weights = DummyWeights::new(QuantLayout::Q4K)?;
+        assert_eq!(weights.get("a.weight", &[4, 5504])?.layout(), QuantLayout::Q5_0);
+        assert_eq!(weights.get("a.weight", &[4, 2048])?.layout(), QuantLayout::Q4K);
         Ok(())
     }
 

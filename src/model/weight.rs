@@ -40,6 +40,19 @@ impl QuantLayout {
         self.ggml().type_size()
     }
 
+    /// This layout if rows of `row_len` are whole blocks of it; otherwise the nearest of blocks of 32 that has at least as
+    /// many bits, if they are whole blocks of that.
+    pub(crate) fn fitting(self, row_len: usize) -> Option<Self> {
+        let smaller = match self {
+            Self::Q2K | Self::Q3K => Self::Q4_0,
+            Self::Q4K => Self::Q5_0,
+            Self::Q5K => Self::Q5_1,
+            Self::Q6K | Self::Q8K => Self::Q8_0,
+            _ => self,
+        };
+        [self, smaller].into_iter().find(|layout| row_len.is_multiple_of(layout.block_len()))
+    }
+
     /// True when every element is a number of its own.
     pub fn is_dense(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
