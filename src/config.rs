@@ -434,6 +434,9 @@ pub enum QuantizeArg {
     #[value(name = "q4_k")]
     #[serde(rename = "q4_k")]
     Q4K,
+    /// 8-bit floats (E4M3) with a scale for every 128 weights; the embedding and the head stay as they are stored.
+    #[serde(rename = "fp8")]
+    Fp8,
 }
 
 impl From<QuantizeArg> for Quantization {
@@ -441,6 +444,7 @@ impl From<QuantizeArg> for Quantization {
         match format {
             QuantizeArg::Q8_0 => Self::Q8_0,
             QuantizeArg::Q4K => Self::Q4K,
+            QuantizeArg::Fp8 => Self::Fp8,
         }
     }
 }

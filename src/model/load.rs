@@ -27,7 +27,8 @@ pub enum WeightSource<'a> {
         safetensors: &'a [u8],
     },
     /// A config.json alone: weights of its shapes are made up, for timing. They are bf16, or of the layout that the
-    /// options ask for, which is then F32, BF16, Q4_0, Q5_0, Q8_0 or Q4K.
+    /// options ask for, which is then F32, BF16, Q4_0, Q5_0, Q8_0, Q4K or
+    /// F8E4M3.
     Dummy {
         /// The bytes of config.json.
         config_json: &'a [u8],

@@ -2,7 +2,8 @@
 //!
 //! Each block is rounded by itself, without calibration data. Which layout a matrix gets follows `llama-quantize`: beside
 //! 4 bits the embedding and the head keep 6, and a row that is no whole number of superblocks gets the next layout of
-//! blocks of 32. What rounding changed is measured, matrix by matrix.
+//! blocks of 32. With 8-bit floats the embedding and the head stay as they are, as in vLLM. What rounding changed is
+//! measured, matrix by matrix.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,6 +23,9 @@ pub enum Quantization {
     Q8_0,
     /// Q4K: 4.5 bits per weight; Q6K for the embedding and the head. Where a row is no multiple of 256, Q5_0 and Q8_0.
     Q4K,
+    /// F8E4M3: 8.25 bits per weight. The embedding and the head stay as they are stored, and so does what has rows that are
+    /// no multiples of 128.
+    Fp8,
 }
 
 impl Quantization {
@@ -30,17 +34,20 @@ impl Quantization {
         match self {
             Self::Q8_0 => "q8_0",
             Self::Q4K => "q4_k",
+            Self::Fp8 => "fp8",
         }
     }
 
-    /// The layout that the matrix `name` is meant to get.
-    fn wanted(self, name: &str) -> QuantLayout {
+    /// The layout that the matrix `name` is meant to get; `None` where it is meant to stay.
+    fn wanted(self, name: &str) -> Option<QuantLayout> {
         let is_vocabulary = name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight");
-        match self {
+        Some(match self {
             Self::Q8_0 => QuantLayout::Q8_0,
             Self::Q4K if is_vocabulary => QuantLayout::Q6K,
             Self::Q4K => QuantLayout::Q4K,
-        }
+            Self::Fp8 if is_vocabulary => return None,
+            Self::Fp8 => QuantLayout::F8E4M3,
+        })
     }
 }
 
@@ -108,7 +115,7 @@ impl QuantizationReport {
             let (tensor, found) = (name.to_owned(), weight.layout());
             return Err(ModelError::AlreadyQuantized { tensor, found, asked: self.quantization });
         }
-        let wanted = self.quantization.wanted(name);
+        let Some(wanted) = self.quantization.wanted(name) else { return Ok(weight) };
         let Some(layout) = wanted.fitting(weight.shape().last().copied().unwrap_or(1)) else {
             note(&mut self.kept, name.to_owned());
             return Ok(weight);
@@ -285,6 +292,22 @@ mod tests {
         for part in ["4 matrices", "q4_k", "Q5_0 where the rows fit no other: down.weight", "fit nothing: odd.weight"] {
             assert!(text.contains(part), "{text}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn eight_bit_floats_spare_the_vocabulary_and_what_is_no_whole_number_of_blocks() -> Result<(), ModelError> {
+        let mut report = QuantizationReport::new(Quantization::Fp8);
+        for (name, width, layout) in [
+            ("model.embed_tokens.weight", 128, QuantLayout::F32),
+            ("lm_head.weight", 128, QuantLayout::F32),
+            ("down.weight", 96, QuantLayout::F32),
+            ("up.weight", 256, QuantLayout::F8E4M3),
+        ] {
+            assert_eq!(report.round(name, weight(2, width, 3))?.layout(), layout, "{name}");
+        }
+        assert_eq!((report.num_matrices, report.kept.as_slice()), (1, &["down.weight".to_owned()][..]));
+        assert!((0.01..0.05).contains(&report.relative_error()), "{report}");
         Ok(())
     }
 
