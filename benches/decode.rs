@@ -1,7 +1,8 @@
 //! How many tokens per second does a model of a given size decode, and what share of the memory's speed is that?
 //!
 //! `cargo bench --bench decode -- [--gpu N|UUID] [--steps COUNT] [CELL...]`; a cell is SHAPE/LAYOUT/BATCH/CONTEXT, such
-//! as `1.3b/bf16/1/128`, with SHAPE one of `tiny`, `1.3b`, `6.7b` and LAYOUT one of `bf16`, `f32`, `q8_0`, `q4_0`, `q4k`.
+//! as `1.3b/bf16/1/128`, with SHAPE one of `tiny`, `1.3b`, `6.7b` and LAYOUT one of `bf16`, `f32`, `q8_0`, `q4_0`, `q4k`,
+//! `fp8`.
 //! Weights are made up. A step runs one token per sequence at the same context and samples greedily under a mask that
 //! allows all; it is timed on the host, with everything that a served token costs beside masks. The share counts
 //! weights and KV cache, read once, against a copy in the same run.
@@ -26,10 +27,13 @@ const GPU_CELLS: &[&str] = &[
     "1.3b/bf16/64/128",
     "1.3b/bf16/64/4096",
     "1.3b/q8_0/1/128",
+    "1.3b/q8_0/1/4096",
     "1.3b/q8_0/8/128",
     "1.3b/q8_0/64/128",
     "1.3b/q4_0/1/128",
     "1.3b/q4k/1/128",
+    "1.3b/q4k/8/128",
+    "1.3b/q4k/64/128",
     "6.7b/bf16/1/128",
     "6.7b/bf16/1/4096",
     "6.7b/bf16/1/16000",
@@ -37,10 +41,14 @@ const GPU_CELLS: &[&str] = &[
     "6.7b/bf16/8/4096",
     "6.7b/bf16/64/128",
     "6.7b/q8_0/1/128",
+    "6.7b/q8_0/1/4096",
     "6.7b/q8_0/8/128",
+    "6.7b/q8_0/64/128",
     "6.7b/q4_0/1/128",
     "6.7b/q4_0/8/128",
     "6.7b/q4k/1/128",
+    "6.7b/q4k/8/128",
+    "6.7b/q4k/64/128",
 ];
 const CPU_CELLS: &[&str] = &["tiny/f32/1/128", "tiny/q8_0/4/256"];
 
@@ -65,7 +73,8 @@ impl Cell {
             "q8_0" => QuantLayout::Q8_0,
             "q4_0" => QuantLayout::Q4_0,
             "q4k" => QuantLayout::Q4K,
-            other => return Err(format!("layout `{other}`; expected bf16, f32, q8_0, q4_0 or q4k").into()),
+            "fp8" => QuantLayout::F8E4M3,
+            other => return Err(format!("layout `{other}`; expected bf16, f32, q8_0, q4_0, q4k or fp8").into()),
         };
         Ok(Self { shape: shape.to_owned(), layout, batch: batch.parse()?, context: context.parse()? })
     }
@@ -114,7 +123,7 @@ fn main() -> Outcome<()> {
         if !is_loaded {
             drop(loaded.take());
             let config = config_json(&cell.shape)?;
-            let options = LoadOptions { device: device.clone(), layout: Some(cell.layout) };
+            let options = LoadOptions { device: device.clone(), layout: Some(cell.layout), ..LoadOptions::default() };
             let model = load(WeightSource::Dummy { config_json: config.as_bytes() }, &options)?;
             loaded = Some((cell.shape.clone(), cell.layout, model));
         }

@@ -30,7 +30,7 @@ fn logits(
     device: &Device,
     layout: Option<QuantLayout>,
 ) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-    let mut model = load(source, &LoadOptions { device: device.clone(), layout })?;
+    let mut model = load(source, &LoadOptions { device: device.clone(), layout, ..LoadOptions::default() })?;
     let vocab_len = model.info().vocab_len;
     let ids: Vec<u32> = (0..90).map(|i| (i * 7919 % vocab_len) as u32).collect();
     // Blocks out of order, with a stranger between.
@@ -100,7 +100,8 @@ fn made_up_weights_of_every_layout_give_the_cpus_logits() -> Result<(), Box<dyn 
         "rms_norm_eps": 1e-6, "rope_theta": 10000, "tie_word_embeddings": false}"#;
     let source = WeightSource::Dummy { config_json: config };
     compare(source, Some(QuantLayout::F32), TOLERANCE)?;
-    for layout in [QuantLayout::BF16, QuantLayout::Q8_0, QuantLayout::Q4_0, QuantLayout::Q4K] {
+    use QuantLayout::{BF16, F8E4M3, Q4_0, Q4K, Q8_0};
+    for layout in [BF16, Q8_0, Q4_0, Q4K, F8E4M3] {
         compare(source, Some(layout), 5e-2)?;
     }
     Ok(())

@@ -98,6 +98,7 @@ impl DeepseekV2 {
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
+            quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(heads.rope, config.rope_theta, &config.rope_scaling, loader.device());
         Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
@@ -236,8 +237,8 @@ impl Attention {
 /// neighbours of a row that is now a column.
 fn load_kv_b(heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<(GroupedLinear, GroupedLinear), ModelError> {
     let Heads { num_heads, nope, value, latent, .. } = heads;
-    let per_head = |head_rows: &dyn Fn(usize) -> Result<QuantWeight<'static>, ModelError>| {
-        let group = |head| Ok::<_, ModelError>(vec![loader.laid_out(head_rows(head)?)?]);
+    let per_head = |name: &str, head_rows: &dyn Fn(usize) -> Result<QuantWeight<'static>, ModelError>| {
+        let group = |head| Ok::<_, ModelError>(vec![loader.laid_out(name, head_rows(head)?)?]);
         loader.grouped((0..num_heads).map(group).collect::<Result<_, _>>()?)
     };
     let (k_name, v_name) = (format!("{prefix}k_b_proj.weight"), format!("{prefix}v_b_proj.weight"));
@@ -245,12 +246,14 @@ fn load_kv_b(heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<(Grouped
         let k_b = loader.stored_matrix(&k_name, &[num_heads, latent, nope])?;
         let v_b = loader.stored_matrix(&v_name, &[num_heads, value, latent])?;
         let rows = |weight: &QuantWeight<'_>, head, len| Ok(weight.rows(head * len..(head + 1) * len).into_owned());
-        return Ok((per_head(&|head| rows(&k_b, head, latent))?, per_head(&|head| rows(&v_b, head, value))?));
+        let k_b_proj = per_head(&k_name, &|head| rows(&k_b, head, latent))?;
+        return Ok((k_b_proj, per_head(&v_name, &|head| rows(&v_b, head, value))?));
     }
-    let kv_b = loader.stored_matrix(&format!("{prefix}kv_b_proj.weight"), &[num_heads * (nope + value), latent])?;
+    let name = format!("{prefix}kv_b_proj.weight");
+    let kv_b = loader.stored_matrix(&name, &[num_heads * (nope + value), latent])?;
     let rows = |start, len| kv_b.rows(start..start + len);
-    let k_b_proj = per_head(&|head| rows(head * (nope + value), nope).transposed())?;
-    let v_b_proj = per_head(&|head| Ok(rows(head * (nope + value) + nope, value).into_owned()))?;
+    let k_b_proj = per_head(&name, &|head| rows(head * (nope + value), nope).transposed())?;
+    let v_b_proj = per_head(&name, &|head| Ok(rows(head * (nope + value) + nope, value).into_owned()))?;
     Ok((k_b_proj, v_b_proj))
 }
 

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use super::{QuantLayout, Quantization};
+
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -109,6 +111,19 @@ pub enum ModelError {
         found: String,
         /// What would do.
         supported: &'static str,
+    },
+    /// Quantization on load, of weights that are quantized already.
+    #[error(
+        "tensor `{tensor}` is stored as {found:?}: rounding it to {asked} would lose more and save little; \
+         leave --quantize out, or take a checkpoint in bf16, f16 or f32"
+    )]
+    AlreadyQuantized {
+        /// The tensor.
+        tensor: String,
+        /// How it is stored.
+        found: QuantLayout,
+        /// What was asked for.
+        asked: Quantization,
     },
     /// A batch that contradicts itself or the KV cache.
     #[error("invalid batch: {detail}")]

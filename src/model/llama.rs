@@ -72,6 +72,7 @@ impl Llama {
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
+            quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, loader.device());
         Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })

@@ -12,7 +12,7 @@ use super::llama::Llama;
 use super::mapped::MappedFile;
 use super::safetensors::{self, SafetensorsWeights};
 use super::weight::QuantLayout;
-use super::{LanguageModel, ModelError};
+use super::{LanguageModel, ModelError, Quantization};
 
 /// Where a model comes from.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,8 @@ pub enum WeightSource<'a> {
         safetensors: &'a [u8],
     },
     /// A config.json alone: weights of its shapes are made up, for timing. They are bf16, or of the layout that the
-    /// options ask for, which is then F32, BF16, Q4_0, Q8_0 or Q4K.
+    /// options ask for, which is then F32, BF16, Q4_0, Q5_0, Q8_0, Q4K or
+    /// F8E4M3.
     Dummy {
         /// The bytes of config.json.
         config_json: &'a [u8],
@@ -40,13 +41,17 @@ pub struct LoadOptions {
     /// Where it will run.
     pub device: Device,
     /// The layout its matrices are turned into; `None` keeps each as it is stored. `F32` dequantizes a GGUF file,
-    /// `Q8_0` quantizes any checkpoint whose rows are multiples of 32.
+    /// `Q8_0` quantizes any checkpoint whose rows are multiples of 32. K-quants give way to blocks of 32 where rows are no
+    /// multiples of 256.
     pub layout: Option<QuantLayout>,
+    /// What the matrices are rounded to, from the layout above, which must be one of full precision; what that changed is
+    /// in [`ModelInfo::quantization`](super::ModelInfo::quantization).
+    pub quantize: Option<Quantization>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, layout: None }
+        Self { device: Device::Cpu, layout: None, quantize: None }
     }
 }
 

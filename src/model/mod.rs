@@ -15,6 +15,7 @@ mod dummy;
 mod gguf;
 mod load;
 mod mapped;
+mod quantize;
 mod safetensors;
 mod scripted;
 mod weight;
@@ -37,6 +38,7 @@ pub use gguf::{GgufFile, GgufTokenizer};
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
 pub use load::{LoadOptions, ModelFiles, WeightSource, load};
 pub use logits::Logits;
+pub use quantize::{Quantization, QuantizationReport};
 pub use scripted::{Script, ScriptedModel};
 pub use weight::{QuantLayout, QuantWeight};
 
@@ -70,4 +72,6 @@ pub struct ModelInfo {
     pub weight_bytes: usize,
     /// Numbers it was trained to hold; a tied head counts once.
     pub num_parameters: usize,
+    /// What rounding its matrices on load changed, where that was asked for.
+    pub quantization: Option<QuantizationReport>,
 }

@@ -36,6 +36,7 @@ impl ScriptedModel {
             device: Device::Cpu,
             weight_bytes: 0,
             num_parameters: 0,
+            quantization: None,
         };
         Self { info, script, slots: Vec::new(), time_per_step: Duration::ZERO }
     }

@@ -9,6 +9,7 @@ mod launch;
 mod operand;
 
 mod attention;
+mod fp8;
 mod matmul;
 mod norm;
 mod planar;
@@ -16,6 +17,7 @@ mod rows;
 mod sampling;
 
 pub(crate) use attention::paged_attention;
+pub(crate) use fp8::{fp8_matmul, fp8_rows};
 pub(crate) use launch::{CAPABILITY, is_present};
 pub(crate) use matmul::matmul;
 pub(crate) use norm::rms_norm;

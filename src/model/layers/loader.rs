@@ -1,11 +1,11 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
 use crate::kernels::gpu::{self, GpuMemory};
-use crate::model::{LoadOptions, ModelError, QuantLayout, QuantWeight};
+use crate::model::{LoadOptions, ModelError, QuantLayout, QuantWeight, QuantizationReport};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
@@ -25,11 +25,13 @@ pub(crate) struct Loader<'a> {
     options: &'a LoadOptions,
     num_bytes: Cell<usize>,
     num_parameters: Cell<usize>,
+    quantization: RefCell<Option<QuantizationReport>>,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(weights: &'a dyn Weights, options: &'a LoadOptions) -> Self {
-        Self { weights, options, num_bytes: Cell::new(0), num_parameters: Cell::new(0) }
+        let quantization = RefCell::new(options.quantize.map(QuantizationReport::new));
+        Self { weights, options, num_bytes: Cell::new(0), num_parameters: Cell::new(0), quantization }
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -46,6 +48,9 @@ impl<'a> Loader<'a> {
         if self.device().is_cpu() {
             return Ok(DType::F32);
         }
+        if self.options.quantize.is_some() {
+            return Ok(DType::BF16);
+        }
         let layout = match self.options.layout {
             Some(layout) => layout,
             None => self.stored_matrix(name, shape)?.layout(),
@@ -54,6 +59,11 @@ impl<'a> Loader<'a> {
             QuantLayout::F32 | QuantLayout::F16 => DType::F32,
             _ => DType::BF16,
         })
+    }
+
+    /// What rounding the matrices read so far changed, where the options ask for it.
+    pub(crate) fn quantization(&self) -> Option<QuantizationReport> {
+        self.quantization.borrow().clone()
     }
 
     /// Numbers that the layers made so far hold.
@@ -110,16 +120,21 @@ impl<'a> Loader<'a> {
 
     /// A matrix in the layout the options ask for.
     pub(crate) fn matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
-        self.laid_out(self.weights.get(name, shape)?)
+        self.laid_out(name, self.weights.get(name, shape)?)
     }
 
-    /// The same matrix in the layout the options ask for.
-    pub(crate) fn laid_out<'b>(&self, weight: QuantWeight<'b>) -> Result<QuantWeight<'b>, ModelError> {
-        match self.options.layout {
+    /// The same matrix, which is `name` or a part of it, in the layout the options ask for.
+    pub(crate) fn laid_out<'b>(&self, name: &str, weight: QuantWeight<'b>) -> Result<QuantWeight<'b>, ModelError> {
+        let row_len = weight.shape().last().copied().unwrap_or(1);
+        let weight = match self.options.layout.map(|layout| layout.fitting(row_len).unwrap_or(layout)) {
             Some(layout) if layout != weight.layout() => {
-                QuantWeight::quantize(&weight.to_f32()?, layout, weight.shape())
+                QuantWeight::quantize(&weight.to_f32()?, layout, weight.shape())?
             }
-            _ => Ok(weight),
+            _ => weight,
+        };
+        match self.quantization.borrow_mut().as_mut() {
+            Some(quantization) => quantization.round(name, weight),
+            None => Ok(weight),
         }
     }
 

@@ -1,7 +1,7 @@
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 
-use crate::kernels::{self, BlockFormat, BlockMatrix, PlanarBlocks};
+use crate::kernels::{self, BlockFormat, BlockMatrix, Fp8Matrix, PlanarBlocks};
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
 /// A matrix as the device computes with it: repacked once, when it is loaded.
@@ -12,6 +12,8 @@ pub(crate) enum StoredWeight {
     Blocks(BlockMatrix),
     /// Repacked for a GPU.
     Planar(PlanarBlocks),
+    /// Of 8-bit floats.
+    Fp8(Fp8Matrix),
     /// In the layout of the file, multiplied by candle: K-quants, and what this processor has no kernel for.
     Candle(QTensor),
 }
@@ -26,6 +28,11 @@ impl StoredWeight {
                 }
                 _ => Tensor::from_vec(weight.to_f32()?, weight.shape(), device)?,
             }));
+        }
+        if let (QuantLayout::F8E4M3, &[rows, width]) = (weight.layout(), weight.shape())
+            && let Some(matrix) = Fp8Matrix::new(weight.bytes(), rows, width, device)?
+        {
+            return Ok(Self::Fp8(matrix));
         }
         if let (Some(format), &[rows, width]) = (format(weight.layout()), weight.shape()) {
             if !device.is_cpu()
@@ -49,6 +56,7 @@ impl StoredWeight {
             Self::Dense(weight) => kernels::matmul(xs, weight)?,
             Self::Blocks(weight) => kernels::block_matmul(xs, weight)?,
             Self::Planar(weight) => kernels::planar_matmul(xs, weight)?,
+            Self::Fp8(weight) => kernels::fp8_matmul(xs, weight)?,
             Self::Candle(weight) => xs.apply_op1_no_bwd(weight)?,
         })
     }
@@ -70,6 +78,7 @@ impl StoredWeight {
         Ok(match self {
             Self::Dense(weight) => kernels::gather(weight, &Tensor::new(ids, device)?)?,
             Self::Planar(weight) => kernels::planar_rows(&Tensor::new(ids, device)?, weight)?,
+            Self::Fp8(weight) => kernels::fp8_rows(&Tensor::new(ids, device)?, weight)?,
             Self::Candle(weight) => weight.embedding(&Tensor::new(ids, device)?)?,
             Self::Blocks(weight) => {
                 let rows = ids.iter().flat_map(|&id| weight.row(id as usize)).collect();
@@ -84,6 +93,7 @@ impl StoredWeight {
             Self::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
             Self::Blocks(weight) => weight.num_bytes(),
             Self::Planar(weight) => weight.num_bytes(),
+            Self::Fp8(weight) => weight.num_bytes(),
             Self::Candle(weight) => weight.storage_size_in_bytes(),
         }
     }
