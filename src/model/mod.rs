@@ -17,6 +17,7 @@ mod load;
 mod mapped;
 mod safetensors;
 mod scripted;
+mod superblocks;
 mod weight;
 
 mod layers;

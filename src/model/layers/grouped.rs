@@ -3,6 +3,7 @@ use candle_core::{Device, Tensor};
 use super::StoredWeight;
 use super::stored::format;
 use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks};
+use crate::model::superblocks::take_apart;
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
 /// A matrix per group, of which every row takes the one it names: the experts of a mixture, or the heads of a
@@ -43,8 +44,11 @@ impl GroupedLinear {
 }
 
 impl GroupedWeight {
-    /// What a GPU has kernels for: all groups alike, and K-quants as bf16, which holds their values to eight bits.
+    /// What a GPU has kernels for: all groups alike, superblocks with minima taken apart, and other K-quants as bf16,
+    /// which holds their values to eight bits.
     pub(super) fn for_gpu(groups: Vec<QuantWeight<'_>>) -> Result<Vec<QuantWeight<'_>>, ModelError> {
+        let groups: Vec<QuantWeight<'_>> =
+            groups.into_iter().map(|group| take_apart(&group).unwrap_or(group)).collect();
         let layout_of = |group: &QuantWeight<'_>| group.layout();
         let is_alike = groups.windows(2).all(|pair| layout_of(&pair[0]) == layout_of(&pair[1]));
         let has_kernel = |layout: QuantLayout| layout.is_dense() || format(layout).is_some();
@@ -135,11 +139,12 @@ mod tests {
             let groups = layouts.iter().map(|&layout| QuantWeight::quantize(&values, layout, &[2, 256]));
             GroupedWeight::for_gpu(groups.collect::<Result<_, _>>()?)
         };
-        use QuantLayout::{BF16, F32, Q4K, Q6K, Q8_0};
+        use QuantLayout::{BF16, F32, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q8_0};
         for (stored, expected) in [
             ([BF16; 2], BF16),
             ([Q8_0; 2], Q8_0),
-            ([Q4K; 2], BF16),
+            ([Q4K; 2], Q4_1),
+            ([Q5K; 2], Q5_1),
             ([Q6K; 2], BF16),
             ([Q8_0, Q4K], BF16),
         ] {
