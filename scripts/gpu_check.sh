@@ -128,7 +128,8 @@ case $stage in
       if command -v compute-sanitizer > /dev/null; then
         # Smaller: the sanitizer is a hundred times slower.
         run_tests compute-sanitizer --error-exitcode 9 "$bin/test-lib" kernels::rope kernels::rms_norm kernels::gather \
-          kernels::kv_write kernels::paged_attention::tests::every_device || failed=1
+          kernels::kv_write kernels::paged_attention::tests::every_device kernels::mla_attention::tests::every_device \
+          kernels::pair_groups kernels::grouped_matmul::tests::every_device kernels::expert_choice || failed=1
       else
         echo "compute-sanitizer is not installed: memory accesses were not checked"
       fi

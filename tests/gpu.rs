@@ -106,3 +106,43 @@ fn made_up_weights_of_every_layout_give_the_cpus_logits() -> Result<(), Box<dyn 
     }
     Ok(())
 }
+
+/// A DeepSeek-V2 of these widths (hidden, heads, latent, the queries' latent or 0) with the experts that `choice` says.
+/// Every row is a whole number of the longest blocks.
+fn deepseek_v2([hidden, heads, latent, q_rank]: [usize; 4], choice: &str) -> String {
+    let q_rank = if q_rank == 0 { "null".to_owned() } else { q_rank.to_string() };
+    format!(
+        r#"{{"model_type": "deepseek_v2", "vocab_size": 1000, "hidden_size": {hidden}, "intermediate_size": 512,
+            "moe_intermediate_size": 256, "num_hidden_layers": 3, "first_k_dense_replace": 1, "n_shared_experts": 2,
+            "num_attention_heads": {heads}, "num_key_value_heads": {heads}, "q_lora_rank": {q_rank},
+            "kv_lora_rank": {latent}, "qk_nope_head_dim": 256, "qk_rope_head_dim": 64, "v_head_dim": 128,
+            "norm_topk_prob": false, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000,
+            "tie_word_embeddings": false, {choice}}}"#
+    )
+}
+
+const SIX_OF_64: &str = r#""n_routed_experts": 64, "num_experts_per_tok": 6, "routed_scaling_factor": 1.0,
+    "topk_method": "greedy", "n_group": 1, "topk_group": 1"#;
+const IN_GROUPS: &str = r#""n_routed_experts": 16, "num_experts_per_tok": 3, "routed_scaling_factor": 2.0,
+    "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2"#;
+/// Where all are chosen, rounding the scores sends no token to other experts.
+const ALL: &str = r#""n_routed_experts": 4, "num_experts_per_tok": 4, "routed_scaling_factor": 1.0,
+    "topk_method": "greedy", "n_group": 1, "topk_group": 1"#;
+
+#[test]
+fn deepseek_v2s_logits_are_the_cpus_in_f32() -> Result<(), Box<dyn Error>> {
+    for config in [deepseek_v2([512, 16, 512, 0], SIX_OF_64), deepseek_v2([256, 3, 128, 64], IN_GROUPS)] {
+        let source = WeightSource::Dummy { config_json: config.as_bytes() };
+        compare(source, Some(QuantLayout::F32), TOLERANCE)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn deepseek_v2s_logits_are_close_to_the_cpus_in_every_layout() -> Result<(), Box<dyn Error>> {
+    let config = deepseek_v2([512, 16, 512, 0], ALL);
+    for layout in [QuantLayout::BF16, QuantLayout::Q8_0, QuantLayout::Q4_0, QuantLayout::Q4K] {
+        compare(WeightSource::Dummy { config_json: config.as_bytes() }, Some(layout), 5e-2)?;
+    }
+    Ok(())
+}

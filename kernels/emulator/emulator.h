@@ -212,6 +212,17 @@ inline u32 lanes_where(bool holds) {
   return lanes;
 }
 
+inline u32 lanes_alike(u32 value) {
+  machine::gift().value = value;
+  const machine::Gift* gifts = machine::meet(410);
+  u32 lanes = 0;
+  for (int i = 0; i < WARP; ++i) lanes |= (u32)(gifts[i].value == value) << i;
+  return lanes;
+}
+
+inline int lowest_lane(u32 lanes) { return __builtin_ctz(lanes); }
+inline void warp_barrier() { machine::meet(420); }
+
 inline u32 __float_as_uint(float x) {
   u32 bits;
   memcpy(&bits, &x, sizeof bits);

@@ -13,7 +13,9 @@ const SPLIT_QUERIES_MAX: usize = 8;
 /// Rows of an item of `attention_rows`, at most.
 const ROWS_MAX: usize = 4;
 /// Rows of an item of `attention_tiles`, at most.
-const TILE_ROWS: usize = 64;
+pub(super) const TILE_ROWS: usize = 64;
+/// Rows of an item of `mla_tiles`, at most.
+pub(super) const MLA_TILE_ROWS: usize = 16;
 /// What stands for the place of a partial result where the result is whole.
 const NO_PARTIAL: u32 = u32::MAX;
 /// Words of an item.
@@ -69,8 +71,9 @@ impl Item {
 }
 
 impl AttentionPlan {
-    /// Plans the `sequences`, whose rows are `group` to a query; with `has_tiles` the matrix units can take the planes.
-    pub(super) fn new(sequences: &[BatchSequence], group: usize, has_tiles: bool) -> Self {
+    /// Plans the `sequences`, whose rows are `group` to a query. Where the matrix units can take the planes,
+    /// `tile_rows` are the rows of an item for them.
+    pub(super) fn new(sequences: &[BatchSequence], group: usize, tile_rows: Option<usize>) -> Self {
         let mut words = Vec::new();
         let (mut rows, mut tiles, mut combined) = (<[Vec<Item>; 3]>::default(), Vec::new(), Vec::new());
         let mut num_partials = 0;
@@ -78,12 +81,13 @@ impl AttentionPlan {
             let table = words.len();
             words.extend_from_slice(&sequence.block_table);
             let sequence_rows = sequence.query_len * group;
-            let is_tiled = has_tiles && sequence_rows > ROWS_MAX;
-            for first_row in (0..sequence_rows).step_by(if is_tiled { TILE_ROWS } else { ROWS_MAX }) {
-                let num_rows = (sequence_rows - first_row).min(if is_tiled { TILE_ROWS } else { ROWS_MAX });
+            let tile_rows = tile_rows.filter(|_| sequence_rows > ROWS_MAX);
+            let item_rows = tile_rows.unwrap_or(ROWS_MAX);
+            for first_row in (0..sequence_rows).step_by(item_rows) {
+                let num_rows = (sequence_rows - first_row).min(item_rows);
                 let whole = Item::of(sequence, table, first_row, num_rows, group);
                 let list = match num_rows {
-                    _ if is_tiled => &mut tiles,
+                    _ if tile_rows.is_some() => &mut tiles,
                     1 => &mut rows[0],
                     2 => &mut rows[1],
                     _ => &mut rows[2],
@@ -138,18 +142,19 @@ mod tests {
     /// combination names.
     #[test]
     fn every_row_meets_every_position_once() {
-        for (group, has_tiles) in [(1, false), (1, true), (3, true), (8, true), (4, false)] {
+        let wide = Some(TILE_ROWS);
+        for (group, tile_rows) in [(1, None), (1, wide), (3, wide), (8, wide), (4, None), (16, Some(MLA_TILE_ROWS))] {
             let lens = [(1, 1), (1, 256), (1, 257), (5, 1000), (8, 8), (9, 700), (100, 130), (64, 64)];
             let mut sequences = Vec::new();
             for (query_len, context_len) in lens {
                 let query_start = sequences.iter().map(|sequence: &BatchSequence| sequence.query_len).sum();
                 sequences.push(sequence(query_start, query_len, context_len));
             }
-            let plan = AttentionPlan::new(&sequences, group, has_tiles);
+            let plan = AttentionPlan::new(&sequences, group, tile_rows);
             let mut seen = std::collections::BTreeMap::new();
             let mut partial_rows = vec![0; plan.num_partials];
             let lists = [plan.rows[0], plan.rows[1], plan.rows[2], plan.tiles];
-            for (list, capacity) in lists.into_iter().zip([1, 2, ROWS_MAX, TILE_ROWS]) {
+            for (list, capacity) in lists.into_iter().zip([1, 2, ROWS_MAX, tile_rows.unwrap_or(0)]) {
                 assert!(list.rows_max <= capacity);
                 for item in items(&plan, list) {
                     let &[query_start, query_len, context_len, table, first_row, num_rows, begin, end, partial] = item
@@ -190,8 +195,9 @@ mod tests {
 
     #[test]
     fn a_row_is_divided_alike_in_any_batch() {
-        let alone = AttentionPlan::new(&[sequence(0, 1, 1000)], 1, true);
-        let together = AttentionPlan::new(&[sequence(0, 1, 1000), sequence(1, 1, 300), sequence(2, 70, 90)], 1, true);
+        let alone = AttentionPlan::new(&[sequence(0, 1, 1000)], 1, Some(TILE_ROWS));
+        let others = [sequence(0, 1, 1000), sequence(1, 1, 300), sequence(2, 70, 90)];
+        let together = AttentionPlan::new(&others, 1, Some(TILE_ROWS));
         let spans = |plan: &AttentionPlan| -> Vec<Vec<u32>> {
             let all = items(plan, plan.rows[0]).into_iter().filter(|item| item[0] == 0);
             all.map(|item| item[4..8].to_vec()).collect()

@@ -60,6 +60,23 @@ pub struct PlanCell(
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU plans"))] OnceLock<(AttentionPlan, Tensor)>,
 );
 
+#[cfg(feature = "cuda")]
+impl PlanCell {
+    /// The plan that `make` makes at the first call, and its copy on `device`.
+    pub(super) fn plan(
+        &self,
+        device: &candle_core::Device,
+        make: impl FnOnce() -> AttentionPlan,
+    ) -> Result<&(AttentionPlan, Tensor)> {
+        if let Some(plan) = self.0.get() {
+            return Ok(plan);
+        }
+        let plan = make();
+        let words = Tensor::new(plan.words.as_slice(), device)?;
+        Ok(self.0.get_or_init(|| (plan, words)))
+    }
+}
+
 /// Attends from `q` (`[rows, num_heads * head_dim]`, f32, rows contiguous, possibly a view) to the keys and values of
 /// each row's own sequence, up to and including its own position. Returns `[rows, num_heads * head_dim]`.
 ///
@@ -126,17 +143,6 @@ impl CustomOp3 for PagedAttention<'_> {
 }
 
 impl PagedAttention<'_> {
-    /// The plan for a device, and its copy there.
-    #[cfg(feature = "cuda")]
-    pub(super) fn plan(&self, has_tiles: bool, device: &candle_core::Device) -> Result<&(AttentionPlan, Tensor)> {
-        if let Some(plan) = self.plan.0.get() {
-            return Ok(plan);
-        }
-        let plan = AttentionPlan::new(self.sequences, self.num_heads / self.num_kv_heads, has_tiles);
-        let words = Tensor::new(plan.words.as_slice(), device)?;
-        Ok(self.plan.0.get_or_init(|| (plan, words)))
-    }
-
     /// Checks all that the inner loops rely on, and returns the head's width.
     pub(super) fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
         let (num_heads, num_kv_heads) = (self.num_heads, self.num_kv_heads);

@@ -4,7 +4,7 @@
 //! Attention runs in absorbed form, for prompts as for single tokens: each head's query is projected into the latent's
 //! space, and what it gathers there is projected to the head's values. So nothing of the context is ever expanded.
 
-use candle_core::{DType, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::deepseek_config::DeepseekV2Config;
 use super::gguf::interleaved_row;
@@ -12,7 +12,7 @@ use super::layers::{
     Embedding, Epilogue, GroupedLinear, Linear, Loader, Mixture, MixtureShape, Mlp, RmsNorm, RotaryEmbedding,
 };
 use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec, QuantWeight};
-use crate::kernels::{self, ExpertChoice, ExpertScaling, MlaAttention};
+use crate::kernels::{self, ExpertChoice, ExpertScaling, MlaAttention, PairGroups, PlanCell};
 
 /// Added to the mean square of latents before they are normalized, whatever the configuration says of other layers.
 const LATENT_NORM_EPS: f64 = 1e-6;
@@ -20,6 +20,7 @@ const LATENT_NORM_EPS: f64 = 1e-6;
 pub(crate) struct DeepseekV2 {
     info: ModelInfo,
     heads: Heads,
+    head_ids: HeadIds,
     rotary: RotaryEmbedding,
     embed_tokens: Embedding,
     layers: Vec<Layer>,
@@ -65,13 +66,19 @@ struct Heads {
     scale: f32,
 }
 
+/// Every head of each token, for as many tokens as any step has had: what never changes is brought to the device once.
+struct HeadIds {
+    num_heads: usize,
+    ids: Option<Tensor>,
+}
+
 /// What all layers share in one step.
 struct Step<'a> {
     cos: Tensor,
     sin: Tensor,
     slots: Tensor,
     /// The head of each (query, head) pair.
-    head_ids: Tensor,
+    heads: PairGroups,
     attention: MlaAttention<'a>,
 }
 
@@ -93,7 +100,10 @@ impl DeepseekV2 {
             kv: KvSpec {
                 num_layers: config.num_hidden_layers,
                 planes: vec![PlaneSpec { name: "latents", width: heads.latent + heads.rope }],
-                dtype: DType::F32,
+                dtype: loader.kv_dtype(
+                    "model.layers.0.self_attn.kv_a_proj_with_mqa.weight",
+                    &[heads.latent + heads.rope, config.hidden_size],
+                )?,
             },
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
@@ -101,7 +111,8 @@ impl DeepseekV2 {
             quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(heads.rope, config.rope_theta, &config.rope_scaling, loader.device());
-        Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
+        let head_ids = HeadIds { num_heads: heads.num_heads, ids: None };
+        Ok(Self { info, heads, head_ids, rotary, embed_tokens, layers, norm, lm_head })
     }
 }
 
@@ -115,14 +126,29 @@ impl LanguageModel for DeepseekV2 {
         let device = &self.info.device;
         let (cos, sin) = self.rotary.angles(&batch.positions)?;
         let slots = Tensor::new(batch.slots.as_slice(), device)?;
-        let head_ids = Tensor::new(self.heads.ids(batch.num_tokens()), device)?;
-        let step = Step { cos, sin, slots, head_ids, attention: self.heads.attention(batch, cache) };
+        let heads = self.head_ids.of_tokens(batch.num_tokens(), device)?;
+        let step = Step { cos, sin, slots, heads, attention: self.heads.attention(batch, cache) };
         let mut xs = self.embed_tokens.forward(&batch.token_ids, device)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             xs = layer.forward(&xs, self.heads, &step, &cache.layer(layer_idx)[0])?;
         }
         let xs = xs.index_select(&Tensor::new(batch.logit_rows.as_slice(), device)?, 0)?;
         Logits::new(self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)?)
+    }
+}
+
+impl HeadIds {
+    fn of_tokens(&mut self, num_tokens: usize, device: &Device) -> Result<PairGroups, ModelError> {
+        let ids = match self.ids.take().filter(|ids| ids.dims()[0] >= num_tokens) {
+            Some(ids) => ids,
+            None => {
+                let num_tokens = num_tokens.next_power_of_two();
+                let ids = (0..num_tokens).flat_map(|_| 0..self.num_heads as u32).collect();
+                Tensor::from_vec(ids, (num_tokens, self.num_heads), device)?
+            }
+        };
+        let ids = self.ids.insert(ids);
+        Ok(PairGroups::new(ids.narrow(0, 0, num_tokens)?, self.num_heads)?)
     }
 }
 
@@ -224,9 +250,9 @@ impl Attention {
         let q_rope = q.narrow(1, num_heads * nope, num_heads * rope)?;
         kernels::rope(&q_rope, &step.cos, &step.sin)?;
         let q_nope = q.narrow(1, 0, num_heads * nope)?.contiguous()?.reshape((num_tokens * num_heads, nope))?;
-        let q_latent = self.k_b_proj.forward(&q_nope, &step.head_ids)?;
-        let gathered = kernels::mla_attention(&q_latent, &q_rope, latents, step.attention)?;
-        let ys = self.v_b_proj.forward(&gathered, &step.head_ids)?.reshape((num_tokens, num_heads * value))?;
+        let q_latent = self.k_b_proj.forward(&q_nope, &step.heads)?;
+        let gathered = kernels::mla_attention(&q_latent, &q_rope, latents, &step.attention)?;
+        let ys = self.v_b_proj.forward(&gathered, &step.heads)?.reshape((num_tokens, num_heads * value))?;
         self.o_proj.forward(&ys, Epilogue::Add(residual))
     }
 }
@@ -291,17 +317,13 @@ impl Heads {
         }
     }
 
-    /// The head of each pair of so many tokens.
-    fn ids(&self, num_tokens: usize) -> Vec<u32> {
-        (0..num_tokens).flat_map(|_| 0..self.num_heads as u32).collect()
-    }
-
     fn attention<'a>(&self, batch: &'a Batch, cache: &KvCache) -> MlaAttention<'a> {
         MlaAttention {
             sequences: &batch.sequences,
             block_len: cache.block_len(),
             num_heads: self.num_heads,
             scale: self.scale,
+            plan: PlanCell::default(),
         }
     }
 }

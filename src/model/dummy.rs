@@ -184,6 +184,29 @@ mod tests {
     }
 
     #[test]
+    fn a_mixture_of_made_up_weights_runs_and_stays_finite() -> Result<(), ModelError> {
+        let config = br#"{"model_type": "deepseek_v2", "vocab_size": 64, "hidden_size": 256, "intermediate_size": 512,
+            "moe_intermediate_size": 256, "num_hidden_layers": 2, "first_k_dense_replace": 1, "n_routed_experts": 8,
+            "num_experts_per_tok": 3, "n_shared_experts": 1, "topk_method": "greedy", "num_attention_heads": 2,
+            "kv_lora_rank": 256, "qk_nope_head_dim": 256, "qk_rope_head_dim": 32, "v_head_dim": 128,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000}"#;
+        for layout in [None, Some(QuantLayout::F32), Some(QuantLayout::Q8_0), Some(QuantLayout::Q4K)] {
+            let options = LoadOptions { layout, ..LoadOptions::default() };
+            let mut model = load(WeightSource::Dummy { config_json: config }, &options)?;
+            let mut cache = KvCache::new(&model.info().kv, 1, 16, &model.info().device)?;
+            // The second step has more tokens than the first, the third fewer.
+            for (first, ids) in [(0, &[1u32][..]), (1, &[2, 3, 4]), (4, &[5, 6])] {
+                let mut batch = Batch::default();
+                batch.push(ids, first, &[0], 16, ids.len());
+                let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
+                assert!(logits.len() == ids.len() * 64 && logits.iter().all(|logit| logit.is_finite()), "{layout:?}");
+                assert!(logits.iter().any(|logit| logit.abs() > 1e-3), "{layout:?}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn what_cannot_be_made_up_is_refused() -> Result<(), ModelError> {
         assert!(DummyWeights::new(QuantLayout::Q6K).is_err());
         assert!(DummyWeights::new(QuantLayout::Q8_0)?.get("a.weight", &[4, 33]).is_err());

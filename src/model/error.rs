@@ -62,12 +62,6 @@ pub enum ModelError {
         /// The names that would do.
         supported: &'static [&'static str],
     },
-    /// An architecture that only a CPU runs.
-    #[error("architecture `{architecture}` does not run on a GPU yet; start without --gpu to run it on the CPU")]
-    NotOnGpu {
-        /// Its name.
-        architecture: &'static str,
-    },
     /// A kind of rotary position scaling this build does not compute.
     #[error("{file}: rope type `{found}` is not supported; supported: {}", supported.join(", "))]
     UnsupportedRope {

@@ -167,9 +167,6 @@ impl ModelShape {
         let loader = Loader::new(weights, options);
         Ok(match self {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
-            Self::DeepseekV2(_) if options.device.is_cuda() => {
-                return Err(ModelError::NotOnGpu { architecture: "deepseek_v2" });
-            }
             Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
         })
     }

@@ -18,6 +18,7 @@ mod mapped;
 mod quantize;
 mod safetensors;
 mod scripted;
+mod superblocks;
 mod weight;
 
 mod layers;

@@ -17,10 +17,12 @@ const GEMV_ROWS_MAX: usize = 4;
 /// Rows of x up to which bf16 weights go through the matrix units from registers; more are cuBLAS's.
 const SKINNY_ROWS_MAX: usize = 64;
 /// Outputs of a block, and inputs of a step, of `skinny`.
-const SKINNY_OUTPUTS: usize = 16;
-const SKINNY_STEP: usize = 32;
-/// Outputs of a block of `gemv`.
-const GEMV_OUTPUTS: usize = 4;
+pub(super) const SKINNY_OUTPUTS: usize = 16;
+pub(super) const SKINNY_STEP: usize = 32;
+/// Threads of a block of `skinny`.
+pub(super) const SKINNY_THREADS: usize = 256;
+/// Outputs of a block of `gemv`, one warp's each.
+pub(super) const GEMV_OUTPUTS: usize = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -116,31 +118,19 @@ impl Product<'_> {
             return self.rounded_cublas();
         }
         // The buffer is given back in the order of the stream: after the product.
-        let (xs, _buffer) = self.round()?;
+        let (xs, _buffer) = rounded(self.device, self.xs)?;
         Self { xs, ..self }.skinny()
     }
 
     /// With x rounded to bf16, through cuBLAS.
     pub(super) fn rounded_cublas(self) -> Result<()> {
-        let (xs, _buffer) = self.round()?;
+        let (xs, _buffer) = rounded(self.device, self.xs)?;
         Self { xs, ..self }.cublas()
-    }
-
-    /// x as bf16, and the buffer that holds it.
-    fn round(&self) -> Result<(Operand, CudaSlice<half::bf16>)> {
-        let Operand { rows, width, .. } = self.xs;
-        let rounded = output::<half::bf16>(self.device, rows * width)?;
-        let to = address(&rounded, self.device);
-        let arguments =
-            RoundArgs { xs: self.xs.address, ys: to, stride: self.xs.stride, width: width as i32, unused: 0 };
-        launch(self.device, "rows", "round_bf16", Grid::rows(rows, width, 1), arguments)?;
-        let xs = Operand { address: to, dtype: DType::BF16, rows, width, stride: width as i64 };
-        Ok((xs, rounded))
     }
 
     fn skinny(self) -> Result<()> {
         let tiles = self.xs.rows.div_ceil(8).next_power_of_two();
-        let grid = Grid::new([self.weight.rows.div_ceil(SKINNY_OUTPUTS), 1, 1], 256);
+        let grid = Grid::new([self.weight.rows.div_ceil(SKINNY_OUTPUTS), 1, 1], SKINNY_THREADS);
         launch(self.device, "gemv", &format!("skinny_bf16_{tiles}"), grid, self.arguments())
     }
 
@@ -197,6 +187,16 @@ impl Product<'_> {
         }
         .w()
     }
+}
+
+/// x as bf16, and the buffer that holds it.
+pub(super) fn rounded(device: &CudaDevice, xs: Operand) -> Result<(Operand, CudaSlice<half::bf16>)> {
+    let Operand { rows, width, .. } = xs;
+    let buffer = output::<half::bf16>(device, rows * width)?;
+    let to = address(&buffer, device);
+    let arguments = RoundArgs { xs: xs.address, ys: to, stride: xs.stride, width: width as i32, unused: 0 };
+    launch(device, "rows", "round_bf16", Grid::rows(rows, width, 1), arguments)?;
+    Ok((Operand { address: to, dtype: DType::BF16, rows, width, stride: width as i64 }, buffer))
 }
 
 /// The kernel variant for so many rows, at most four.

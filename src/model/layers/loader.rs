@@ -102,6 +102,8 @@ impl<'a> Loader<'a> {
             if part.is_empty() {
                 return Ok(GroupedLinear::new(parts));
             }
+            let part = if self.device().is_cpu() { part } else { GroupedWeight::for_gpu(part)? };
+            self.check_memory(&part)?;
             let stored = GroupedWeight::new(&part, &self.options.device)?;
             self.count(part.iter().map(|group| group.shape().iter().product::<usize>()).sum(), stored.num_bytes());
             parts.push(stored);
@@ -163,23 +165,26 @@ impl<'a> Loader<'a> {
     }
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
-        self.check_memory(weight)?;
+        self.check_memory(std::slice::from_ref(weight))?;
         let stored = StoredWeight::new(weight, &self.options.device)?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
     }
 
-    /// Refuses a weight that a GPU has no room for, before the driver does.
-    fn check_memory(&self, weight: &QuantWeight<'_>) -> Result<(), ModelError> {
+    /// Refuses weights that a GPU has no room for, before the driver does.
+    fn check_memory(&self, weights: &[QuantWeight<'_>]) -> Result<(), ModelError> {
         let Some(GpuMemory { free, total }) = gpu::memory(&self.options.device) else { return Ok(()) };
-        let needed = match weight.layout() {
+        let needed = weights.iter().map(|weight| match weight.layout() {
             QuantLayout::F16 => 2 * weight.bytes().len(),
             _ => weight.bytes().len(),
-        };
+        });
+        let needed = needed.sum();
         if needed <= free {
             return Ok(());
         }
-        let what = format!("the next matrix, {:?}, after {} MiB of weights,", weight.shape(), self.num_bytes() >> 20);
+        let shape = weights.first().map_or(&[][..], QuantWeight::shape);
+        let count = weights.len();
+        let what = format!("the next {count} of {shape:?}, after {} MiB of weights,", self.num_bytes() >> 20);
         let advice = "take a smaller model or one with fewer bits per weight (GGUF Q8_0, Q4_0), or another --gpu";
         Err(ModelError::NotEnoughMemory { what, needed, free, total, advice })
     }

@@ -100,7 +100,7 @@ impl StoredWeight {
 }
 
 /// The block format that our own products know of a layout.
-fn format(layout: QuantLayout) -> Option<BlockFormat> {
+pub(super) fn format(layout: QuantLayout) -> Option<BlockFormat> {
     match layout {
         QuantLayout::Q4_0 => Some(BlockFormat::Q4_0),
         QuantLayout::Q4_1 => Some(BlockFormat::Q4_1),
