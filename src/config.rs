@@ -152,6 +152,10 @@ pub struct ModelArgs {
     /// The GPU to run on: its index, or its UUID as `nvidia-smi -L` prints it [default: the CPU].
     #[arg(long, env = "ANANKE_GPU", value_name = "N|UUID")]
     pub gpu: Option<GpuId>,
+    /// Whether a GPU records decode steps and replays them; where it does not, every step runs launch by launch
+    /// [default: true].
+    #[arg(long, env = "ANANKE_DECODE_GRAPHS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub decode_graphs: Option<bool>,
     /// Where weights come from.
     #[arg(long, env = "ANANKE_LOAD_FORMAT", value_name = "FORMAT")]
     pub load_format: Option<LoadFormat>,
@@ -767,6 +771,7 @@ impl ModelArgs {
         Self {
             model: self.model.or(others.model),
             gpu: self.gpu.or(others.gpu),
+            decode_graphs: self.decode_graphs.or(others.decode_graphs),
             load_format: self.load_format.or(others.load_format),
             offline: self.offline.or(others.offline),
             max_model_len: self.max_model_len.or(others.max_model_len),
@@ -801,6 +806,9 @@ impl ModelArgs {
     fn options_over(&self, source: ModelSource) -> Result<OpenOptions, ConfigError> {
         let mut options = OpenOptions::new(source);
         options.gpu = self.gpu.clone();
+        if !self.decode_graphs.unwrap_or(true) {
+            options.decode_graphs = None;
+        }
         options.offline = self.offline.unwrap_or(false);
         options.context_len_max = optional("--max-model-len", self.max_model_len, 1 << 24)?;
         options.kv_bytes = self.kv_memory.map(|size| within("--kv-memory", size.0, 1 << 10, 1 << 50)).transpose()?;
@@ -1110,6 +1118,7 @@ impl fmt::Display for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GraphConfig;
 
     const EMBEDDED: EmbeddedModel = EmbeddedModel {
         name: "nothing",
@@ -1280,6 +1289,15 @@ mod tests {
         assert!(matches!(made_up.open.source, ModelSource::Dummy(_)));
         let error = config(&["--load-format", "dummy"], None).expect_err("the embedded model has weights");
         assert!(matches!(error, ConfigError::DummyWithoutFolder));
+    }
+
+    #[test]
+    fn decode_graphs_are_recorded_unless_it_is_said() {
+        let graphs = |flags: &[&str], file| config(flags, file).expect("in range").open.decode_graphs;
+        assert_eq!(graphs(&[], None), Some(GraphConfig::default()));
+        assert_eq!(graphs(&["--decode-graphs=false"], None), None);
+        assert_eq!(graphs(&[], Some("[model]\ndecode_graphs = false\n")), None);
+        assert!(graphs(&["--decode-graphs"], Some("[model]\ndecode_graphs = false\n")).is_some());
     }
 
     #[test]

@@ -7,7 +7,9 @@
 use std::error::Error;
 use std::path::Path;
 
-use ananke::model::{Batch, Device, GpuId, KvCache, LoadOptions, QuantLayout, WeightSource, load, open_gpu};
+use ananke::model::{
+    Batch, Device, GpuId, GraphConfig, KvCache, LoadOptions, Pass, QuantLayout, WeightSource, load, open_gpu,
+};
 
 const BLOCK_LEN: usize = 16;
 /// Largest difference of logits over the largest logit, between a CPU and a GPU in f32.
@@ -30,7 +32,7 @@ fn logits(
     device: &Device,
     layout: Option<QuantLayout>,
 ) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-    let mut model = load(source, &LoadOptions { device: device.clone(), layout })?;
+    let mut model = load(source, &LoadOptions { device: device.clone(), layout, graphs: None })?;
     let vocab_len = model.info().vocab_len;
     let ids: Vec<u32> = (0..90).map(|i| (i * 7919 % vocab_len) as u32).collect();
     // Blocks out of order, with a stranger between.
@@ -103,5 +105,52 @@ fn made_up_weights_of_every_layout_give_the_cpus_logits() -> Result<(), Box<dyn 
     for layout in [QuantLayout::BF16, QuantLayout::Q8_0, QuantLayout::Q4_0, QuantLayout::Q4K] {
         compare(source, Some(layout), 5e-2)?;
     }
+    Ok(())
+}
+
+/// Logits of decode steps of more and fewer sequences, whose contexts grow over the first sizes; and how steps ran.
+fn decoded(device: &Device, graphs: Option<GraphConfig>) -> Result<(Vec<Vec<f32>>, Vec<Pass>), Box<dyn Error>> {
+    let options = LoadOptions { device: device.clone(), layout: None, graphs };
+    let mut model = load(WeightSource::Path(Path::new("models/ananke-nano")), &options)?;
+    let vocab_len = model.info().vocab_len;
+    let table = |sequence: usize| -> Vec<u32> { (0..20).map(|block| (block * 5 + sequence) as u32).collect() };
+    let (mut rows, mut passes) = (Vec::new(), Vec::new());
+    // The second cache must not be mistaken for the first.
+    for _ in 0..2 {
+        let mut cache = KvCache::new(&model.info().kv, 100, BLOCK_LEN, device)?;
+        let mut lens = [250, 3, 40, 1, 100];
+        for (sequence, &len) in lens.iter().enumerate() {
+            let ids: Vec<u32> = (0..len).map(|i| ((i * 31 + sequence) % vocab_len) as u32).collect();
+            let mut prompt = Batch::default();
+            prompt.push(&ids, 0, &table(sequence), BLOCK_LEN, 1);
+            model.forward(&prompt, &mut cache)?;
+        }
+        for num_seqs in [5, 5, 3, 1, 1, 4, 5, 2, 5, 5, 5, 5] {
+            let mut batch = Batch::default();
+            for (sequence, len) in lens.iter_mut().enumerate().take(num_seqs) {
+                batch.push(&[(*len * 7 % vocab_len) as u32], *len, &table(sequence), BLOCK_LEN, 1);
+                *len += 1;
+            }
+            let logits = model.forward(&batch, &mut cache)?;
+            passes.push(logits.pass());
+            rows.push(logits.to_cpu()?);
+        }
+    }
+    Ok((rows, passes))
+}
+
+#[test]
+fn a_recorded_step_gives_the_bits_of_one_that_is_launched_again() -> Result<(), Box<dyn Error>> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let (expected, eager) = decoded(&gpu, None)?;
+    let (found, passes) = decoded(&gpu, Some(GraphConfig::default()))?;
+    assert!(eager.iter().all(|pass| matches!(pass, Pass::Eager(_))));
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert!(bits(found) == bits(expected), "step {step}, {:?}", passes[step]);
+    }
+    // Batches of 8, 4, 1 and 2 up to 256 positions, and what grows beyond them: each is recorded once per cache.
+    let num_replayed = passes.iter().filter(|&&pass| pass == Pass::Replayed).count();
+    assert!(num_replayed >= passes.len() / 3, "{passes:?}");
     Ok(())
 }

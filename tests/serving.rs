@@ -627,6 +627,8 @@ async fn metrics_are_in_the_text_format_and_count_what_happened() {
         ("ananke_http_requests_total", "counter"),
         ("ananke_request_success_total", "counter"),
         ("ananke_masks_late_total", "counter"),
+        ("ananke_graph_replays_total", "counter"),
+        ("ananke_eager_steps_total", "counter"),
         ("ananke_forced_tokens_total", "counter"),
         ("ananke_retracted_tokens_total", "counter"),
         ("ananke_dead_ends_total", "counter"),

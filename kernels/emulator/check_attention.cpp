@@ -17,7 +17,9 @@ struct Plan {
   int starts[5];
   u32 num_partials = 0;
 
-  Plan(const std::vector<Sequence>& sequences, u32 group, bool has_tiles) {
+  // With `places`, as `AttentionPlan::of_shape`: so many items for each run of rows, of which those without work have
+  // no rows.
+  Plan(const std::vector<Sequence>& sequences, u32 group, bool has_tiles, u32 places = 0) {
     for (const Sequence& sequence : sequences) {
       const u32 table = words.size(), rows = sequence.query_len * group;
       words.insert(words.end(), sequence.table.begin(), sequence.table.end());
@@ -30,8 +32,14 @@ struct Plan {
         Item item = {sequence.query_start, sequence.query_len, sequence.context_len, table, first, count, 0, end,
                      NO_PARTIAL};
         const u32 spans = sequence.query_len <= SPLIT_QUERIES_MAX ? (end + SPAN_LEN - 1) / SPAN_LEN : 1;
+        const Item nobodys = {0, 0, 0, 0, 0, 0, 0, 0, NO_PARTIAL};
+        const auto fill_up = [&] {
+          for (u32 place = spans; place < places; ++place) list.push_back(nobodys);
+        };
         if (spans == 1) {
           list.push_back(item);
+          fill_up();
+          if (places > 1) lists[4].push_back(nobodys);
           continue;
         }
         Item combined = item;
@@ -45,6 +53,7 @@ struct Plan {
           list.push_back(item);
           num_partials += count;
         }
+        fill_up();
       }
     }
     for (int i = 0; i < 5; ++i) {
@@ -141,6 +150,17 @@ void check(const char* what, int heads, int kv_heads, std::vector<std::pair<u32,
   char name[80];
   snprintf(name, sizeof name, "%s, %d heads over %d of %d", what, heads, kv_heads, D);
   difference.check(has_tiles || sizeof(T) == 2 ? 1e-2 : 1e-5, name);
+
+  // Decode in a grid for longer contexts: the same bits.
+  if (std::any_of(lens.begin(), lens.end(), [](auto len) { return len.first != 1; })) return;
+  const Plan wide(sequences, group, has_tiles, 5);
+  T* again = memory<T>((i64)rows * heads * D);
+  partials = memory<float>((i64)wide.num_partials * kv_heads * (D + 2));
+  run<T, K, D>({q, keys, values, again, partials, wide.words.data(), q_stride, kv_width, kv_width, (int)BLOCK_LEN, heads,
+                kv_heads, D, (float)(scale * M_LOG2E), 0},
+               wide);
+  snprintf(name, sizeof name, "%s, %d heads over %d of %d, in a wider grid", what, heads, kv_heads, D);
+  check_same(again, ys, (i64)rows * heads * D, name);
 }
 
 int main() {
@@ -154,4 +174,6 @@ int main() {
   check<float, bf16, 128>("tiles f32", 4, 2, {{1, 290}, {70, 130}, {5, 5}}, true);
   check<float, bf16, 64>("tiles f32", 8, 1, {{1, 700}, {33, 65}, {3, 520}, {64, 64}}, true);
   check<bf16, bf16, 64>("tiles bf16", 4, 4, {{6, 261}, {65, 65}}, true);
+  check<float, float, 64>("rows f32_f32", 2, 1, {{1, 1}, {1, 600}, {1, 256}, {1, 257}}, false);
+  check<float, bf16, 64>("tiles f32", 8, 1, {{1, 1}, {1, 600}, {1, 256}}, true);
 }

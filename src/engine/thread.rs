@@ -82,6 +82,7 @@ impl Engine {
         let (pilots, num_ready) = self.scheduler.lend_pilots(&step);
         self.masks.compute(pilots, num_ready);
         let logits = self.runner.forward(&step.batch)?;
+        self.stats.record_pass(logits.pass());
         let masks = self.masks.collect(started);
         self.masks.recycle(self.scheduler.take_back(masks));
         add(&self.stats.num_steps, 1);

@@ -16,6 +16,7 @@ mod add;
 mod attention_plan;
 mod block_matrix;
 mod expert_choice;
+mod fixed_vector;
 mod gather;
 mod grouped_matmul;
 mod kv_write;
@@ -38,8 +39,10 @@ mod cuda;
 mod testing;
 
 pub use add::add_assign;
+pub(crate) use attention_plan::{AttentionPlan, PlanShape, has_tiles};
 pub use block_matrix::{BlockFormat, BlockMatrix, block_matmul};
 pub use expert_choice::{ExpertChoice, ExpertScaling, choose_experts, expert_weights};
+pub use fixed_vector::FixedVector;
 pub use gather::gather;
 pub use grouped_matmul::{Groups, grouped_block_matmul, grouped_matmul};
 pub use kv_write::kv_write;

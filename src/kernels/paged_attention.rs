@@ -54,11 +54,19 @@ pub struct PagedAttention<'a> {
     pub plan: PlanCell,
 }
 
-/// The division of a step's attention over a GPU, with its copy there; empty until a GPU asks.
+/// The division of a step's attention over a GPU, with its copy there; empty until a GPU asks, unless it was made
+/// before.
 #[derive(Clone, Debug, Default)]
 pub struct PlanCell(
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU plans"))] OnceLock<(AttentionPlan, Tensor)>,
 );
+
+impl PlanCell {
+    /// A plan whose `words` lie on the device already.
+    pub(crate) fn made(plan: AttentionPlan, words: Tensor) -> Self {
+        Self(OnceLock::from((plan, words)))
+    }
+}
 
 /// Attends from `q` (`[rows, num_heads * head_dim]`, f32, rows contiguous, possibly a view) to the keys and values of
 /// each row's own sequence, up to and including its own position. Returns `[rows, num_heads * head_dim]`.
@@ -129,8 +137,11 @@ impl PagedAttention<'_> {
     /// The plan for a device, and its copy there.
     #[cfg(feature = "cuda")]
     pub(super) fn plan(&self, has_tiles: bool, device: &candle_core::Device) -> Result<&(AttentionPlan, Tensor)> {
-        if let Some(plan) = self.plan.0.get() {
-            return Ok(plan);
+        if let Some(made) = self.plan.0.get() {
+            if made.0.has_tiles != has_tiles {
+                bail!("{OP}: the plan was made for other planes: with tiles {}, not {has_tiles}", made.0.has_tiles)
+            }
+            return Ok(made);
         }
         let plan = AttentionPlan::new(self.sequences, self.num_heads / self.num_kv_heads, has_tiles);
         let words = Tensor::new(plan.words.as_slice(), device)?;

@@ -12,7 +12,9 @@ use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
-use crate::model::{self, GgufFile, GpuId, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
+use crate::model::{
+    self, GgufFile, GpuId, GraphConfig, KvCache, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource,
+};
 use crate::remote::{self, BackendConfig};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
@@ -67,6 +69,8 @@ pub struct OpenOptions {
     pub source: ModelSource,
     /// The GPU to run on; `None` runs on the CPU.
     pub gpu: Option<GpuId>,
+    /// Decode steps that the GPU records and replays; `None` runs every step launch by launch.
+    pub decode_graphs: Option<GraphConfig>,
     /// Never open a connection.
     pub offline: bool,
     /// Positions of a sequence; at most, and by default, the model's own.
@@ -90,6 +94,7 @@ impl OpenOptions {
         Self {
             source,
             gpu: None,
+            decode_graphs: Some(GraphConfig::default()),
             offline: false,
             context_len_max: None,
             kv_bytes: None,
@@ -137,7 +142,7 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu.as_ref())?;
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
-    let load = LoadOptions { device, ..LoadOptions::default() };
+    let load = LoadOptions { device, graphs: options.decode_graphs.clone(), ..LoadOptions::default() };
     let (weights, opened) = match &options.source {
         ModelSource::Embedded(files) => (WeightsDigest::of_bytes(files.weights), open_embedded(files, &load)?),
         ModelSource::Path(path) => (WeightsDigest::of_model(path)?, open_path(path, name_of(path), &load)?),
@@ -222,6 +227,7 @@ fn card(
 fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usize {
     let bytes_per_block = info.kv.bytes_per_block(options.engine.block_len).max(1);
     let affordable = options.kv_bytes.unwrap_or_else(|| kv_bytes_default(info)) as usize / bytes_per_block;
+    let affordable = affordable.saturating_sub(KvCache::num_scratch_blocks(&info.device));
     let useful = options.engine.num_seqs_max * card.context_len.div_ceil(options.engine.block_len);
     affordable.min(useful).max(1)
 }

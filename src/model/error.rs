@@ -141,6 +141,16 @@ pub enum ModelError {
         /// What to change.
         advice: &'static str,
     },
+    /// Bounds on recorded decode steps that cannot be kept.
+    #[error("decode graphs: `{field}` is {found}, expected {expected}")]
+    GraphConfig {
+        /// The field of [`super::GraphConfig`].
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// The device failed, or a kernel refused its operands.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),

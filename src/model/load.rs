@@ -12,7 +12,7 @@ use super::llama::Llama;
 use super::mapped::MappedFile;
 use super::safetensors::{self, SafetensorsWeights};
 use super::weight::QuantLayout;
-use super::{LanguageModel, ModelError};
+use super::{GraphConfig, LanguageModel, ModelError};
 
 /// Where a model comes from.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +42,13 @@ pub struct LoadOptions {
     /// The layout its matrices are turned into; `None` keeps each as it is stored. `F32` dequantizes a GGUF file,
     /// `Q8_0` quantizes any checkpoint whose rows are multiples of 32.
     pub layout: Option<QuantLayout>,
+    /// Decode steps that are recorded once and replayed, where the device can; `None` runs every step launch by launch.
+    pub graphs: Option<GraphConfig>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, layout: None }
+        Self { device: Device::Cpu, layout: None, graphs: None }
     }
 }
 

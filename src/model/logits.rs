@@ -1,15 +1,17 @@
 use candle_core::{DType, Tensor};
 
-use super::ModelError;
+use super::{EagerReason, ModelError, Pass};
 use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
 
 /// Unnormalized scores of the next token: one f32 row per entry of [`super::Batch::logit_rows`], on the model's
 /// device.
 ///
 /// Rows span the model's whole vocabulary, padded rows past the tokenizer's end included: the mask's part is to
-/// keep those from being sampled.
+/// keep those from being sampled. On a GPU they are there until the model's next forward pass, which may write its own
+/// in the same place.
 pub struct Logits {
     rows: Tensor,
+    pass: Pass,
 }
 
 impl Logits {
@@ -23,7 +25,18 @@ impl Logits {
             let (expected, got) = (DType::F32, rows.dtype());
             return Err(candle_core::Error::UnexpectedDType { msg: "logits", expected, got }.into());
         }
-        Ok(Self { rows })
+        let pass = if rows.device().is_cpu() { Pass::Cpu } else { Pass::Eager(EagerReason::Architecture) };
+        Ok(Self { rows, pass })
+    }
+
+    /// The same, with how they were computed.
+    pub(crate) fn of_pass(self, pass: Pass) -> Self {
+        Self { pass, ..self }
+    }
+
+    /// How they were computed.
+    pub fn pass(&self) -> Pass {
+        self.pass
     }
 
     /// How many rows of scores there are.

@@ -2,13 +2,17 @@
 //!
 //! A model is loaded once ([`load`]) and then driven one [`Batch`] at a time ([`LanguageModel::forward`]). It knows
 //! nothing of requests, masks or sampling: the engine decides which tokens run and where their keys and values lie,
-//! the model fills those slots of the [`KvCache`] and answers with [`Logits`], which stay on the device.
+//! the model fills those slots of the [`KvCache`] and answers with [`Logits`], which stay on the device. On a GPU a
+//! decode step is work that was recorded once and is replayed ([`GraphConfig`]).
 //! On CPU a row of logits is the same, to the bit, whatever else is in the batch and however the prompt is cut into
 //! chunks.
 
 mod batch;
 mod kv_cache;
 mod logits;
+
+mod decode_bucket;
+mod decode_graphs;
 
 mod config;
 mod dummy;
@@ -32,6 +36,7 @@ pub use candle_core::{DType, Device};
 
 pub use crate::kernels::BatchSequence;
 pub use crate::kernels::gpu::{GpuError, GpuId, GpuMemory, memory as gpu_memory, open as open_gpu};
+pub use decode_bucket::{EagerReason, GraphConfig, Pass};
 pub use error::ModelError;
 pub use gguf::{GgufFile, GgufTokenizer};
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};

@@ -5,7 +5,7 @@ use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, bail};
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
 use crate::kernels::PagedAttention;
-use crate::kernels::attention_plan::Items;
+use crate::kernels::attention_plan::{self, Items};
 use crate::kernels::operand::Matrix;
 
 const OP: &str = "paged_attention";
@@ -58,8 +58,7 @@ pub(crate) fn paged_attention(
         64 | 128 if is_packed => Some(head_dim),
         _ => None,
     };
-    // Pairs of queries are loaded together.
-    let has_tiles = width.is_some() && keys.dtype == DType::BF16;
+    let has_tiles = is_packed && attention_plan::has_tiles(keys.dtype, head_dim);
     let (plan, words) = layout.plan(has_tiles, &Device::Cuda(device.clone()))?;
     let (ys, ys_address) = output_of(device, q.dtype, q.rows * q.width)?;
     let partials = output::<f32>(device, plan.num_partials * layout.num_kv_heads * (head_dim + 2))?;

@@ -14,6 +14,7 @@ mod norm;
 mod planar;
 mod rows;
 mod sampling;
+mod staging;
 
 pub(crate) use attention::paged_attention;
 pub(crate) use launch::{CAPABILITY, is_present};
@@ -22,3 +23,4 @@ pub(crate) use norm::rms_norm;
 pub(crate) use planar::{planar_matmul, planar_rows};
 pub(crate) use rows::{add_assign, gather, kv_write, rope, rope_kv_write, silu_mul};
 pub(crate) use sampling::sample;
+pub(crate) use staging::Staging;

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
 use crate::kernels::gpu::{self, GpuMemory};
-use crate::model::{LoadOptions, ModelError, QuantLayout, QuantWeight};
+use crate::model::{GraphConfig, LoadOptions, ModelError, QuantLayout, QuantWeight};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
@@ -34,6 +34,11 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn device(&self) -> &Device {
         &self.options.device
+    }
+
+    /// The decode steps to record.
+    pub(crate) fn graphs(&self) -> Option<&'a GraphConfig> {
+        self.options.graphs.as_ref()
     }
 
     /// Bytes that the layers made so far take on the device.

@@ -65,15 +65,15 @@ impl StoredWeight {
         Ok(ys)
     }
 
-    /// The rows `ids`, each below the number of rows, as f32: `[ids, inputs]`.
-    pub(crate) fn rows(&self, ids: &[u32], device: &Device) -> Result<Tensor, ModelError> {
+    /// The rows `ids` (`[ids]`, u32, on this device), each below the number of rows, as f32: `[ids, inputs]`.
+    pub(crate) fn rows(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Dense(weight) => kernels::gather(weight, &Tensor::new(ids, device)?)?,
-            Self::Planar(weight) => kernels::planar_rows(&Tensor::new(ids, device)?, weight)?,
-            Self::Candle(weight) => weight.embedding(&Tensor::new(ids, device)?)?,
+            Self::Dense(weight) => kernels::gather(weight, ids)?,
+            Self::Planar(weight) => kernels::planar_rows(ids, weight)?,
+            Self::Candle(weight) => weight.embedding(ids)?,
             Self::Blocks(weight) => {
-                let rows = ids.iter().flat_map(|&id| weight.row(id as usize)).collect();
-                Tensor::from_vec(rows, (ids.len(), weight.width()), device)?
+                let rows = ids.to_vec1::<u32>()?.into_iter().flat_map(|id| weight.row(id as usize)).collect();
+                Tensor::from_vec(rows, (ids.elem_count(), weight.width()), ids.device())?
             }
         })
     }
