@@ -5,7 +5,8 @@
 //! Weights are made up. A step runs one token per sequence at the same context and samples greedily under a mask that
 //! allows all; it is timed on the host, with everything that a served token costs beside masks. The share counts
 //! weights and KV cache, read once, against a copy in the same run.
-//! On a GPU each cell runs launch by launch and as recorded graphs; the column says what the steps did in the end.
+//! On a GPU each cell runs launch by launch, as recorded graphs, and as recorded graphs with batch-invariant sums; the
+//! column says what the steps did in the end.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 
 use std::error::Error;
@@ -13,7 +14,8 @@ use std::time::Instant;
 
 use ananke::kernels::sampling::{SamplingParams, SamplingRow};
 use ananke::model::{
-    Batch, Device, GraphConfig, KvCache, LanguageModel, LoadOptions, Pass, QuantLayout, WeightSource, load, open_gpu,
+    Batch, Device, GraphConfig, KvCache, LanguageModel, LoadOptions, ModelError, Pass, QuantLayout, WeightSource, load,
+    open_gpu,
 };
 use candle_core::{DType, Tensor};
 
@@ -111,11 +113,17 @@ fn main() -> Outcome<()> {
     println!("|---|---|---|---|---|---|---|---|---|");
     for cells in cells.chunk_by(|a, b| (&a.shape, a.layout) == (&b.shape, b.layout)) {
         let config = config_json(&cells[0].shape)?;
-        let modes = if device.is_cpu() { vec![None] } else { vec![None, Some(GraphConfig::default())] };
-        for graphs in modes {
+        let graphs = Some(GraphConfig::default());
+        let mut modes = vec![(None, false), (graphs.clone(), false), (graphs, true)];
+        modes.truncate(if device.is_cpu() { 1 } else { modes.len() });
+        for (graphs, batch_invariant) in modes {
+            let layout = Some(cells[0].layout);
+            let options = LoadOptions { device: device.clone(), layout, graphs, batch_invariant };
             // One model at a time: two need not fit.
-            let options = LoadOptions { device: device.clone(), layout: Some(cells[0].layout), graphs };
-            let mut model = load(WeightSource::Dummy { config_json: config.as_bytes() }, &options)?;
+            let mut model = match load(WeightSource::Dummy { config_json: config.as_bytes() }, &options) {
+                Err(ModelError::NotBatchInvariant { .. }) => continue,
+                model => model?,
+            };
             for cell in cells {
                 let (seconds, pass) = seconds_per_step(&mut *model, cell, steps)?;
                 let info = model.info();
@@ -125,7 +133,7 @@ fn main() -> Outcome<()> {
                 let (rate, millis, gigabytes) = (*batch as f64 / seconds, seconds * 1e3, bytes as f64 / 1e9);
                 println!(
                     "| {shape} | {layout:?} | {batch} | {context} | {} | {rate:.0} | {millis:.3} | {gigabytes:.2} | {share:.0} % |",
-                    name(pass)
+                    name(pass, batch_invariant)
                 );
             }
         }
@@ -134,12 +142,13 @@ fn main() -> Outcome<()> {
 }
 
 /// How steps ran, for people.
-fn name(pass: Pass) -> String {
-    match pass {
+fn name(pass: Pass, batch_invariant: bool) -> String {
+    let how = match pass {
         Pass::Cpu => "CPU".into(),
         Pass::Replayed => "graph".into(),
         Pass::Eager(reason) => format!("eager ({})", reason.as_str()),
-    }
+    };
+    if batch_invariant { how + ", batch-invariant" } else { how }
 }
 
 /// The median of `steps` steps, and how the last one ran.

@@ -4,6 +4,9 @@
 // contiguous; ys [rows, outputs] f32. With a residual [rows, outputs], y = residual + x w^T.
 // Bytes it must move: size * outputs * inputs.
 //
+// Blocks along blockIdx.y take further rows. A row's products are added up in one order, whichever rows are beside it
+// in its block and however many there are.
+//
 // gemv: one warp owns one output of up to four rows. A lane loads 16 bytes of weights four times before it uses the
 // first, so that a multiprocessor of sixteen warps has 32 KiB in flight; x comes from the caches.
 //
@@ -34,7 +37,7 @@ __device__ __forceinline__ void store_output(const GemvArgs& args, int row, int 
   args.ys[at] = args.residual ? args.residual[at] + y : y;
 }
 
-// One warp per output, at most R rows of x.
+// One warp per output and R rows of x.
 template <typename W, int R>
 __device__ void gemv(const GemvArgs& args) {
   constexpr int N = PACK<W>;
@@ -42,6 +45,7 @@ __device__ void gemv(const GemvArgs& args) {
   const int lane = threadIdx.x % WARP;
   const int output = blockIdx.x * GEMV_WARPS + threadIdx.x / WARP;
   if (output >= args.outputs) return;  // whole warps only
+  const int first_row = blockIdx.y * R;
   const W* weight = (const W*)args.weight + (i64)output * args.inputs;
   const float* xs = (const float*)args.xs;
   float sums[R] = {};
@@ -61,7 +65,7 @@ __device__ void gemv(const GemvArgs& args) {
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           float x[N];
-          load_floats(xs + min(r, args.rows - 1) * args.xs_stride + i, x);
+          load_floats(xs + min(first_row + r, args.rows - 1) * args.xs_stride + i, x);
 #pragma unroll
           for (int j = 0; j < N; ++j) sums[r] += w[j] * x[j];
         }
@@ -71,7 +75,7 @@ __device__ void gemv(const GemvArgs& args) {
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const float y = warp_sum(sums[r]);
-    if (lane == 0 && r < args.rows) store_output(args, r, output, y);
+    if (lane == 0 && first_row + r < args.rows) store_output(args, first_row + r, output, y);
   }
 }
 
@@ -102,14 +106,14 @@ constexpr int SKINNY_WARPS = 8;
 constexpr int SKINNY_OUTPUTS = 16;
 constexpr int SKINNY_STEP = 32;  // k of one 16-byte load per lane: two matrix instructions
 
-// NT tiles of eight rows. Inputs are a multiple of 32.
+// NT tiles of eight rows, from row blockIdx.y * 8 * NT on. Inputs are a multiple of 32.
 template <int NT>
 __device__ void skinny(const GemvArgs& args) {
   constexpr int UNROLL = 2;
   __shared__ float parts[SKINNY_WARPS][NT][WARP][4];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const int g = lane / 4, t = lane % 4;
-  const int first = blockIdx.x * SKINNY_OUTPUTS;
+  const int first = blockIdx.x * SKINNY_OUTPUTS, first_row = blockIdx.y * 8 * NT;
   // Rows past the end repeat the last one; what they give is not stored.
   const int upper = min(first + g, args.outputs - 1), lower = min(first + g + 8, args.outputs - 1);
   const bf16* weight = (const bf16*)args.weight;
@@ -118,7 +122,7 @@ __device__ void skinny(const GemvArgs& args) {
   const bf16* x[NT];
 #pragma unroll
   for (int n = 0; n < NT; ++n) {
-    const int row = min(8 * n + g, args.rows - 1);
+    const int row = min(first_row + 8 * n + g, args.rows - 1);
     x[n] = (const bf16*)args.xs + row * args.xs_stride + 8 * t;
   }
   float sums[NT][4] = {};
@@ -158,7 +162,7 @@ __device__ void skinny(const GemvArgs& args) {
 #pragma unroll
     for (int w = 0; w < SKINNY_WARPS; ++w) sum += parts[w][n][part_lane][c];
     const int output = first + part_lane / 4 + (c >= 2 ? 8 : 0);
-    const int row = 8 * n + 2 * (part_lane % 4) + c % 2;
+    const int row = first_row + 8 * n + 2 * (part_lane % 4) + c % 2;
     if (output < args.outputs && row < args.rows) store_output(args, row, output, sum);
   }
 }

@@ -32,7 +32,7 @@ fn logits(
     device: &Device,
     layout: Option<QuantLayout>,
 ) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-    let mut model = load(source, &LoadOptions { device: device.clone(), layout, graphs: None })?;
+    let mut model = load(source, &LoadOptions { device: device.clone(), layout, ..LoadOptions::default() })?;
     let vocab_len = model.info().vocab_len;
     let ids: Vec<u32> = (0..90).map(|i| (i * 7919 % vocab_len) as u32).collect();
     // Blocks out of order, with a stranger between.
@@ -110,7 +110,7 @@ fn made_up_weights_of_every_layout_give_the_cpus_logits() -> Result<(), Box<dyn 
 
 /// Logits of decode steps of more and fewer sequences, whose contexts grow over the first sizes; and how steps ran.
 fn decoded(device: &Device, graphs: Option<GraphConfig>) -> Result<(Vec<Vec<f32>>, Vec<Pass>), Box<dyn Error>> {
-    let options = LoadOptions { device: device.clone(), layout: None, graphs };
+    let options = LoadOptions { device: device.clone(), graphs, ..LoadOptions::default() };
     let mut model = load(WeightSource::Path(Path::new("models/ananke-nano")), &options)?;
     let vocab_len = model.info().vocab_len;
     let table = |sequence: usize| -> Vec<u32> { (0..20).map(|block| (block * 5 + sequence) as u32).collect() };
@@ -152,5 +152,49 @@ fn a_recorded_step_gives_the_bits_of_one_that_is_launched_again() -> Result<(), 
     // Batches of 8, 4, 1 and 2 up to 256 positions, and what grows beyond them: each is recorded once per cache.
     let num_replayed = passes.iter().filter(|&&pass| pass == Pass::Replayed).count();
     assert!(num_replayed >= passes.len() / 3, "{passes:?}");
+    Ok(())
+}
+
+#[test]
+fn batch_invariant_logits_are_the_same_alone_in_company_in_chunks_and_replayed() -> Result<(), Box<dyn Error>> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    const LEN: usize = 300;
+    for (layout, graphs) in [(None, None), (None, Some(GraphConfig::default())), (Some(QuantLayout::Q8_0), None)] {
+        let options = LoadOptions { device: gpu.clone(), layout, graphs, batch_invariant: true };
+        let mut model = load(WeightSource::Path(Path::new("models/ananke-nano")), &options)?;
+        let vocab_len = model.info().vocab_len;
+        let ids: Vec<u32> = (0..LEN).map(|i| (i * 7919 % vocab_len) as u32).collect();
+        // A prompt of `chunk_len` at a time up to its last ten tokens, which are decoded beside `num_others`.
+        let mut last_ten = |chunk_len: usize, num_others: usize| -> Result<Vec<u32>, Box<dyn Error>> {
+            let mut cache = KvCache::new(&model.info().kv, 80, BLOCK_LEN, &gpu)?;
+            let table: Vec<u32> = (0..20).rev().collect();
+            let mut num_computed = 0;
+            while num_computed < LEN - 10 {
+                let len = chunk_len.min(LEN - 10 - num_computed);
+                let mut batch = Batch::default();
+                batch.push(&ids[num_computed..num_computed + len], num_computed, &table, BLOCK_LEN, 1);
+                model.forward(&batch, &mut cache)?;
+                num_computed += len;
+            }
+            let mut bits = Vec::new();
+            for at in num_computed..LEN {
+                let mut batch = Batch::default();
+                batch.push(&[ids[at]], at, &table, BLOCK_LEN, 1);
+                for other in 0..num_others {
+                    batch.push(&[other as u32], 0, &[20 + other as u32], BLOCK_LEN, 1);
+                }
+                let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
+                bits.extend(logits[..vocab_len].iter().map(|x| x.to_bits()));
+            }
+            Ok(bits)
+        };
+        let expected = last_ten(LEN, 0)?;
+        for (chunk_len, num_others) in [(LEN, 2), (1, 0), (7, 7), (64, 58), (3, 0)] {
+            assert!(
+                last_ten(chunk_len, num_others)? == expected,
+                "{layout:?}, chunks of {chunk_len}, {num_others} others"
+            );
+        }
+    }
     Ok(())
 }

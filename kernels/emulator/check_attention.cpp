@@ -18,20 +18,21 @@ struct Plan {
   u32 num_partials = 0;
 
   // With `places`, as `AttentionPlan::of_shape`: so many items for each run of rows, of which those without work have
-  // no rows.
-  Plan(const std::vector<Sequence>& sequences, u32 group, bool has_tiles, u32 places = 0) {
+  // no rows. With `is_invariant`, as for batch-invariant sums: one body for all items, and spans everywhere.
+  Plan(const std::vector<Sequence>& sequences, u32 group, bool has_tiles, u32 places = 0, bool is_invariant = false) {
     for (const Sequence& sequence : sequences) {
       const u32 table = words.size(), rows = sequence.query_len * group;
       words.insert(words.end(), sequence.table.begin(), sequence.table.end());
-      const bool is_tiled = has_tiles && rows > ROWS_MAX;
+      const bool is_tiled = has_tiles && (is_invariant || rows > ROWS_MAX);
       const u32 step = is_tiled ? TILE_ROWS : ROWS_MAX;
       for (u32 first = 0; first < rows; first += step) {
         const u32 count = min(step, rows - first);
         const u32 end = sequence.context_len - sequence.query_len + (first + count - 1) / group + 1;
-        std::vector<Item>& list = lists[is_tiled ? 3 : count == 1 ? 0 : count == 2 ? 1 : 2];
+        std::vector<Item>& list = lists[is_tiled ? 3 : is_invariant || count > 2 ? 2 : count - 1];
         Item item = {sequence.query_start, sequence.query_len, sequence.context_len, table, first, count, 0, end,
                      NO_PARTIAL};
-        const u32 spans = sequence.query_len <= SPLIT_QUERIES_MAX ? (end + SPAN_LEN - 1) / SPAN_LEN : 1;
+        const bool is_split = is_invariant || sequence.query_len <= SPLIT_QUERIES_MAX;
+        const u32 spans = is_split ? (end + SPAN_LEN - 1) / SPAN_LEN : 1;
         const Item nobodys = {0, 0, 0, 0, 0, 0, 0, 0, NO_PARTIAL};
         const auto fill_up = [&] {
           for (u32 place = spans; place < places; ++place) list.push_back(nobodys);
@@ -163,7 +164,44 @@ void check(const char* what, int heads, int kv_heads, std::vector<std::pair<u32,
   check_same(again, ys, (i64)rows * heads * D, name);
 }
 
+// For batch-invariant sums, a row has the same bits in a whole prompt, in a chunk, and in decode.
+template <typename T, typename K, int D>
+void check_invariant(const char* what, int heads, int kv_heads, u32 context_len, bool has_tiles) {
+  const i64 width = heads * D, kv_width = kv_heads * D;
+  std::vector<u32> table((context_len + BLOCK_LEN - 1) / BLOCK_LEN);
+  for (u32 i = 0; i < table.size(); ++i) table[i] = table.size() - 1 - i;
+  const i64 slots = (i64)table.size() * BLOCK_LEN;
+  const T* q = noisy<T>(context_len * width, 2.0f);
+  const K *keys = noisy<K>(slots * kv_width), *values = noisy<K>(slots * kv_width);
+  // `query_len` queries from `first` on, behind `others` that see little.
+  const auto attend = [&](u32 first, u32 query_len, u32 others) {
+    std::vector<Sequence> sequences;
+    if (others > 0) sequences.push_back({0, others, others, table});
+    sequences.push_back({others, query_len, first + query_len, table});
+    const u32 rows = others + query_len;
+    T *some = memory<T>(rows * width), *ys = memory<T>(rows * width);
+    memcpy(some, q, others * width * sizeof(T));
+    memcpy(some + others * width, q + first * width, query_len * width * sizeof(T));
+    const Plan plan(sequences, heads / kv_heads, has_tiles, 0, true);
+    float* partials = memory<float>((i64)plan.num_partials * kv_heads * (D + 2));
+    run<T, K, D>({some, keys, values, ys, partials, plan.words.data(), width, kv_width, kv_width, (int)BLOCK_LEN, heads,
+                  kv_heads, D, (float)(M_LOG2E / sqrt(D)), 0},
+                 plan);
+    return ys + others * width;
+  };
+  const T* whole = attend(0, context_len, 0);
+  for (auto [first, query_len] : {std::pair{0u, 1u}, {255u, 1u}, {256u, 1u}, {context_len - 1, 1u}, {251u, 8u}, {100u, 70u}}) {
+    char name[80];
+    snprintf(name, sizeof name, "%s, batch-invariant, %u from %u", what, query_len, first);
+    check_same(attend(first, query_len, 3), whole + first * width, query_len * width, name);
+  }
+}
+
 int main() {
+  check_invariant<float, float, 64>("rows f32_f32", 2, 1, 270, false);
+  check_invariant<float, bf16, 20>("rows f32_bf16_any", 3, 1, 259, false);
+  check_invariant<float, bf16, 64>("tiles f32", 4, 2, 530, true);
+  check_invariant<bf16, bf16, 128>("tiles bf16", 1, 1, 300, true);
   check<float, float, 64>("rows f32_f32", 4, 2, {{1, 1}, {1, 300}, {3, 40}, {5, 5}}, false);
   check<float, float, 128>("rows f32_f32", 2, 2, {{1, 17}, {2, 600}, {20, 33}}, false);
   check<float, float, 20>("rows f32_f32_any", 3, 1, {{1, 1}, {1, 300}, {7, 23}}, false);

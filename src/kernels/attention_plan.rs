@@ -6,10 +6,14 @@
 //!
 //! A plan of a [`PlanShape`] has the same number of items at the same places for every decode step of that shape: what
 //! a step does not need are items without rows, which kernels pass over.
+//!
+//! For batch-invariant sums nothing depends on how many queries a sequence runs: one body for all items, and spans
+//! everywhere. Positions that a row may not see add nothing to its sums, to the bit, so it does not matter which rows
+//! share its item. A prompt's partial results then cost `4 * (head_dim + 2)` bytes per row, head and span.
 
 use candle_core::DType;
 
-use super::BatchSequence;
+use super::{BatchSequence, Sums};
 
 /// Positions of a span. At heads of 128 in bf16 a span is 128 KiB of keys and values; its partial result costs 1 KiB.
 const SPAN_LEN: usize = 256;
@@ -40,6 +44,8 @@ pub(crate) struct PlanShape {
     pub(crate) context_len: usize,
     /// Positions of a block.
     pub(crate) block_len: usize,
+    /// Whether rows may be divided by how many there are.
+    pub(crate) sums: Sums,
 }
 
 impl PlanShape {
@@ -114,8 +120,8 @@ impl Item {
 
 impl AttentionPlan {
     /// Plans the `sequences`, whose rows are `group` to a query; with `has_tiles` the matrix units can take the planes.
-    pub(super) fn new(sequences: &[BatchSequence], group: usize, has_tiles: bool) -> Self {
-        Draft::new(group, has_tiles, None).of(sequences)
+    pub(super) fn new(sequences: &[BatchSequence], group: usize, has_tiles: bool, sums: Sums) -> Self {
+        Draft::new(group, has_tiles, sums, None).of(sequences)
     }
 
     /// Plans decode: one query of each of the `sequences`, whose contexts fit the `shape`. Plans of as many sequences
@@ -126,7 +132,7 @@ impl AttentionPlan {
     pub(crate) fn of_shape(sequences: &[BatchSequence], shape: &PlanShape) -> Self {
         let fits = |sequence: &BatchSequence| sequence.query_len == 1 && sequence.context_len <= shape.context_len;
         assert!(sequences.iter().all(fits), "a sequence does not fit {shape:?}");
-        Draft::new(shape.group, shape.has_tiles, Some(*shape)).of(sequences)
+        Draft::new(shape.group, shape.has_tiles, shape.sums, Some(*shape)).of(sequences)
     }
 }
 
@@ -134,6 +140,7 @@ impl AttentionPlan {
 struct Draft {
     group: usize,
     has_tiles: bool,
+    sums: Sums,
     shape: Option<PlanShape>,
     words: Vec<u32>,
     rows: [Vec<Item>; 3],
@@ -143,9 +150,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(group: usize, has_tiles: bool, shape: Option<PlanShape>) -> Self {
+    fn new(group: usize, has_tiles: bool, sums: Sums, shape: Option<PlanShape>) -> Self {
         let (words, rows, tiles, combined) = Default::default();
-        Self { group, has_tiles, shape, words, rows, tiles, combined, num_partials: 0 }
+        Self { group, has_tiles, sums, shape, words, rows, tiles, combined, num_partials: 0 }
     }
 
     fn of(mut self, sequences: &[BatchSequence]) -> AttentionPlan {
@@ -176,7 +183,7 @@ impl Draft {
             self.words.resize(table + shape.context_len.div_ceil(shape.block_len), 0);
         }
         let sequence_rows = sequence.query_len * self.group;
-        let is_tiled = self.has_tiles && sequence_rows > ROWS_MAX;
+        let is_tiled = self.has_tiles && (self.is_invariant() || sequence_rows > ROWS_MAX);
         let rows_max = if is_tiled { TILE_ROWS } else { ROWS_MAX };
         for first_row in (0..sequence_rows).step_by(rows_max) {
             let num_rows = (sequence_rows - first_row).min(rows_max);
@@ -184,16 +191,23 @@ impl Draft {
         }
     }
 
+    fn is_invariant(&self) -> bool {
+        self.sums == Sums::BatchInvariant
+    }
+
     /// Divides all positions of an item.
     fn push_rows(&mut self, is_tiled: bool, whole: Item) {
         let Item { num_rows, query_len, end, .. } = whole;
+        let is_split = self.is_invariant() || query_len <= SPLIT_QUERIES_MAX;
         let list = match num_rows {
             _ if is_tiled => &mut self.tiles,
+            // The body for four rows takes fewer as well.
+            _ if self.sums == Sums::BatchInvariant => &mut self.rows[2],
             1 => &mut self.rows[0],
             2 => &mut self.rows[1],
             _ => &mut self.rows[2],
         };
-        let num_spans = if query_len <= SPLIT_QUERIES_MAX { end.div_ceil(SPAN_LEN) } else { 1 };
+        let num_spans = if is_split { end.div_ceil(SPAN_LEN) } else { 1 };
         let num_places = self.shape.map_or(num_spans, |shape| shape.num_spans());
         let partial = self.num_partials as u32;
         if num_spans == 1 {
@@ -226,6 +240,7 @@ impl Item {
 
 #[cfg(test)]
 mod tests {
+    use super::Sums::{BatchInvariant, Fastest};
     use super::*;
 
     fn sequence(query_start: usize, query_len: usize, context_len: usize) -> BatchSequence {
@@ -241,14 +256,18 @@ mod tests {
     /// combination names.
     #[test]
     fn every_row_meets_every_position_once() {
-        for (group, has_tiles) in [(1, false), (1, true), (3, true), (8, true), (4, false)] {
+        let invariant =
+            [(1, false), (1, true), (3, true), (3, false)].map(|(group, tiles)| (group, tiles, BatchInvariant));
+        let fastest =
+            [(1, false), (1, true), (3, true), (8, true), (4, false)].map(|(group, tiles)| (group, tiles, Fastest));
+        for (group, has_tiles, sums) in fastest.into_iter().chain(invariant) {
             let lens = [(1, 1), (1, 256), (1, 257), (5, 1000), (8, 8), (9, 700), (100, 130), (64, 64)];
             let mut sequences = Vec::new();
             for (query_len, context_len) in lens {
                 let query_start = sequences.iter().map(|sequence: &BatchSequence| sequence.query_len).sum();
                 sequences.push(sequence(query_start, query_len, context_len));
             }
-            let plan = AttentionPlan::new(&sequences, group, has_tiles);
+            let plan = AttentionPlan::new(&sequences, group, has_tiles, sums);
             let mut seen = std::collections::BTreeMap::new();
             let mut partial_rows = vec![0; plan.num_partials];
             let lists = [plan.rows[0], plan.rows[1], plan.rows[2], plan.tiles];
@@ -295,13 +314,18 @@ mod tests {
     #[test]
     fn plans_of_one_shape_differ_in_words_alone_and_divide_as_their_own() {
         let lens = [[1, 256, 257, 1024], [1024, 1000, 700, 12], [1, 1, 1, 1]];
-        for (group, has_tiles) in [(1, false), (1, true), (3, true), (8, true), (8, false)] {
-            let shape = PlanShape { group, has_tiles, context_len: 1024, block_len: 16 };
+        for (group, has_tiles, sums) in [(1, false), (1, true), (3, true), (8, true), (8, false)]
+            .into_iter()
+            .flat_map(|(group, has_tiles)| [(group, has_tiles, Fastest), (group, has_tiles, BatchInvariant)])
+        {
+            let shape = PlanShape { group, has_tiles, context_len: 1024, block_len: 16, sums };
             let mut first: Option<AttentionPlan> = None;
             for lens in lens {
                 let sequences: Vec<_> = lens.into_iter().enumerate().map(|(i, len)| sequence(i, 1, len)).collect();
-                let (own, shaped) =
-                    (AttentionPlan::new(&sequences, group, has_tiles), AttentionPlan::of_shape(&sequences, &shape));
+                let (own, shaped) = (
+                    AttentionPlan::new(&sequences, group, has_tiles, sums),
+                    AttentionPlan::of_shape(&sequences, &shape),
+                );
                 let first = first.get_or_insert_with(|| shaped.clone());
                 assert_eq!(shaped.words.len(), first.words.len());
                 assert_eq!(
@@ -344,12 +368,34 @@ mod tests {
 
     #[test]
     fn a_row_is_divided_alike_in_any_batch() {
-        let alone = AttentionPlan::new(&[sequence(0, 1, 1000)], 1, true);
-        let together = AttentionPlan::new(&[sequence(0, 1, 1000), sequence(1, 1, 300), sequence(2, 70, 90)], 1, true);
+        let alone = AttentionPlan::new(&[sequence(0, 1, 1000)], 1, true, Fastest);
+        let together =
+            AttentionPlan::new(&[sequence(0, 1, 1000), sequence(1, 1, 300), sequence(2, 70, 90)], 1, true, Fastest);
         let spans = |plan: &AttentionPlan| -> Vec<Vec<u32>> {
             let all = items(plan, plan.rows[0]).into_iter().filter(|item| item[0] == 0);
             all.map(|item| item[4..8].to_vec()).collect()
         };
         assert_eq!(spans(&alone), spans(&together));
+    }
+
+    /// Decode, a chunk and a whole prompt divide the positions of a row at the same places, for one body.
+    #[test]
+    fn a_row_of_batch_invariant_sums_is_divided_alike_in_any_chunk() {
+        for has_tiles in [false, true] {
+            let divided = |sequence: BatchSequence, query: usize| {
+                let plan = AttentionPlan::new(&[sequence], 1, has_tiles, BatchInvariant);
+                assert_eq!((plan.rows[0].count, plan.rows[1].count), (0, 0));
+                let list = if has_tiles { plan.tiles } else { plan.rows[2] };
+                let holds = |item: &&[u32]| (item[4]..item[4] + item[5]).contains(&(query as u32));
+                // Spans past the row's own position give it nothing.
+                let spans = items(&plan, list).into_iter().filter(holds).filter(|item| item[6] <= 599);
+                spans.map(|item| (item[6], item[7].min(600))).collect::<Vec<_>>()
+            };
+            let alone = divided(sequence(0, 1, 600), 0);
+            assert_eq!(alone, [(0, 256), (256, 512), (512, 600)]);
+            assert_eq!(divided(sequence(0, 70, 660), 9), alone);
+            assert_eq!(divided(sequence(0, 3, 600), 2), alone);
+            assert_eq!(divided(sequence(0, 600, 600), 599), alone);
+        }
     }
 }

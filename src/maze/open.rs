@@ -71,6 +71,8 @@ pub struct OpenOptions {
     pub gpu: Option<GpuId>,
     /// Decode steps that the GPU records and replays; `None` runs every step launch by launch.
     pub decode_graphs: Option<GraphConfig>,
+    /// Whether a row's bits must not depend on what runs beside it, on a GPU too.
+    pub batch_invariant: bool,
     /// Never open a connection.
     pub offline: bool,
     /// Positions of a sequence; at most, and by default, the model's own.
@@ -95,6 +97,7 @@ impl OpenOptions {
             source,
             gpu: None,
             decode_graphs: Some(GraphConfig::default()),
+            batch_invariant: false,
             offline: false,
             context_len_max: None,
             kv_bytes: None,
@@ -142,7 +145,8 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu.as_ref())?;
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
-    let load = LoadOptions { device, graphs: options.decode_graphs.clone(), ..LoadOptions::default() };
+    let (graphs, batch_invariant) = (options.decode_graphs.clone(), options.batch_invariant);
+    let load = LoadOptions { device, layout: None, graphs, batch_invariant };
     let (weights, opened) = match &options.source {
         ModelSource::Embedded(files) => (WeightsDigest::of_bytes(files.weights), open_embedded(files, &load)?),
         ModelSource::Path(path) => (WeightsDigest::of_model(path)?, open_path(path, name_of(path), &load)?),

@@ -10,14 +10,13 @@ use candle_core::{DType, Device, Tensor};
 use super::decode_bucket::{Bucket, Kept};
 use super::{Batch, BatchSequence, EagerReason, GraphConfig, KvCache, Logits, ModelError, Pass};
 use crate::kernels::gpu::{self, Graph};
-use crate::kernels::{self, AttentionPlan, FixedVector, PlanCell, PlanShape};
+use crate::kernels::{self, AttentionPlan, FixedVector, PlanCell, PlanShape, Sums};
 
 /// The recorded steps of one model.
 pub(crate) struct DecodeGraphs {
     device: Device,
     config: Option<GraphConfig>,
-    group: usize,
-    has_tiles: bool,
+    heads: AttentionHeads,
     /// The cache that they were recorded over.
     cache_id: u64,
     kept: Kept<Recorded>,
@@ -31,6 +30,7 @@ pub(crate) struct AttentionHeads {
     pub(crate) head_dim: usize,
     /// Of the KV cache.
     pub(crate) dtype: DType,
+    pub(crate) sums: Sums,
 }
 
 /// What a decode step reads beside weights and cache. All of it stays where it is while the step's graph lives.
@@ -78,8 +78,7 @@ impl DecodeGraphs {
         Ok(Self {
             device: device.clone(),
             config: config.cloned().filter(|_| device.is_cuda()),
-            group: heads.num_heads / heads.num_kv_heads,
-            has_tiles: kernels::has_tiles(heads.dtype, heads.head_dim),
+            heads,
             cache_id: u64::MAX,
             kept: Kept::new(),
         })
@@ -116,10 +115,11 @@ impl DecodeGraphs {
         };
         let filled = bucket.fill_up(batch, cache.scratch_block(), cache.block_len());
         let shape = PlanShape {
-            group: self.group,
-            has_tiles: self.has_tiles,
+            group: self.heads.num_heads / self.heads.num_kv_heads,
+            has_tiles: kernels::has_tiles(self.heads.dtype, self.heads.head_dim),
             context_len: bucket.context_len,
             block_len: cache.block_len(),
+            sums: self.heads.sums,
         };
         let plan = AttentionPlan::of_shape(&filled.sequences, &shape);
         let words = [&filled.token_ids, &filled.positions, &filled.slots, &filled.logit_rows, &plan.words]

@@ -8,7 +8,7 @@ use super::layers::{AngleTable, Embedding, Epilogue, Linear, Loader, RmsNorm, Ro
 use super::{
     Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
 };
-use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite};
+use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite, Sums};
 
 pub(crate) struct Llama {
     info: ModelInfo,
@@ -43,6 +43,7 @@ struct Heads {
     num_heads: usize,
     num_kv_heads: usize,
     head_dim: usize,
+    sums: Sums,
 }
 
 /// What one step reads beside weights and cache, on the device.
@@ -61,6 +62,7 @@ impl Llama {
             num_heads: config.num_attention_heads,
             num_kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
+            sums: loader.sums(),
         };
         let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
         let layer = |layer_idx| Layer::load(config, heads, loader, &format!("model.layers.{layer_idx}."));
@@ -124,7 +126,7 @@ impl Body {
             cos,
             sin,
             slots: Tensor::new(batch.slots.as_slice(), device)?,
-            attention: self.heads.attention(&batch.sequences, PlanCell::default(), cache),
+            attention: self.heads.attention(&batch.sequences, PlanCell::new(self.heads.sums), cache),
         })
     }
 
@@ -195,8 +197,8 @@ impl Heads {
     }
 
     fn recorded(&self, dtype: DType) -> AttentionHeads {
-        let Self { num_heads, num_kv_heads, head_dim } = *self;
-        AttentionHeads { num_heads, num_kv_heads, head_dim, dtype }
+        let Self { num_heads, num_kv_heads, head_dim, sums } = *self;
+        AttentionHeads { num_heads, num_kv_heads, head_dim, dtype, sums }
     }
 
     fn attention<'a>(&self, sequences: &'a [BatchSequence], plan: PlanCell, cache: &KvCache) -> PagedAttention<'a> {

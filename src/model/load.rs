@@ -44,11 +44,14 @@ pub struct LoadOptions {
     pub layout: Option<QuantLayout>,
     /// Decode steps that are recorded once and replayed, where the device can; `None` runs every step launch by launch.
     pub graphs: Option<GraphConfig>,
+    /// A row's logits must not depend on what else is in the batch, nor on how its prompt is cut. A CPU always holds to
+    /// it; a GPU takes one body for any number of rows, which costs prompts and mid-sized batches time.
+    pub batch_invariant: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, layout: None, graphs: None }
+        Self { device: Device::Cpu, layout: None, graphs: None, batch_invariant: false }
     }
 }
 
@@ -166,6 +169,9 @@ impl ModelShape {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
             Self::DeepseekV2(_) if options.device.is_cuda() => {
                 return Err(ModelError::NotOnGpu { architecture: "deepseek_v2" });
+            }
+            Self::DeepseekV2(_) if options.device.is_cuda() && options.batch_invariant => {
+                return Err(ModelError::NotBatchInvariant { what: "models of the architecture `deepseek_v2`".into() });
             }
             Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
         })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
+use crate::kernels::Sums;
 use crate::kernels::gpu::{self, GpuMemory};
 use crate::model::{GraphConfig, LoadOptions, ModelError, QuantLayout, QuantWeight};
 
@@ -34,6 +35,11 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn device(&self) -> &Device {
         &self.options.device
+    }
+
+    /// How a GPU adds up.
+    pub(crate) fn sums(&self) -> Sums {
+        if self.options.batch_invariant { Sums::BatchInvariant } else { Sums::Fastest }
     }
 
     /// The decode steps to record.
@@ -154,7 +160,7 @@ impl<'a> Loader<'a> {
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
         self.check_memory(weight)?;
-        let stored = StoredWeight::new(weight, &self.options.device)?;
+        let stored = StoredWeight::new(weight, &self.options.device)?.with_sums(self.sums())?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
     }
