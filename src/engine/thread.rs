@@ -83,7 +83,7 @@ impl Engine {
         self.masks.compute(pilots, num_ready);
         let logits = self.runner.forward(&step.batch)?;
         self.stats.record_pass(logits.pass());
-        let masks = self.masks.collect(started);
+        let masks = self.masks.collect(started, || logits.is_computed());
         self.masks.recycle(self.scheduler.take_back(masks));
         add(&self.stats.num_steps, 1);
         let tokens = self.runner.sample(&logits, &self.scheduler.rows_to_sample(&step))?;

@@ -1,6 +1,9 @@
+use std::time::Instant;
+
 use candle_core::{DType, Tensor};
 
 use super::{EagerReason, ModelError, Pass};
+use crate::kernels::gpu::Mark;
 use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
 
 /// Unnormalized scores of the next token: one f32 row per entry of [`super::Batch::logit_rows`], on the model's
@@ -12,6 +15,16 @@ use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
 pub struct Logits {
     rows: Tensor,
     pass: Pass,
+    computed: Computed,
+}
+
+/// When the device is done with them.
+enum Computed {
+    Already,
+    /// Once a GPU has come so far.
+    OnGpu(Mark),
+    /// From then on, on a device that is simulated.
+    From(Instant),
 }
 
 impl Logits {
@@ -26,7 +39,23 @@ impl Logits {
             return Err(candle_core::Error::UnexpectedDType { msg: "logits", expected, got }.into());
         }
         let pass = if rows.device().is_cpu() { Pass::Cpu } else { Pass::Eager(EagerReason::Architecture) };
-        Ok(Self { rows, pass })
+        let computed = Mark::new(rows.device())?.map_or(Computed::Already, Computed::OnGpu);
+        Ok(Self { rows, pass, computed })
+    }
+
+    /// The same, as if a device were busy with them until `instant`.
+    pub(crate) fn computed_from(self, instant: Instant) -> Self {
+        Self { computed: Computed::From(instant), ..self }
+    }
+
+    /// Whether they are there; before that, reading or sampling them waits.
+    #[must_use]
+    pub fn is_computed(&self) -> bool {
+        match &self.computed {
+            Computed::Already => true,
+            Computed::OnGpu(mark) => mark.is_reached(),
+            Computed::From(instant) => Instant::now() >= *instant,
+        }
     }
 
     /// The same, with how they were computed.
@@ -71,6 +100,9 @@ impl Logits {
         #[cfg(feature = "cuda")]
         if self.rows.device().is_cuda() {
             return Ok(sampling::sample_on_gpu(&self.rows, &rows.into_iter().collect::<Vec<_>>())?);
+        }
+        if let Computed::From(instant) = self.computed {
+            std::thread::sleep(instant.saturating_duration_since(Instant::now()));
         }
         let mut scores = self.to_cpu()?;
         let vocab_len = self.vocab_len();

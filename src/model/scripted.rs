@@ -5,7 +5,7 @@
 //! A scheduler that mixes up slots, blocks or positions therefore changes the text, which is what tests look for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -21,6 +21,7 @@ pub struct ScriptedModel {
     /// Token by slot, `None` where nothing was written.
     slots: Vec<Option<u32>>,
     time_per_step: Duration,
+    device_time: Option<Duration>,
 }
 
 impl ScriptedModel {
@@ -37,7 +38,7 @@ impl ScriptedModel {
             weight_bytes: 0,
             num_parameters: 0,
         };
-        Self { info, script, slots: Vec::new(), time_per_step: Duration::ZERO }
+        Self { info, script, slots: Vec::new(), time_per_step: Duration::ZERO, device_time: None }
     }
 
     /// A model whose scores are noise drawn from a seed and the whole context: any change of the context changes them.
@@ -53,7 +54,14 @@ impl ScriptedModel {
         Self::new(vocab_len, context_len, Arc::new(script))
     }
 
-    /// Makes every step take this long, as a device would.
+    /// Lets every forward pass return at once and its logits be there so much later, as a GPU does.
+    #[must_use]
+    pub fn with_device_time(mut self, device_time: Duration) -> Self {
+        self.device_time = Some(device_time);
+        self
+    }
+
+    /// Makes every step take this long, as a CPU would.
     #[must_use]
     pub fn with_time_per_step(mut self, time_per_step: Duration) -> Self {
         self.time_per_step = time_per_step;
@@ -93,7 +101,12 @@ impl LanguageModel for ScriptedModel {
             (self.script)(&context, row);
         }
         std::thread::sleep(self.time_per_step);
-        Logits::new(Tensor::from_vec(scores, (batch.logit_rows.len(), self.info.vocab_len), &Device::Cpu)?)
+        let rows = Tensor::from_vec(scores, (batch.logit_rows.len(), self.info.vocab_len), &Device::Cpu)?;
+        let logits = Logits::new(rows)?;
+        Ok(match self.device_time {
+            Some(device_time) => logits.computed_from(Instant::now() + device_time),
+            None => logits,
+        })
     }
 }
 

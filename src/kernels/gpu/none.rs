@@ -28,6 +28,25 @@ impl Graph {
     }
 }
 
+/// A place in the order of a GPU's work: in this build there is none.
+pub struct Mark(Infallible);
+
+impl Mark {
+    /// On the CPU work is done when a call returns.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn new(_device: &Device) -> candle_core::Result<Option<Self>> {
+        Ok(None)
+    }
+
+    /// There is none to reach.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        match self.0 {}
+    }
+}
+
 /// Runs `work`; there is nothing to prepare.
 ///
 /// # Errors
