@@ -629,6 +629,7 @@ async fn metrics_are_in_the_text_format_and_count_what_happened() {
         ("ananke_masks_late_total", "counter"),
         ("ananke_graph_replays_total", "counter"),
         ("ananke_eager_steps_total", "counter"),
+        ("ananke_steps_ahead_total", "counter"),
         ("ananke_forced_tokens_total", "counter"),
         ("ananke_retracted_tokens_total", "counter"),
         ("ananke_dead_ends_total", "counter"),

@@ -24,6 +24,7 @@ pub struct EngineStats {
     pub(super) num_masks_late: AtomicU64,
     pub(super) num_preemptions: AtomicU64,
     pub(super) num_restarts: AtomicU64,
+    pub(super) num_steps_ahead: AtomicU64,
     num_graph_replays: AtomicU64,
     /// By the index of the reason.
     num_eager_steps: [AtomicU64; EagerReason::ALL.len()],
@@ -128,6 +129,8 @@ pub struct StatsSnapshot {
     pub restarts: u64,
     /// Steps that a GPU ran as work recorded before.
     pub graph_replays: u64,
+    /// Forward passes that began before the tokens of the step before were known.
+    pub steps_ahead: u64,
 }
 
 impl EngineStats {
@@ -189,6 +192,7 @@ impl EngineStats {
             preemptions: self.num_preemptions.load(Relaxed),
             restarts: self.num_restarts.load(Relaxed),
             graph_replays: self.num_graph_replays.load(Relaxed),
+            steps_ahead: self.num_steps_ahead.load(Relaxed),
         }
     }
 }

@@ -149,6 +149,11 @@ fn engine_families(engine: &EngineStats) -> Vec<MetricFamily> {
         ),
         counter("ananke_masks_late_total", "Masks that came after their step.", now.masks_late),
         counter("ananke_graph_replays_total", "Steps that a GPU ran as recorded graphs.", now.graph_replays),
+        counter(
+            "ananke_steps_ahead_total",
+            "Forward passes that a GPU began before the last tokens were known.",
+            now.steps_ahead,
+        ),
         eager_steps(engine),
         distribution("ananke_mask_seconds", "Computing one mask.", &engine.mask_time(), 1e-9),
         distribution("ananke_batch_size", "Sequences in one step.", &engine.step_len(), 1.0),

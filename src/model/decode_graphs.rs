@@ -84,16 +84,23 @@ impl DecodeGraphs {
         })
     }
 
+    /// Whether steps are recorded at all.
+    pub(crate) fn are_on(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Runs a step that was checked: replays it if its sizes were recorded over this `cache`, or runs and records it.
     ///
     /// `compute` gives the logits of all rows of its inputs, and gives the same whenever it is asked to; it may neither
-    /// upload nor read back.
+    /// upload nor read back. Where there are `ids` (`[sequences]`, u32), they take the place of the batch's, and only a
+    /// replay is run.
     ///
     /// # Errors
     /// When the device fails. A step that cannot be recorded is none: it ran, and is not tried again.
     pub(crate) fn run(
         &mut self,
         batch: &Batch,
+        ids: Option<&Tensor>,
         cache: &KvCache,
         compute: impl Fn(&StepInputs<'_>) -> Result<Tensor, ModelError>,
     ) -> Result<Outcome, ModelError> {
@@ -128,9 +135,13 @@ impl DecodeGraphs {
         let (logits, pass) = match self.kept.get(bucket) {
             Some(recorded) => {
                 recorded.inputs.fill(&words)?;
+                if let Some(ids) = ids {
+                    recorded.inputs.tensor().slice_set(ids, 0, 0)?;
+                }
                 recorded.graph.replay()?;
                 (recorded.logits.clone(), Pass::Replayed)
             }
+            None if ids.is_some() => return Ok(Outcome::Left(Pass::Eager(EagerReason::Recording))),
             None => {
                 let mut inputs = FixedVector::new(words.len(), &self.device)?;
                 inputs.fill(&words)?;

@@ -7,6 +7,7 @@ use super::decode_graphs::{AttentionHeads, DecodeGraphs, Outcome, StepInputs};
 use super::layers::{AngleTable, Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
 use super::{
     Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
+    Sampling,
 };
 use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite, Sums};
 
@@ -108,12 +109,35 @@ impl LanguageModel for Llama {
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError> {
         batch.check(&self.info, cache)?;
         let Self { info, body, graphs } = self;
-        let pass = match graphs.run(batch, cache, |inputs| body.forward(&body.recorded_step(inputs, cache)?, cache))? {
+        let recorded = |inputs: &StepInputs<'_>| body.forward(&body.recorded_step(inputs, cache)?, cache);
+        let pass = match graphs.run(batch, None, cache, recorded)? {
             Outcome::Done(logits) => return Ok(logits),
             Outcome::Left(pass) => pass,
         };
         let logits = body.forward(&body.step(batch, cache, &info.device)?, cache)?;
         Ok(Logits::new(logits)?.of_pass(pass))
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.graphs.are_on()
+    }
+
+    fn forward_ahead(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        cache: &mut KvCache,
+    ) -> Result<Option<Logits>, ModelError> {
+        batch.check(&self.info, cache)?;
+        let Some(ids) = sampling.ids_on_gpu()?.filter(|ids| ids.elem_count() == batch.sequences.len()) else {
+            return Ok(None);
+        };
+        let Self { body, graphs, .. } = self;
+        let recorded = |inputs: &StepInputs<'_>| body.forward(&body.recorded_step(inputs, cache)?, cache);
+        Ok(match graphs.run(batch, Some(&ids), cache, recorded)? {
+            Outcome::Done(logits) => Some(logits),
+            Outcome::Left(_) => None,
+        })
     }
 }
 

@@ -97,18 +97,73 @@ impl Logits {
         &self,
         rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
     ) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        self.start_sampling(rows)?.finish()
+    }
+
+    /// As [`Logits::sample`], without waiting for a GPU. Logits of which log-probabilities are asked for must be there
+    /// until the tokens are.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn start_sampling<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
+    ) -> Result<Sampling, ModelError> {
         #[cfg(feature = "cuda")]
         if self.rows.device().is_cuda() {
-            return Ok(sampling::sample_on_gpu(&self.rows, &rows.into_iter().collect::<Vec<_>>())?);
+            let rows: Vec<_> = rows.into_iter().collect();
+            return Ok(Sampling::OnGpu(sampling::start_on_gpu(&self.rows, &rows)?));
         }
         if let Computed::From(instant) = self.computed {
             std::thread::sleep(instant.saturating_duration_since(Instant::now()));
         }
         let mut scores = self.to_cpu()?;
         let vocab_len = self.vocab_len();
-        Ok(rows
+        let tokens = rows
             .into_iter()
-            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row))
-            .collect())
+            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row));
+        Ok(Sampling::Done(tokens.collect()))
+    }
+}
+
+/// Tokens of rows that are being sampled.
+pub enum Sampling {
+    /// They are there.
+    Done(Vec<Result<SampledToken, SamplingError>>),
+    /// They will be.
+    #[cfg(feature = "cuda")]
+    OnGpu(sampling::Started),
+}
+
+impl Sampling {
+    /// The tokens, once they are there; one for each row, in order.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn finish(self) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        match self {
+            Self::Done(tokens) => Ok(tokens),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(started) => Ok(started.finish()?),
+        }
+    }
+
+    /// The tokens, where nobody has to wait for them.
+    pub(crate) fn known(&self) -> Option<&[Result<SampledToken, SamplingError>]> {
+        match self {
+            Self::Done(tokens) => Some(tokens),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(_) => None,
+        }
+    }
+
+    /// The ids where a GPU will have them, `[rows]`, u32, in the order of its work; `None` where they are not on a GPU,
+    /// or none.
+    pub(crate) fn ids_on_gpu(&self) -> Result<Option<Tensor>, ModelError> {
+        match self {
+            Self::Done(_) => Ok(None),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(started) => Ok(started.ids()?),
+        }
     }
 }

@@ -41,7 +41,7 @@ pub use error::ModelError;
 pub use gguf::{GgufFile, GgufTokenizer};
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
 pub use load::{LoadOptions, ModelFiles, WeightSource, load};
-pub use logits::Logits;
+pub use logits::{Logits, Sampling};
 pub use scripted::{Script, ScriptedModel};
 pub use weight::{QuantLayout, QuantWeight};
 
@@ -56,6 +56,26 @@ pub trait LanguageModel: Send {
     /// # Errors
     /// [`ModelError::InvalidBatch`] before anything is computed; otherwise the device's own failure.
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError>;
+
+    /// Whether [`LanguageModel::forward_ahead`] may run a step: where a device works while the host does something else.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// As [`LanguageModel::forward`], for a step whose tokens are still being sampled: row `i` of `sampling` gives the
+    /// token of sequence `i`, each of which runs one, and the ids in `batch` say nothing. `None` where this step has to
+    /// wait for its tokens; then nothing was run.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::forward`].
+    fn forward_ahead(
+        &mut self,
+        _batch: &Batch,
+        _sampling: &Sampling,
+        _cache: &mut KvCache,
+    ) -> Result<Option<Logits>, ModelError> {
+        Ok(None)
+    }
 }
 
 /// What a model is: fixed once it is loaded.

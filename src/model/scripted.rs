@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec};
+use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec, Sampling};
+use crate::kernels::sampling::{SampledToken, SamplingError};
 
 /// Gives the scores of the next token after a context: `[vocab_len]` f32.
 pub type Script = Arc<dyn Fn(&[u32], &mut [f32]) + Send + Sync>;
@@ -107,6 +108,24 @@ impl LanguageModel for ScriptedModel {
             Some(device_time) => logits.computed_from(Instant::now() + device_time),
             None => logits,
         })
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.device_time.is_some()
+    }
+
+    /// Rows that were not sampled run token 0, as on a GPU some id.
+    fn forward_ahead(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        cache: &mut KvCache,
+    ) -> Result<Option<Logits>, ModelError> {
+        let known = sampling.known().filter(|tokens| tokens.len() == batch.sequences.len());
+        let (Some(tokens), Some(_)) = (known, self.device_time) else { return Ok(None) };
+        let id = |token: &Result<SampledToken, SamplingError>| token.as_ref().map_or(0, |token| token.id);
+        let batch = Batch { token_ids: tokens.iter().map(id).collect(), ..batch.clone() };
+        self.forward(&batch, cache).map(Some)
     }
 }
 

@@ -22,5 +22,6 @@ pub(crate) use matmul::matmul;
 pub(crate) use norm::rms_norm;
 pub(crate) use planar::{planar_matmul, planar_rows};
 pub(crate) use rows::{add_assign, gather, kv_write, rope, rope_kv_write, silu_mul};
-pub(crate) use sampling::sample;
+pub use sampling::Started;
+pub(crate) use sampling::start;
 pub(crate) use staging::Staging;
