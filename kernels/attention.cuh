@@ -24,7 +24,8 @@ static_assert(sizeof(AttentionArgs) == 96, "as in src/kernels/cuda/attention.rs"
 constexpr u32 NO_PARTIAL = 0xffffffffu;
 
 // Some neighbouring rows of one sequence against some of its positions. A row is a query and one of the heads that
-// share a key head: row = query * group + head of the group.
+// share a key head: row = query * group + head of the group. An item without rows is nobody's: in a recorded graph, the
+// grid is that of the longest contexts.
 struct Item {
   u32 query_start;  // the batch row of the sequence's first query
   u32 query_len;

@@ -56,6 +56,7 @@ __device__ void attention_rows(const AttentionArgs& args) {
   __shared__ float group_values[GROUPS][R][S::DIMS];
 
   const Item item = item_at(args, blockIdx.x);
+  if (item.num_rows == 0) return;
   const int kv_head = blockIdx.y, group = args.num_heads / args.num_kv_heads;
   const int lane = threadIdx.x % S::LANES, group_idx = threadIdx.x / S::LANES;
   const u32* table = args.plan + item.table;

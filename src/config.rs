@@ -152,6 +152,14 @@ pub struct ModelArgs {
     /// The GPU to run on: its index, or its UUID as `nvidia-smi -L` prints it [default: the CPU].
     #[arg(long, env = "ANANKE_GPU", value_name = "N|UUID")]
     pub gpu: Option<GpuId>,
+    /// Whether a GPU records decode steps and replays them; where it does not, every step runs launch by launch
+    /// [default: true].
+    #[arg(long, env = "ANANKE_DECODE_GRAPHS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub decode_graphs: Option<bool>,
+    /// Give a request the same bytes whatever runs beside it and however its prompt is cut, on a GPU too; it is slower
+    /// there for prompts and larger batches. On the CPU it is always so.
+    #[arg(long, env = "ANANKE_BATCH_INVARIANT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub batch_invariant: Option<bool>,
     /// Where weights come from.
     #[arg(long, env = "ANANKE_LOAD_FORMAT", value_name = "FORMAT")]
     pub load_format: Option<LoadFormat>,
@@ -796,6 +804,8 @@ impl ModelArgs {
         Self {
             model: self.model.or(others.model),
             gpu: self.gpu.or(others.gpu),
+            decode_graphs: self.decode_graphs.or(others.decode_graphs),
+            batch_invariant: self.batch_invariant.or(others.batch_invariant),
             load_format: self.load_format.or(others.load_format),
             quantize: self.quantize.or(others.quantize),
             offline: self.offline.or(others.offline),
@@ -832,6 +842,10 @@ impl ModelArgs {
         let mut options = OpenOptions::new(source);
         options.gpu = self.gpu.clone();
         options.quantize = self.quantize.map(Quantization::from);
+        if !self.decode_graphs.unwrap_or(true) {
+            options.decode_graphs = None;
+        }
+        options.batch_invariant = self.batch_invariant.unwrap_or(false);
         options.offline = self.offline.unwrap_or(false);
         options.context_len_max = optional("--max-model-len", self.max_model_len, 1 << 24)?;
         options.kv_bytes = self.kv_memory.map(|size| within("--kv-memory", size.0, 1 << 10, 1 << 50)).transpose()?;
@@ -1144,6 +1158,7 @@ impl fmt::Display for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GraphConfig;
 
     const EMBEDDED: EmbeddedModel = EmbeddedModel {
         name: "nothing",
@@ -1325,6 +1340,23 @@ mod tests {
         assert_eq!(config(&[], file).expect("in range").open.quantize, Some(Quantization::Q4K));
         let flags = ["--quantize", "q8_0"];
         assert_eq!(config(&flags, file).expect("in range").open.quantize, Some(Quantization::Q8_0));
+    }
+
+    #[test]
+    fn decode_graphs_are_recorded_unless_it_is_said() {
+        let graphs = |flags: &[&str], file| config(flags, file).expect("in range").open.decode_graphs;
+        assert_eq!(graphs(&[], None), Some(GraphConfig::default()));
+        assert_eq!(graphs(&["--decode-graphs=false"], None), None);
+        assert_eq!(graphs(&[], Some("[model]\ndecode_graphs = false\n")), None);
+        assert!(graphs(&["--decode-graphs"], Some("[model]\ndecode_graphs = false\n")).is_some());
+    }
+
+    #[test]
+    fn batch_invariance_is_taken_on_the_cpu_too() {
+        let is_asked_for = |flags: &[&str], file| config(flags, file).expect("in range").open.batch_invariant;
+        assert!(!is_asked_for(&[], None));
+        assert!(is_asked_for(&["--batch-invariant"], None));
+        assert!(is_asked_for(&[], Some("[model]\nbatch_invariant = true\n")));
     }
 
     #[test]

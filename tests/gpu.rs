@@ -7,7 +7,10 @@
 use std::error::Error;
 use std::path::Path;
 
-use ananke::model::{Batch, Device, GpuId, KvCache, LoadOptions, QuantLayout, WeightSource, load, open_gpu};
+use ananke::model::{
+    Batch, Device, EagerReason, GpuId, GraphConfig, KvCache, LoadOptions, ModelError, Pass, QuantLayout, WeightSource,
+    load, open_gpu,
+};
 
 const BLOCK_LEN: usize = 16;
 /// Largest difference of logits over the largest logit, between a CPU and a GPU in f32.
@@ -143,6 +146,117 @@ fn deepseek_v2s_logits_are_close_to_the_cpus_in_every_layout() -> Result<(), Box
     let config = deepseek_v2([512, 16, 512, 0], ALL);
     for layout in [QuantLayout::BF16, QuantLayout::Q8_0, QuantLayout::Q4_0, QuantLayout::Q4K] {
         compare(WeightSource::Dummy { config_json: config.as_bytes() }, Some(layout), 5e-2)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn deepseek_v2_is_launched_step_by_step_and_has_no_batch_invariant_sums() -> Result<(), Box<dyn Error>> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let config = deepseek_v2([256, 3, 128, 64], IN_GROUPS);
+    let source = WeightSource::Dummy { config_json: config.as_bytes() };
+    let options = LoadOptions { device: gpu.clone(), graphs: Some(GraphConfig::default()), ..LoadOptions::default() };
+    let mut model = load(source, &options)?;
+    assert!(!model.runs_ahead());
+    let mut cache = KvCache::new(&model.info().kv, 4, BLOCK_LEN, &gpu)?;
+    for position in 0..3 {
+        let mut batch = Batch::default();
+        batch.push(&[7], position, &[0], BLOCK_LEN, 1);
+        assert_eq!(model.forward(&batch, &mut cache)?.pass(), Pass::Eager(EagerReason::Architecture));
+    }
+    let invariant = LoadOptions { batch_invariant: true, ..options };
+    assert!(matches!(load(source, &invariant), Err(ModelError::NotBatchInvariant { .. })));
+    Ok(())
+}
+
+/// Logits of decode steps of more and fewer sequences, whose contexts grow over the first sizes; and how steps ran.
+fn decoded(device: &Device, graphs: Option<GraphConfig>) -> Result<(Vec<Vec<f32>>, Vec<Pass>), Box<dyn Error>> {
+    let options = LoadOptions { device: device.clone(), graphs, ..LoadOptions::default() };
+    let mut model = load(WeightSource::Path(Path::new("models/ananke-nano")), &options)?;
+    let vocab_len = model.info().vocab_len;
+    let table = |sequence: usize| -> Vec<u32> { (0..20).map(|block| (block * 5 + sequence) as u32).collect() };
+    let (mut rows, mut passes) = (Vec::new(), Vec::new());
+    // The second cache must not be mistaken for the first.
+    for _ in 0..2 {
+        let mut cache = KvCache::new(&model.info().kv, 100, BLOCK_LEN, device)?;
+        let mut lens = [250, 3, 40, 1, 100];
+        for (sequence, &len) in lens.iter().enumerate() {
+            let ids: Vec<u32> = (0..len).map(|i| ((i * 31 + sequence) % vocab_len) as u32).collect();
+            let mut prompt = Batch::default();
+            prompt.push(&ids, 0, &table(sequence), BLOCK_LEN, 1);
+            model.forward(&prompt, &mut cache)?;
+        }
+        for num_seqs in [5, 5, 3, 1, 1, 4, 5, 2, 5, 5, 5, 5] {
+            let mut batch = Batch::default();
+            for (sequence, len) in lens.iter_mut().enumerate().take(num_seqs) {
+                batch.push(&[(*len * 7 % vocab_len) as u32], *len, &table(sequence), BLOCK_LEN, 1);
+                *len += 1;
+            }
+            let logits = model.forward(&batch, &mut cache)?;
+            passes.push(logits.pass());
+            rows.push(logits.to_cpu()?);
+        }
+    }
+    Ok((rows, passes))
+}
+
+#[test]
+fn a_recorded_step_gives_the_bits_of_one_that_is_launched_again() -> Result<(), Box<dyn Error>> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let (expected, eager) = decoded(&gpu, None)?;
+    let (found, passes) = decoded(&gpu, Some(GraphConfig::default()))?;
+    assert!(eager.iter().all(|pass| matches!(pass, Pass::Eager(_))));
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert!(bits(found) == bits(expected), "step {step}, {:?}", passes[step]);
+    }
+    // Batches of 8, 4, 1 and 2 up to 256 positions, and what grows beyond them: each is recorded once per cache.
+    let num_replayed = passes.iter().filter(|&&pass| pass == Pass::Replayed).count();
+    assert!(num_replayed >= passes.len() / 3, "{passes:?}");
+    Ok(())
+}
+
+#[test]
+fn batch_invariant_logits_are_the_same_alone_in_company_in_chunks_and_replayed() -> Result<(), Box<dyn Error>> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    const LEN: usize = 300;
+    for (layout, graphs) in [(None, None), (None, Some(GraphConfig::default())), (Some(QuantLayout::Q8_0), None)] {
+        let device = gpu.clone();
+        let options = LoadOptions { device, layout, graphs, batch_invariant: true, ..LoadOptions::default() };
+        let mut model = load(WeightSource::Path(Path::new("models/ananke-nano")), &options)?;
+        let vocab_len = model.info().vocab_len;
+        let ids: Vec<u32> = (0..LEN).map(|i| (i * 7919 % vocab_len) as u32).collect();
+        // A prompt of `chunk_len` at a time up to its last ten tokens, which are decoded beside `num_others`.
+        let mut last_ten = |chunk_len: usize, num_others: usize| -> Result<Vec<u32>, Box<dyn Error>> {
+            let mut cache = KvCache::new(&model.info().kv, 80, BLOCK_LEN, &gpu)?;
+            let table: Vec<u32> = (0..20).rev().collect();
+            let mut num_computed = 0;
+            while num_computed < LEN - 10 {
+                let len = chunk_len.min(LEN - 10 - num_computed);
+                let mut batch = Batch::default();
+                batch.push(&ids[num_computed..num_computed + len], num_computed, &table, BLOCK_LEN, 1);
+                model.forward(&batch, &mut cache)?;
+                num_computed += len;
+            }
+            let mut bits = Vec::new();
+            for at in num_computed..LEN {
+                let mut batch = Batch::default();
+                batch.push(&[ids[at]], at, &table, BLOCK_LEN, 1);
+                for other in 0..num_others {
+                    batch.push(&[other as u32], 0, &[20 + other as u32], BLOCK_LEN, 1);
+                }
+                let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
+                bits.extend(logits[..vocab_len].iter().map(|x| x.to_bits()));
+            }
+            Ok(bits)
+        };
+        let expected = last_ten(LEN, 0)?;
+        for (chunk_len, num_others) in [(LEN, 2), (1, 0), (7, 7), (64, 58), (3, 0)] {
+            assert!(
+                last_ten(chunk_len, num_others)? == expected,
+                "{layout:?}, chunks of {chunk_len}, {num_others} others"
+            );
+        }
     }
     Ok(())
 }

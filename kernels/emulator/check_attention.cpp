@@ -80,9 +80,57 @@ void check(const char* what, int heads, int kv_heads, std::vector<std::pair<u32,
   char name[80];
   snprintf(name, sizeof name, "%s, %d heads over %d of %d", what, heads, kv_heads, D);
   difference.check(has_tiles || sizeof(T) == 2 ? 1e-2 : 1e-5, name);
+
+  // Decode in a grid for longer contexts: the same bits.
+  if (std::any_of(lens.begin(), lens.end(), [](auto len) { return len.first != 1; })) return;
+  const Plan wide(sequences, group, has_tiles ? TILE_ROWS : 0, 5);
+  T* again = memory<T>((i64)rows * heads * D);
+  partials = memory<float>((i64)wide.num_partials * kv_heads * (D + 2));
+  run<T, K, D>({q, keys, values, again, partials, wide.words.data(), q_stride, kv_width, kv_width, (int)BLOCK_LEN, heads,
+                kv_heads, D, (float)(scale * M_LOG2E), 0},
+               wide);
+  snprintf(name, sizeof name, "%s, %d heads over %d of %d, in a wider grid", what, heads, kv_heads, D);
+  check_same(again, ys, (i64)rows * heads * D, name);
+}
+
+// For batch-invariant sums, a row has the same bits in a whole prompt, in a chunk, and in decode.
+template <typename T, typename K, int D>
+void check_invariant(const char* what, int heads, int kv_heads, u32 context_len, bool has_tiles) {
+  const i64 width = heads * D, kv_width = kv_heads * D;
+  std::vector<u32> table((context_len + BLOCK_LEN - 1) / BLOCK_LEN);
+  for (u32 i = 0; i < table.size(); ++i) table[i] = table.size() - 1 - i;
+  const i64 slots = (i64)table.size() * BLOCK_LEN;
+  const T* q = noisy<T>(context_len * width, 2.0f);
+  const K *keys = noisy<K>(slots * kv_width), *values = noisy<K>(slots * kv_width);
+  // `query_len` queries from `first` on, behind `others` that see little.
+  const auto attend = [&](u32 first, u32 query_len, u32 others) {
+    std::vector<Sequence> sequences;
+    if (others > 0) sequences.push_back({0, others, others, table});
+    sequences.push_back({others, query_len, first + query_len, table});
+    const u32 rows = others + query_len;
+    T *some = memory<T>(rows * width), *ys = memory<T>(rows * width);
+    memcpy(some, q, others * width * sizeof(T));
+    memcpy(some + others * width, q + first * width, query_len * width * sizeof(T));
+    const Plan plan(sequences, heads / kv_heads, has_tiles ? TILE_ROWS : 0, 0, true);
+    float* partials = memory<float>((i64)plan.num_partials * kv_heads * (D + 2));
+    run<T, K, D>({some, keys, values, ys, partials, plan.words.data(), width, kv_width, kv_width, (int)BLOCK_LEN, heads,
+                  kv_heads, D, (float)(M_LOG2E / sqrt(D)), 0},
+                 plan);
+    return ys + others * width;
+  };
+  const T* whole = attend(0, context_len, 0);
+  for (auto [first, query_len] : {std::pair{0u, 1u}, {255u, 1u}, {256u, 1u}, {context_len - 1, 1u}, {251u, 8u}, {100u, 70u}}) {
+    char name[80];
+    snprintf(name, sizeof name, "%s, batch-invariant, %u from %u", what, query_len, first);
+    check_same(attend(first, query_len, 3), whole + first * width, query_len * width, name);
+  }
 }
 
 int main() {
+  check_invariant<float, float, 64>("rows f32_f32", 2, 1, 270, false);
+  check_invariant<float, bf16, 20>("rows f32_bf16_any", 3, 1, 259, false);
+  check_invariant<float, bf16, 64>("tiles f32", 4, 2, 530, true);
+  check_invariant<bf16, bf16, 128>("tiles bf16", 1, 1, 300, true);
   check<float, float, 64>("rows f32_f32", 4, 2, {{1, 1}, {1, 300}, {3, 40}, {5, 5}}, false);
   check<float, float, 128>("rows f32_f32", 2, 2, {{1, 17}, {2, 600}, {20, 33}}, false);
   check<float, float, 20>("rows f32_f32_any", 3, 1, {{1, 1}, {1, 300}, {7, 23}}, false);
@@ -93,4 +141,6 @@ int main() {
   check<float, bf16, 128>("tiles f32", 4, 2, {{1, 290}, {70, 130}, {5, 5}}, true);
   check<float, bf16, 64>("tiles f32", 8, 1, {{1, 700}, {33, 65}, {3, 520}, {64, 64}}, true);
   check<bf16, bf16, 64>("tiles bf16", 4, 4, {{6, 261}, {65, 65}}, true);
+  check<float, float, 64>("rows f32_f32", 2, 1, {{1, 1}, {1, 600}, {1, 256}, {1, 257}}, false);
+  check<float, bf16, 64>("tiles f32", 8, 1, {{1, 1}, {1, 600}, {1, 256}}, true);
 }

@@ -53,6 +53,26 @@ void check_product(int rows, int inputs, int outputs) {
   difference.check(1e-5, name);
 }
 
+// As batch-invariant products run: one body, four rows at a time. A row has the same bits in batches of any number.
+void check_invariant(int inputs, int outputs) {
+  constexpr int ROWS = 70, R = 4;
+  const Fp8Matrix matrix(outputs, inputs);
+  const float* xs = noisy<float>((i64)ROWS * inputs);
+  const auto run = [&](int first, int rows) {
+    float* ys = memory<float>((i64)rows * outputs);
+    const Fp8Args args = {matrix.bytes, xs + (i64)first * inputs, ys, inputs, matrix.scales, rows, inputs, outputs, 0};
+    launch({(u32)(outputs + FP8_WARPS - 1) / FP8_WARPS, (u32)(rows + R - 1) / R, 1}, FP8_WARPS * WARP,
+           [&] { fp8_product<R>(args); });
+    return ys;
+  };
+  const float* together = run(0, ROWS);
+  for (auto [first, rows] : {std::pair{0, 1}, {69, 1}, {5, 3}, {60, 8}, {3, 64}}) {
+    char name[80];
+    snprintf(name, sizeof name, "fp8_4, batch-invariant, %d from %d", rows, first);
+    check_same(run(first, rows), together + (i64)first * outputs, (i64)rows * outputs, name);
+  }
+}
+
 template <typename Y>
 void check_decode(const char* what) {
   const int outputs = 9, width = 384;
@@ -70,6 +90,7 @@ void check_decode(const char* what) {
 }
 
 int main() {
+  check_invariant(2176, 6);
   check_product<1>(1, 128, 1);
   check_product<1>(1, 2048, 33);
   check_product<2>(2, 5504, 5);

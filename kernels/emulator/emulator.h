@@ -367,6 +367,15 @@ struct Difference {
   }
 };
 
+// Holds the first `len` elements to others, to the bit.
+template <typename T>
+void check_same(const T* found, const T* expected, i64 len, const char* what) {
+  i64 num_others = 0;
+  for (i64 i = 0; i < len; ++i) num_others += memcmp(found + i, expected + i, sizeof(T)) != 0;
+  printf("%-44s %lld of %lld differ\n", what, (long long)num_others, (long long)len);
+  if (num_others != 0) fail(what);
+}
+
 // Threads of a block, and blocks along a row, as `Grid::rows` of src/kernels/cuda/launch.rs.
 inline void launch_rows(int rows, int width, int per_thread, std::function<void()> kernel) {
   const int needed = (width + per_thread - 1) / per_thread;

@@ -33,27 +33,37 @@ struct Batch {
 
 // As `AttentionPlan::new` of src/kernels/attention_plan.rs, whose own tests hold it to its promises; without `tile_rows`
 // there are no tiles.
+//
+// With `places`, as `AttentionPlan::of_shape`: so many items for each run of rows, of which those without work have no
+// rows. With `is_invariant`, as for batch-invariant sums: one body for all items, and spans everywhere.
 struct Plan {
   std::vector<u32> words;
   std::vector<Item> lists[5];  // of one, two and four rows; tiles; combined
   int starts[5];
   u32 num_partials = 0;
 
-  Plan(const std::vector<Sequence>& sequences, u32 group, u32 tile_rows) {
+  Plan(const std::vector<Sequence>& sequences, u32 group, u32 tile_rows, u32 places = 0, bool is_invariant = false) {
     for (const Sequence& sequence : sequences) {
       const u32 table = words.size(), rows = sequence.query_len * group;
       words.insert(words.end(), sequence.table.begin(), sequence.table.end());
-      const bool is_tiled = tile_rows > 0 && rows > ROWS_MAX;
+      const bool is_tiled = tile_rows > 0 && (is_invariant || rows > ROWS_MAX);
       const u32 step = is_tiled ? tile_rows : ROWS_MAX;
       for (u32 first = 0; first < rows; first += step) {
         const u32 count = min(step, rows - first);
         const u32 end = sequence.context_len - sequence.query_len + (first + count - 1) / group + 1;
-        std::vector<Item>& list = lists[is_tiled ? 3 : count == 1 ? 0 : count == 2 ? 1 : 2];
+        std::vector<Item>& list = lists[is_tiled ? 3 : is_invariant || count > 2 ? 2 : count - 1];
         Item item = {sequence.query_start, sequence.query_len, sequence.context_len, table, first, count, 0, end,
                      NO_PARTIAL};
-        const u32 spans = sequence.query_len <= SPLIT_QUERIES_MAX ? (end + SPAN_LEN - 1) / SPAN_LEN : 1;
+        const bool is_split = is_invariant || sequence.query_len <= SPLIT_QUERIES_MAX;
+        const u32 spans = is_split ? (end + SPAN_LEN - 1) / SPAN_LEN : 1;
+        const Item nobodys = {0, 0, 0, 0, 0, 0, 0, 0, NO_PARTIAL};
+        const auto fill_up = [&] {
+          for (u32 place = spans; place < places; ++place) list.push_back(nobodys);
+        };
         if (spans == 1) {
           list.push_back(item);
+          fill_up();
+          if (places > 1) lists[4].push_back(nobodys);
           continue;
         }
         Item combined = item;
@@ -67,6 +77,7 @@ struct Plan {
           list.push_back(item);
           num_partials += count;
         }
+        fill_up();
       }
     }
     for (int i = 0; i < 5; ++i) {

@@ -8,6 +8,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
+use super::Sums;
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements, vector};
 use super::parallel::{Shared, for_each_range};
@@ -69,6 +70,7 @@ fn scale_of(bytes: &[u8]) -> f32 {
 pub struct Fp8Matrix {
     bytes: Tensor,
     shape: Fp8Shape,
+    sums: Sums,
 }
 
 /// How its bytes are divided: `rows * width` numbers, then a scale for each block.
@@ -115,7 +117,14 @@ impl Fp8Matrix {
         parts().for_each(|(_, numbers)| bytes.extend_from_slice(numbers));
         parts().for_each(|(scale, _)| bytes.extend_from_slice(scale));
         let len = bytes.len();
-        Ok(Some(Self { bytes: Tensor::from_vec(bytes, len, device)?, shape }))
+        Ok(Some(Self { bytes: Tensor::from_vec(bytes, len, device)?, shape, sums: Sums::Fastest }))
+    }
+
+    /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
+    /// weights as they lie, by one body.
+    #[must_use]
+    pub fn with_sums(self, sums: Sums) -> Self {
+        Self { sums, ..self }
     }
 
     /// Bytes it takes.
@@ -126,12 +135,12 @@ impl Fp8Matrix {
 
 /// The product `[rows, outputs]` of `xs` (`[rows, inputs]`, f32) and the transpose of `weight`.
 ///
-/// On a GPU, from the 17th row on, both are rounded to bf16 first.
+/// On a GPU, from the 17th row on, both are rounded to bf16 first; not for batch-invariant sums.
 ///
 /// # Errors
 /// When shape or type is not this, or the two are on different devices.
 pub fn fp8_matmul(xs: &Tensor, weight: &Fp8Matrix) -> Result<Tensor> {
-    xs.apply_op2_no_bwd(&weight.bytes, &Fp8Matmul(weight.shape))
+    xs.apply_op2_no_bwd(&weight.bytes, &Fp8Matmul(weight.shape, weight.sums))
 }
 
 /// The rows `ids` (`[n]`, u32, each below the number of rows) of `weight`, as f32.
@@ -142,7 +151,7 @@ pub fn fp8_rows(ids: &Tensor, weight: &Fp8Matrix) -> Result<Tensor> {
     weight.bytes.apply_op2_no_bwd(ids, &Fp8Rows(weight.shape))
 }
 
-struct Fp8Matmul(Fp8Shape);
+struct Fp8Matmul(Fp8Shape, #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))] Sums);
 
 impl CustomOp2 for Fp8Matmul {
     fn name(&self) -> &'static str {
@@ -185,7 +194,7 @@ impl CustomOp2 for Fp8Matmul {
         weight: &candle_core::CudaStorage,
         w_l: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::fp8_matmul(&self.0, xs, xs_l, weight, w_l)
+        super::cuda::fp8_matmul(&self.0, self.1, xs, xs_l, weight, w_l)
     }
 }
 
@@ -311,6 +320,21 @@ mod tests {
                 assert!(x.abs() < largest || (x - y).abs() <= 1e-6 * largest, "{y} for the largest, {x}");
             }
         }
+    }
+
+    #[test]
+    fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
+        for device in devices() {
+            let weight = Fp8Matrix::new(&fp8_blocks(&noise(33 * 256, 5)), 33, 256, &device)?.expect("whole blocks");
+            let weight = weight.with_sums(Sums::BatchInvariant);
+            let xs = Tensor::from_vec(noise(130 * 256, 3), (130, 256), &device)?;
+            let together = fp8_matmul(&xs, &weight)?.to_vec2::<f32>()?;
+            for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 8), (60, 64), (1, 65)] {
+                let found = fp8_matmul(&xs.narrow(0, first, count)?, &weight)?.to_vec2::<f32>()?;
+                assert_eq!(found, together[first..first + count], "{first} + {count}");
+            }
+        }
+        Ok(())
     }
 
     #[test]

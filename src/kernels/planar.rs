@@ -7,10 +7,10 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use half::f16;
 
-use super::BlockFormat;
 use super::block_matrix::{BLOCK_LEN, round_row};
 use super::operand::{Matrix, elements, vector};
 use super::pair_groups::{PairGroups, outputs_of_group, pairs_per_row};
+use super::{BlockFormat, Sums};
 
 const OP: &str = "planar_matmul";
 
@@ -21,6 +21,7 @@ const PLANE_ALIGN: usize = 16;
 pub struct PlanarBlocks {
     bytes: Tensor,
     planes: Planes,
+    sums: Sums,
 }
 
 /// How the bytes are divided.
@@ -136,7 +137,14 @@ impl PlanarBlocks {
             }
         }
         let len = laid.len();
-        Ok(Some(Self { bytes: Tensor::from_vec(laid, len, device)?, planes }))
+        Ok(Some(Self { bytes: Tensor::from_vec(laid, len, device)?, planes, sums: Sums::Fastest }))
+    }
+
+    /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
+    /// weights as they lie; otherwise weights are decoded to bf16 for many rows.
+    #[must_use]
+    pub fn with_sums(self, sums: Sums) -> Self {
+        Self { sums, ..self }
     }
 
     /// Elements of a row.
@@ -155,7 +163,7 @@ impl PlanarBlocks {
 /// # Errors
 /// When shape or type is not this, or the two are on different devices.
 pub fn planar_matmul(xs: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
-    xs.apply_op2_no_bwd(&weight.bytes, &PlanarMatmul(weight.planes))
+    xs.apply_op2_no_bwd(&weight.bytes, &PlanarMatmul(weight.planes, weight.sums))
 }
 
 /// The rows `ids` (`[n]`, u32, each below the number of rows) of `weight`, as f32.
@@ -176,7 +184,7 @@ pub fn grouped_planar_matmul(xs: &Tensor, weight: &PlanarBlocks, groups: &PairGr
     xs.apply_op3_no_bwd(&weight.bytes, groups.ids(), &GroupedPlanarMatmul { planes: weight.planes, groups })
 }
 
-struct PlanarMatmul(Planes);
+struct PlanarMatmul(Planes, #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))] Sums);
 
 impl CustomOp2 for PlanarMatmul {
     fn name(&self) -> &'static str {
@@ -213,7 +221,7 @@ impl CustomOp2 for PlanarMatmul {
         weight: &candle_core::CudaStorage,
         w_l: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::planar_matmul(&self.0, xs, xs_l, weight, w_l)
+        super::cuda::planar_matmul(&self.0, self.1, xs, xs_l, weight, w_l)
     }
 }
 
@@ -415,6 +423,24 @@ mod tests {
                             "{format:?}: {y} for {expected}"
                         );
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
+        for device in devices() {
+            for format in FORMATS {
+                let bytes = file(format, 33, 256, 5);
+                let weight = PlanarBlocks::new(&bytes, format, 33, 256, &device)?.expect("the size is right");
+                let weight = weight.with_sums(Sums::BatchInvariant);
+                let xs = Tensor::from_vec(noise(130 * 256, 3), (130, 256), &device)?;
+                let together = planar_matmul(&xs, &weight)?.to_vec2::<f32>()?;
+                for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 8), (60, 64), (1, 65)] {
+                    let found = planar_matmul(&xs.narrow(0, first, count)?, &weight)?.to_vec2::<f32>()?;
+                    assert_eq!(found, together[first..first + count], "{format:?}, {first} + {count}");
                 }
             }
         }

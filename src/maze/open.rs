@@ -13,7 +13,8 @@ use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
 use crate::model::{
-    self, GgufFile, GpuId, LanguageModel, LoadOptions, ModelFiles, ModelInfo, Quantization, WeightSource,
+    self, GgufFile, GpuId, GraphConfig, KvCache, LanguageModel, LoadOptions, ModelFiles, ModelInfo, Quantization,
+    WeightSource,
 };
 use crate::remote::{self, BackendConfig};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
@@ -71,6 +72,10 @@ pub struct OpenOptions {
     pub gpu: Option<GpuId>,
     /// What weights are rounded to while they are loaded; `None` keeps them as they are stored.
     pub quantize: Option<Quantization>,
+    /// Decode steps that the GPU records and replays; `None` runs every step launch by launch.
+    pub decode_graphs: Option<GraphConfig>,
+    /// Whether a row's bits must not depend on what runs beside it, on a GPU too.
+    pub batch_invariant: bool,
     /// Never open a connection.
     pub offline: bool,
     /// Positions of a sequence; at most, and by default, the model's own.
@@ -95,6 +100,8 @@ impl OpenOptions {
             source,
             gpu: None,
             quantize: None,
+            decode_graphs: Some(GraphConfig::default()),
+            batch_invariant: false,
             offline: false,
             context_len_max: None,
             kv_bytes: None,
@@ -142,8 +149,8 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu.as_ref())?;
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
-    let quantize = options.quantize;
-    let load = LoadOptions { device, quantize, ..LoadOptions::default() };
+    let (quantize, graphs) = (options.quantize, options.decode_graphs.clone());
+    let load = LoadOptions { device, layout: None, quantize, graphs, batch_invariant: options.batch_invariant };
     let (weights, opened) = match &options.source {
         ModelSource::Embedded(files) => {
             (WeightsDigest::of_bytes(files.weights, quantize), open_embedded(files, &load)?)
@@ -241,6 +248,7 @@ fn card(
 fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usize {
     let bytes_per_block = info.kv.bytes_per_block(options.engine.block_len).max(1);
     let affordable = options.kv_bytes.unwrap_or_else(|| kv_bytes_default(info)) as usize / bytes_per_block;
+    let affordable = affordable.saturating_sub(KvCache::num_scratch_blocks(&info.device));
     let useful = options.engine.num_seqs_max * card.context_len.div_ceil(options.engine.block_len);
     affordable.min(useful).max(1)
 }

@@ -128,7 +128,7 @@ impl LanguageModel for DeepseekV2 {
         let slots = Tensor::new(batch.slots.as_slice(), device)?;
         let heads = self.head_ids.of_tokens(batch.num_tokens(), device)?;
         let step = Step { cos, sin, slots, heads, attention: self.heads.attention(batch, cache) };
-        let mut xs = self.embed_tokens.forward(&batch.token_ids, device)?;
+        let mut xs = self.embed_tokens.forward(&Tensor::new(batch.token_ids.as_slice(), device)?)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             xs = layer.forward(&xs, self.heads, &step, &cache.layer(layer_idx)[0])?;
         }

@@ -150,6 +150,24 @@ pub enum ModelError {
         /// What to change.
         advice: &'static str,
     },
+    /// Something that has no batch-invariant sums on a GPU.
+    #[error(
+        "{what} have no batch-invariant sums on a GPU; leave --batch-invariant out, or take bf16, f32, Q8_0, Q4_0 or fp8 weights of a Llama or Qwen2"
+    )]
+    NotBatchInvariant {
+        /// What it is.
+        what: String,
+    },
+    /// Bounds on recorded decode steps that cannot be kept.
+    #[error("decode graphs: `{field}` is {found}, expected {expected}")]
+    GraphConfig {
+        /// The field of [`super::GraphConfig`].
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// The device failed, or a kernel refused its operands.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),

@@ -12,7 +12,7 @@ use super::llama::Llama;
 use super::mapped::MappedFile;
 use super::safetensors::{self, SafetensorsWeights};
 use super::weight::QuantLayout;
-use super::{LanguageModel, ModelError, Quantization};
+use super::{GraphConfig, LanguageModel, ModelError, Quantization};
 
 /// Where a model comes from.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +47,16 @@ pub struct LoadOptions {
     /// What the matrices are rounded to, from the layout above, which must be one of full precision; what that changed is
     /// in [`ModelInfo::quantization`](super::ModelInfo::quantization).
     pub quantize: Option<Quantization>,
+    /// Decode steps that are recorded once and replayed, where the device can; `None` runs every step launch by launch.
+    pub graphs: Option<GraphConfig>,
+    /// A row's logits must not depend on what else is in the batch, nor on how its prompt is cut. A CPU always holds to
+    /// it; a GPU takes one body for any number of rows, which costs prompts and mid-sized batches time.
+    pub batch_invariant: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, layout: None, quantize: None }
+        Self { device: Device::Cpu, layout: None, quantize: None, graphs: None, batch_invariant: false }
     }
 }
 
@@ -167,6 +172,10 @@ impl ModelShape {
         let loader = Loader::new(weights, options);
         Ok(match self {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
+            // Which body multiplies experts depends on how many tokens chose them.
+            Self::DeepseekV2(_) if options.device.is_cuda() && options.batch_invariant => {
+                return Err(ModelError::NotBatchInvariant { what: "models of the architecture `deepseek_v2`".into() });
+            }
             Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
         })
     }

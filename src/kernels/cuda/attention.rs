@@ -5,7 +5,7 @@ use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, bail};
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
 use crate::kernels::PagedAttention;
-use crate::kernels::attention_plan::{AttentionPlan, Items, TILE_ROWS};
+use crate::kernels::attention_plan::{Items, tile_rows};
 use crate::kernels::operand::Matrix;
 
 const OP: &str = "paged_attention";
@@ -58,13 +58,9 @@ pub(crate) fn paged_attention(
         64 | 128 if is_packed => Some(head_dim),
         _ => None,
     };
-    // Pairs of queries are loaded together.
-    let has_tiles = width.is_some() && keys.dtype == DType::BF16;
-    let make = || {
-        let group = layout.num_heads / layout.num_kv_heads;
-        AttentionPlan::new(layout.sequences, group, has_tiles.then_some(TILE_ROWS))
-    };
-    let (plan, words) = layout.plan.plan(&Device::Cuda(device.clone()), make)?;
+    let tile_rows = tile_rows(keys.dtype, head_dim).filter(|_| is_packed);
+    let group = layout.num_heads / layout.num_kv_heads;
+    let (plan, words) = layout.plan.plan(&Device::Cuda(device.clone()), layout.sequences, group, tile_rows)?;
     let (ys, ys_address) = output_of(device, q.dtype, q.rows * q.width)?;
     let partials = output::<f32>(device, plan.num_partials * layout.num_kv_heads * (head_dim + 2))?;
     let arguments = AttentionArgs {

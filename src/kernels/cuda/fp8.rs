@@ -3,6 +3,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, bail};
 use super::launch::{Arguments, Grid, launch};
 use super::matmul::{Product, rows_variant};
 use super::operand::{Operand, address, output, output_of};
+use crate::kernels::Sums;
 use crate::kernels::fp8::Fp8Shape;
 
 const OP: &str = "fp8_matmul";
@@ -11,6 +12,8 @@ const OP: &str = "fp8_matmul";
 const ROWS_MAX: usize = 16;
 /// Rows of x that one pass over the weights serves.
 const ROWS_AT_ONCE: usize = 8;
+/// Rows of x of the body that batch-invariant sums take.
+const ROWS_INVARIANT: usize = 4;
 /// Outputs of a block.
 const OUTPUTS: usize = 4;
 
@@ -48,6 +51,7 @@ unsafe impl Arguments for DecodeArgs {}
 /// `fp8_matmul` of f32 rows.
 pub(crate) fn fp8_matmul(
     shape: &Fp8Shape,
+    sums: Sums,
     xs: &CudaStorage,
     xs_l: &Layout,
     weight: &CudaStorage,
@@ -60,14 +64,31 @@ pub(crate) fn fp8_matmul(
     }
     let weight = weight_address(shape, weight, w_l)?;
     let (ys, ys_address) = output_of(device, DType::F32, xs.rows * shape.rows)?;
-    match xs.rows > ROWS_MAX || !xs.is_packed() {
-        true => decoded_product(shape, device, xs, weight, ys_address)?,
-        false => product(shape, device, xs, weight, ys_address)?,
+    let product_by = |variant, rows| product(shape, device, xs, weight, ys_address, variant, rows);
+    match sums {
+        Sums::BatchInvariant if !xs.is_packed() => {
+            bail!("{OP}: rows of {} that lie {} apart have no batch-invariant sums", xs.width, xs.stride)
+        }
+        Sums::BatchInvariant => product_by("4", ROWS_INVARIANT)?,
+        Sums::Fastest if xs.rows > ROWS_MAX || !xs.is_packed() => {
+            decoded_product(shape, device, xs, weight, ys_address)?
+        }
+        Sums::Fastest if xs.rows > 4 => product_by("8", ROWS_AT_ONCE)?,
+        Sums::Fastest => product_by(rows_variant(xs.rows), 4)?,
     }
     Ok((ys, Shape::from((xs.rows, shape.rows))))
 }
 
-fn product(shape: &Fp8Shape, device: &CudaDevice, xs: Operand, weight: u64, ys: u64) -> Result<()> {
+/// Through the variant that takes so many rows at once.
+fn product(
+    shape: &Fp8Shape,
+    device: &CudaDevice,
+    xs: Operand,
+    weight: u64,
+    ys: u64,
+    variant: &str,
+    rows_at_once: usize,
+) -> Result<()> {
     let arguments = Fp8Args {
         weight,
         xs: xs.address,
@@ -79,8 +100,7 @@ fn product(shape: &Fp8Shape, device: &CudaDevice, xs: Operand, weight: u64, ys: 
         outputs: shape.rows as i32,
         unused: 0,
     };
-    let (variant, rows) = if xs.rows > 4 { ("8", ROWS_AT_ONCE) } else { (rows_variant(xs.rows), 4) };
-    let grid = Grid::new([shape.rows.div_ceil(OUTPUTS), xs.rows.div_ceil(rows), 1], 32 * OUTPUTS);
+    let grid = Grid::new([shape.rows.div_ceil(OUTPUTS), xs.rows.div_ceil(rows_at_once), 1], 32 * OUTPUTS);
     launch(device, "fp8", &format!("fp8_{variant}"), grid, arguments)
 }
 

@@ -9,6 +9,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, bail};
 
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
+use crate::kernels::Sums;
 
 const OP: &str = "matmul";
 
@@ -57,16 +58,20 @@ unsafe impl Arguments for RoundArgs {}
 /// The product of f32 rows and f32 or bf16 weights, with `residual` added where there is one.
 ///
 /// Up to [`GEMV_ROWS_MAX`] rows are multiplied in f32. More rows with bf16 weights are rounded to bf16 first and summed
-/// in f32.
+/// in f32. Batch-invariant sums take one of these ways by type and width alone.
 pub(crate) fn matmul(
     xs: &CudaStorage,
     xs_l: &Layout,
     weight: &CudaStorage,
     w_l: &Layout,
     residual: Option<(&CudaStorage, &Layout)>,
+    sums: Sums,
 ) -> Result<(CudaStorage, Shape)> {
     let device = &xs.device;
     let xs = Operand::of(xs, xs_l, &[DType::F32], OP)?;
+    if sums == Sums::BatchInvariant && xs.stride as usize != xs.width {
+        bail!("{OP}: rows of {} that lie {} apart have no batch-invariant sums", xs.width, xs.stride)
+    }
     let weight = Operand::of(weight, w_l, &[DType::F32, DType::BF16], OP)?;
     if xs.width != weight.width || weight.stride as usize != weight.width {
         bail!("{OP}: rows of {} times weights of {} that lie {} apart", xs.width, weight.width, weight.stride)
@@ -79,7 +84,10 @@ pub(crate) fn matmul(
     }
     let (ys, ys_address) = output_of(device, DType::F32, xs.rows * weight.rows)?;
     let product = Product { device, xs, weight, residual: residual.map(|residual| residual.address), ys: ys_address };
-    product.run()?;
+    match sums {
+        Sums::Fastest => product.run()?,
+        Sums::BatchInvariant => product.run_invariant()?,
+    }
     Ok((ys, Shape::from((xs.rows, weight.rows))))
 }
 
@@ -104,17 +112,44 @@ impl Product<'_> {
         }
     }
 
+    /// Whether x, rounded to bf16, can go through `skinny`.
+    fn is_skinny(&self) -> bool {
+        self.weight.dtype == DType::BF16 && self.xs.width.is_multiple_of(SKINNY_STEP) && self.weight.is_packed()
+    }
+
+    /// By a body that type and width choose. Blocks along the grid's second side take further rows; the kernels add up
+    /// a row's products in one order, in whichever place of a block it is.
+    fn run_invariant(self) -> Result<()> {
+        if self.xs.rows == 0 || self.weight.rows == 0 {
+            return Ok(());
+        }
+        if self.is_skinny() {
+            let (xs, _buffer) = rounded(self.device, self.xs)?;
+            return Self { xs, ..self }.skinny();
+        }
+        match self.xs.is_packed() && self.weight.is_packed() {
+            true => self.gemv_by("4", GEMV_ROWS_MAX),
+            false => self.gemv_by("any", 1),
+        }
+    }
+
     fn gemv(self, is_packed: bool) -> Result<()> {
-        let rows = self.xs.rows;
-        let (variant, grid_rows) = if is_packed { (rows_variant(rows), 1) } else { ("any", rows) };
-        let grid = Grid::new([self.weight.rows.div_ceil(GEMV_OUTPUTS), grid_rows, 1], 32 * GEMV_OUTPUTS);
-        launch(self.device, "gemv", &format!("gemv_{}_{variant}", self.weight.name()), grid, self.arguments())
+        match is_packed {
+            true => self.gemv_by(rows_variant(self.xs.rows), GEMV_ROWS_MAX),
+            false => self.gemv_by("any", 1),
+        }
+    }
+
+    /// Through the variant that takes so many rows at once.
+    fn gemv_by(self, variant: &str, rows_at_once: usize) -> Result<()> {
+        let blocks = [self.weight.rows.div_ceil(GEMV_OUTPUTS), self.xs.rows.div_ceil(rows_at_once), 1];
+        let name = format!("gemv_{}_{variant}", self.weight.name());
+        launch(self.device, "gemv", &name, Grid::new(blocks, 32 * GEMV_OUTPUTS), self.arguments())
     }
 
     /// With x rounded to bf16: through `skinny` while rows are few, else through cuBLAS.
     fn rounded(self) -> Result<()> {
-        let Operand { rows, width, .. } = self.xs;
-        if rows > SKINNY_ROWS_MAX || !width.is_multiple_of(SKINNY_STEP) || !self.weight.is_packed() {
+        if self.xs.rows > SKINNY_ROWS_MAX || !self.is_skinny() {
             return self.rounded_cublas();
         }
         // The buffer is given back in the order of the stream: after the product.
@@ -129,8 +164,9 @@ impl Product<'_> {
     }
 
     fn skinny(self) -> Result<()> {
-        let tiles = self.xs.rows.div_ceil(8).next_power_of_two();
-        let grid = Grid::new([self.weight.rows.div_ceil(SKINNY_OUTPUTS), 1, 1], SKINNY_THREADS);
+        let tiles = self.xs.rows.min(SKINNY_ROWS_MAX).div_ceil(8).next_power_of_two();
+        let blocks = [self.weight.rows.div_ceil(SKINNY_OUTPUTS), self.xs.rows.div_ceil(SKINNY_ROWS_MAX), 1];
+        let grid = Grid::new(blocks, SKINNY_THREADS);
         launch(self.device, "gemv", &format!("skinny_bf16_{tiles}"), grid, self.arguments())
     }
 

@@ -6,7 +6,7 @@ use super::attention::{AttentionArgs, ROWS_THREADS};
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
 use crate::kernels::MlaAttention;
-use crate::kernels::attention_plan::{AttentionPlan, Items, MLA_TILE_ROWS};
+use crate::kernels::attention_plan::{Items, MLA_TILE_ROWS};
 use crate::kernels::operand::Matrix;
 
 const OP: &str = "mla_attention";
@@ -48,8 +48,9 @@ pub(crate) fn mla_attention(
         bail!("{OP}: a latent of {latent} and {rope}, on a GPU at most {LATENT_MAX} and {ROPE_MAX}")
     }
     let has_tiles = plane.dtype == DType::BF16 && plane.is_packed() && (latent, rope) == TILE_WIDTHS;
-    let make = || AttentionPlan::new(layout.sequences, layout.num_heads, has_tiles.then_some(MLA_TILE_ROWS));
-    let (plan, words) = layout.plan.plan(&Device::Cuda(device.clone()), make)?;
+    let tile_rows = has_tiles.then_some(MLA_TILE_ROWS);
+    let (plan, words) =
+        layout.plan.plan(&Device::Cuda(device.clone()), layout.sequences, layout.num_heads, tile_rows)?;
     let (ys, ys_address) = output_of(device, DType::F32, q_latent.rows * latent)?;
     let partials = output::<f32>(device, plan.num_partials * (latent + 2))?;
     let attention = AttentionArgs {

@@ -18,6 +18,7 @@ mod norm;
 mod planar;
 mod rows;
 mod sampling;
+mod staging;
 
 pub(crate) use attention::paged_attention;
 pub(crate) use experts::{choose_experts, expert_weights, weighted_sum};
@@ -29,4 +30,6 @@ pub(crate) use mla::mla_attention;
 pub(crate) use norm::rms_norm;
 pub(crate) use planar::{planar_matmul, planar_rows};
 pub(crate) use rows::{add_assign, gather, kv_write, rope, rope_kv_write, silu_mul};
-pub(crate) use sampling::sample;
+pub use sampling::Started;
+pub(crate) use sampling::start;
+pub(crate) use staging::Staging;

@@ -4,6 +4,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, bail};
 use super::launch::{Arguments, Grid, launch};
 use super::matmul::{Product, rows_variant};
 use super::operand::{Operand, address, output, output_of};
+use crate::kernels::Sums;
 use crate::kernels::block_matrix::BLOCK_LEN;
 use crate::kernels::planar::Planes;
 
@@ -71,6 +72,7 @@ unsafe impl Arguments for DecodeArgs {}
 /// `planar_matmul` of f32 rows.
 pub(crate) fn planar_matmul(
     planes: &Planes,
+    sums: Sums,
     xs: &CudaStorage,
     xs_l: &Layout,
     weight: &CudaStorage,
@@ -83,7 +85,7 @@ pub(crate) fn planar_matmul(
     }
     let weight = weight_address(planes, weight, w_l)?;
     let (ys, ys_address) = output_of(device, DType::F32, xs.rows * planes.rows)?;
-    match xs.rows > ROWS_MAX {
+    match sums == Sums::Fastest && xs.rows > ROWS_MAX {
         true => decoded_product(planes, device, xs, weight, ys_address)?,
         false => product(planes, device, xs, weight, ys_address)?,
     }

@@ -66,9 +66,9 @@ impl GroupedWeight {
             && let Some(stacked) = QuantWeight::stack(groups)
         {
             match StoredWeight::new(&stacked, device)? {
-                StoredWeight::Dense(weights) => return Ok(Self::Dense(weights)),
+                StoredWeight::Dense(weights, _) => return Ok(Self::Dense(weights)),
                 StoredWeight::Planar(weights) => return Ok(Self::Planar(weights)),
-                StoredWeight::Blocks(_) | StoredWeight::Candle(_) => {}
+                StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {}
             }
         }
         if groups.iter().all(|group| group.layout().is_dense()) {

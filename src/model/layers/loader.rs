@@ -4,8 +4,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
+use crate::kernels::Sums;
 use crate::kernels::gpu::{self, GpuMemory};
-use crate::model::{LoadOptions, ModelError, QuantLayout, QuantWeight, QuantizationReport};
+use crate::model::{GraphConfig, LoadOptions, ModelError, QuantLayout, QuantWeight, QuantizationReport};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
@@ -36,6 +37,16 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn device(&self) -> &Device {
         &self.options.device
+    }
+
+    /// How a GPU adds up.
+    pub(crate) fn sums(&self) -> Sums {
+        if self.options.batch_invariant { Sums::BatchInvariant } else { Sums::Fastest }
+    }
+
+    /// The decode steps to record.
+    pub(crate) fn graphs(&self) -> Option<&'a GraphConfig> {
+        self.options.graphs.as_ref()
     }
 
     /// Bytes that the layers made so far take on the device.
@@ -166,7 +177,7 @@ impl<'a> Loader<'a> {
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
         self.check_memory(std::slice::from_ref(weight))?;
-        let stored = StoredWeight::new(weight, &self.options.device)?;
+        let stored = StoredWeight::new(weight, &self.options.device)?.with_sums(self.sums())?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
     }
