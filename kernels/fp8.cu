@@ -12,6 +12,7 @@ constexpr int FP8_BLOCK = 128;
 constexpr int FP8_WARPS = 4;
 constexpr int FP8_UNROLL = 4;
 constexpr int FP8_N = 16;  // weights of one load
+constexpr int FP8_MIN_BLOCKS = 2;  // on a multiprocessor: leaves a thread registers enough that none is spilled
 
 // With its bits at the upper end of a float's, a number is 2^120 times too small.
 __device__ __forceinline__ float fp8_to_float(u32 byte) {
@@ -86,7 +87,7 @@ __device__ void fp8_product(const Fp8Args& args) {
 }
 
 #define FP8(R) \
-  extern "C" __global__ void __launch_bounds__(128) fp8_##R(Fp8Args args) { fp8_product<R>(args); }
+  extern "C" __global__ void __launch_bounds__(128, FP8_MIN_BLOCKS) fp8_##R(Fp8Args args) { fp8_product<R>(args); }
 
 FP8(1)
 FP8(2)

@@ -27,6 +27,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 DECODE_STEPS = 48
@@ -70,7 +71,8 @@ def run(command):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_PER_RUN)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerError(f"{command[0]}: {error}") from None
-    print(done.stdout, done.stderr, sep="", end="", file=sys.stderr, flush=True)
+    # Indented: the only table that begins a line is the one at the end.
+    print(textwrap.indent(done.stdout + done.stderr, "  "), end="", file=sys.stderr, flush=True)
     if done.returncode != 0:
         raise PeerError(f"{' '.join(command)} failed ({done.returncode}): {done.stderr.strip()[-1000:]}")
     return done.stdout
