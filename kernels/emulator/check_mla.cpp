@@ -74,6 +74,17 @@ void check(const char* what, int heads, int latent, int rope, std::vector<std::p
   char name[80];
   snprintf(name, sizeof name, "%s, %d heads over %d and %d", what, heads, latent, rope);
   difference.check(has_tiles ? 1e-2 : 1e-5, name);
+
+  // Decode in a grid for longer contexts: the same bits.
+  if (std::any_of(lens.begin(), lens.end(), [](auto len) { return len.first != 1; })) return;
+  const Plan wide(batch.sequences, heads, has_tiles ? MLA_TILE_ROWS : 0, 5);
+  AttentionArgs again = attention;
+  again.ys = memory<float>((i64)batch.rows * heads * latent);
+  again.partials = memory<float>((i64)wide.num_partials * (latent + 2));
+  again.plan = wide.words.data();
+  run<K>({again, q_rope, rope_stride, rope, 0}, wide);
+  snprintf(name, sizeof name, "%s, %d heads over %d and %d, in a wider grid", what, heads, latent, rope);
+  check_same((const float*)again.ys, ys, (i64)batch.rows * heads * latent, name);
 }
 
 int main() {
@@ -84,4 +95,6 @@ int main() {
   check<bf16>("mla rows bf16", 5, 80, 8, {{2, 30}, {1, 260}}, false);
   check<bf16>("mla tiles bf16", 16, 512, 64, {{1, 1}, {1, 290}, {2, 40}}, true);
   check<bf16>("mla tiles bf16", 3, 512, 64, {{1, 33}, {9, 44}, {3, 260}}, true);
+  check<float>("mla rows f32", 3, 64, 16, {{1, 1}, {1, 600}, {1, 256}, {1, 257}}, false);
+  check<bf16>("mla tiles bf16", 16, 512, 64, {{1, 1}, {1, 520}, {1, 256}}, true);
 }

@@ -25,6 +25,8 @@ const ROWS_MAX: usize = 4;
 pub(super) const TILE_ROWS: usize = 64;
 /// Rows of an item of `mla_tiles`, at most.
 pub(super) const MLA_TILE_ROWS: usize = 16;
+/// Widths of latent and rotary part that `mla_tiles` is compiled for: DeepSeek-V2's.
+pub(super) const MLA_TILE_WIDTHS: (usize, usize) = (512, 64);
 /// What stands for the place of a partial result where the result is whole.
 const NO_PARTIAL: u32 = u32::MAX;
 /// Words of an item.
@@ -36,12 +38,17 @@ pub(crate) fn tile_rows(dtype: DType, head_dim: usize) -> Option<usize> {
     (dtype == DType::BF16 && matches!(head_dim, 64 | 128)).then_some(TILE_ROWS)
 }
 
+/// Rows of an item of `mla_tiles`, where the matrix units take a plane of `dtype` with latents and rotary parts this wide.
+pub(crate) fn mla_tile_rows(dtype: DType, latent: usize, rope: usize) -> Option<usize> {
+    (dtype == DType::BF16 && (latent, rope) == MLA_TILE_WIDTHS).then_some(MLA_TILE_ROWS)
+}
+
 /// What all decode steps of one bucket have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlanShape {
     /// Query heads per key head.
     pub(crate) group: usize,
-    /// As [`tile_rows`] says of the planes.
+    /// As [`tile_rows`] or [`mla_tile_rows`] says of the planes.
     pub(crate) tile_rows: Option<usize>,
     /// Positions of the longest context.
     pub(crate) context_len: usize,

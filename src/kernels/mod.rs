@@ -43,7 +43,7 @@ mod cuda;
 mod testing;
 
 pub use add::add_assign;
-pub(crate) use attention_plan::{AttentionPlan, PlanShape, tile_rows};
+pub(crate) use attention_plan::{AttentionPlan, PlanShape, mla_tile_rows, tile_rows};
 pub use block_matrix::{BlockFormat, BlockMatrix, block_matmul};
 pub use expert_choice::{ExpertChoice, ExpertScaling, choose_experts, expert_weights};
 pub use fixed_vector::FixedVector;

@@ -65,6 +65,11 @@ impl GraphConfig {
         })
     }
 
+    /// The most sequences of any size.
+    pub(crate) fn num_seqs_max(&self) -> usize {
+        self.batch_buckets.last().copied().unwrap_or(0)
+    }
+
     /// The longest context of any size.
     pub(crate) fn context_len_max(&self) -> usize {
         self.context_buckets.last().copied().unwrap_or(0)
@@ -301,11 +306,20 @@ mod tests {
     /// leaves the same keys and values.
     #[test]
     fn rows_that_are_filled_up_change_no_bit_of_the_others() -> Result<(), ModelError> {
-        let config = br#"{"model_type": "qwen2", "vocab_size": 64, "hidden_size": 128, "intermediate_size": 192,
+        let qwen2 = br#"{"model_type": "qwen2", "vocab_size": 64, "hidden_size": 128, "intermediate_size": 192,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
             "rms_norm_eps": 1e-6, "rope_theta": 10000, "tie_word_embeddings": true}"#;
+        let deepseek_v2 = br#"{"model_type": "deepseek_v2", "vocab_size": 64, "hidden_size": 128,
+            "intermediate_size": 192, "moe_intermediate_size": 64, "num_hidden_layers": 2, "first_k_dense_replace": 1,
+            "n_shared_experts": 1, "n_routed_experts": 8, "num_experts_per_tok": 3, "routed_scaling_factor": 1.0,
+            "topk_method": "greedy", "n_group": 1, "topk_group": 1, "norm_topk_prob": false,
+            "num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": null, "kv_lora_rank": 64,
+            "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 32, "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-6, "rope_theta": 10000, "tie_word_embeddings": false}"#;
         let lens = [1, 17, 300, 40, 5];
-        for layout in [QuantLayout::F32, QuantLayout::Q8_0] {
+        let configs: [&[u8]; 2] = [qwen2, deepseek_v2];
+        let cases = configs.map(|config| [QuantLayout::F32, QuantLayout::Q8_0].map(|layout| (config, layout)));
+        for (config, layout) in cases.into_iter().flatten() {
             let options = LoadOptions { layout: Some(layout), ..LoadOptions::default() };
             let mut model = load(WeightSource::Dummy { config_json: config }, &options)?;
             let mut run = |num_seqs: usize, fills_up: bool| -> Result<(Vec<f32>, Vec<Vec<f32>>), ModelError> {

@@ -5,18 +5,18 @@
 //! place, filled before the replay; what is computed from it on the way is the device's. [`super::decode_bucket`] says
 //! which steps have a size in common.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::decode_bucket::{Bucket, Kept};
 use super::{Batch, BatchSequence, EagerReason, GraphConfig, KvCache, Logits, ModelError, Pass};
 use crate::kernels::gpu::{self, Graph};
-use crate::kernels::{self, AttentionPlan, FixedVector, PlanCell, PlanShape, Sums};
+use crate::kernels::{AttentionPlan, FixedVector, PlanCell, PlanShape, Sums};
 
 /// The recorded steps of one model.
 pub(crate) struct DecodeGraphs {
     device: Device,
     config: Option<GraphConfig>,
-    heads: AttentionHeads,
+    attention: RecordedAttention,
     /// The cache that they were recorded over.
     cache_id: u64,
     kept: Kept<Recorded>,
@@ -24,12 +24,11 @@ pub(crate) struct DecodeGraphs {
 
 /// How the model that is recorded attends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AttentionHeads {
-    pub(crate) num_heads: usize,
-    pub(crate) num_kv_heads: usize,
-    pub(crate) head_dim: usize,
-    /// Of the KV cache.
-    pub(crate) dtype: DType,
+pub(crate) struct RecordedAttention {
+    /// Query heads per key head, or per latent.
+    pub(crate) group: usize,
+    /// Rows that the matrix units take together, where they take the planes of the KV cache.
+    pub(crate) tile_rows: Option<usize>,
     pub(crate) sums: Sums,
 }
 
@@ -71,14 +70,14 @@ impl DecodeGraphs {
     /// [`ModelError::GraphConfig`].
     pub(crate) fn new(
         config: Option<&GraphConfig>,
-        heads: AttentionHeads,
+        attention: RecordedAttention,
         device: &Device,
     ) -> Result<Self, ModelError> {
         config.map(GraphConfig::check).transpose()?;
         Ok(Self {
             device: device.clone(),
             config: config.cloned().filter(|_| device.is_cuda()),
-            heads,
+            attention,
             cache_id: u64::MAX,
             kept: Kept::new(),
         })
@@ -121,13 +120,8 @@ impl DecodeGraphs {
             Err(reason) => return Ok(Outcome::Left(Pass::Eager(reason))),
         };
         let filled = bucket.fill_up(batch, cache.scratch_block(), cache.block_len());
-        let shape = PlanShape {
-            group: self.heads.num_heads / self.heads.num_kv_heads,
-            tile_rows: kernels::tile_rows(self.heads.dtype, self.heads.head_dim),
-            context_len: bucket.context_len,
-            block_len: cache.block_len(),
-            sums: self.heads.sums,
-        };
+        let RecordedAttention { group, tile_rows, sums } = self.attention;
+        let shape = PlanShape { group, tile_rows, context_len: bucket.context_len, block_len: cache.block_len(), sums };
         let plan = AttentionPlan::of_shape(&filled.sequences, &shape);
         let words = [&filled.token_ids, &filled.positions, &filled.slots, &filled.logit_rows, &plan.words]
             .map(Vec::as_slice)

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::config::LlamaConfig;
-use super::decode_graphs::{AttentionHeads, DecodeGraphs, Outcome, StepInputs};
+use super::decode_graphs::{DecodeGraphs, Outcome, RecordedAttention, StepInputs};
 use super::layers::{AngleTable, Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
 use super::{
     Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
@@ -221,9 +221,9 @@ impl Heads {
         self.num_kv_heads * self.head_dim
     }
 
-    fn recorded(&self, dtype: DType) -> AttentionHeads {
+    fn recorded(&self, dtype: DType) -> RecordedAttention {
         let Self { num_heads, num_kv_heads, head_dim, sums } = *self;
-        AttentionHeads { num_heads, num_kv_heads, head_dim, dtype, sums }
+        RecordedAttention { group: num_heads / num_kv_heads, tile_rows: kernels::tile_rows(dtype, head_dim), sums }
     }
 
     fn attention<'a>(&self, sequences: &'a [BatchSequence], plan: PlanCell, cache: &KvCache) -> PagedAttention<'a> {

@@ -6,7 +6,7 @@ use super::attention::{AttentionArgs, ROWS_THREADS};
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
 use crate::kernels::MlaAttention;
-use crate::kernels::attention_plan::{Items, MLA_TILE_ROWS};
+use crate::kernels::attention_plan::{Items, MLA_TILE_ROWS, MLA_TILE_WIDTHS, mla_tile_rows};
 use crate::kernels::operand::Matrix;
 
 const OP: &str = "mla_attention";
@@ -14,8 +14,6 @@ const OP: &str = "mla_attention";
 /// The widest latent and rotary part that `mla_rows` holds in registers.
 const LATENT_MAX: usize = 512;
 const ROPE_MAX: usize = 64;
-/// The widths that `mla_tiles` is compiled for: DeepSeek-V2's.
-const TILE_WIDTHS: (usize, usize) = (512, 64);
 const THREADS: usize = 128;
 
 #[derive(Clone, Copy)]
@@ -47,8 +45,7 @@ pub(crate) fn mla_attention(
     if latent > LATENT_MAX || rope > ROPE_MAX {
         bail!("{OP}: a latent of {latent} and {rope}, on a GPU at most {LATENT_MAX} and {ROPE_MAX}")
     }
-    let has_tiles = plane.dtype == DType::BF16 && plane.is_packed() && (latent, rope) == TILE_WIDTHS;
-    let tile_rows = has_tiles.then_some(MLA_TILE_ROWS);
+    let tile_rows = mla_tile_rows(plane.dtype, latent, rope).filter(|_| plane.is_packed());
     let (plan, words) =
         layout.plan.plan(&Device::Cuda(device.clone()), layout.sequences, layout.num_heads, tile_rows)?;
     let (ys, ys_address) = output_of(device, DType::F32, q_latent.rows * latent)?;
@@ -93,7 +90,7 @@ pub(crate) fn mla_attention(
 fn tile_shared_bytes() -> usize {
     const PADDING: usize = 8;
     const POSITIONS: usize = 32;
-    let row = TILE_WIDTHS.0 + TILE_WIDTHS.1 + PADDING;
+    let row = MLA_TILE_WIDTHS.0 + MLA_TILE_WIDTHS.1 + PADDING;
     let elements = (MLA_TILE_ROWS + 2 * POSITIONS) * row + MLA_TILE_ROWS * (POSITIONS + PADDING);
     elements * size_of::<half::bf16>() + MLA_TILE_ROWS * THREADS / 32 * size_of::<f32>()
 }
