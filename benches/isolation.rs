@@ -11,21 +11,20 @@
 mod common;
 
 use std::error::Error;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ananke::constraint::ConstraintIr;
-use ananke::engine::{Engine, EngineConfig, EngineHandle, SequenceRequest, TokenEvent, TokenStream};
-use ananke::guide::{CompiledConstraint, Guide, GuideConfig};
-use ananke::kernels::sampling::SamplingParams;
+use ananke::engine::{Engine, EngineConfig};
+use ananke::guide::{Guide, GuideConfig};
 use ananke::model::{LanguageModel, LoadOptions, ScriptedModel, WeightSource, load};
 use ananke::text::Tokenizer;
+use common::streams::{Run, latencies};
 use common::{mean_and_margin, quantile};
 use serde_json::json;
 
 const NUM_PROBES: usize = 2;
 const NUM_NEIGHBOURS: usize = 10;
-const NUM_TOKENS: u32 = 64;
+const NUM_TOKENS: usize = 64;
 const STEP_TIME: Duration = Duration::from_millis(2);
 /// Tokens at the start of a stream that are not counted: prefill of the neighbours.
 const NUM_WARM: usize = 4;
@@ -66,7 +65,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut runs = [(num_bound, Vec::new()), (0, Vec::new())];
             let order = if pair % 2 == 0 { [0, 1] } else { [1, 0] };
             for index in order {
-                runs[index].1 = run(&engine, &free, bound, runs[index].0, pair)?;
+                let constraint = |stream: usize| {
+                    if (NUM_PROBES..NUM_PROBES + runs[index].0).contains(&stream) { bound } else { &free }
+                };
+                let constraints: Vec<_> = (0..NUM_PROBES + NUM_NEIGHBOURS).map(constraint).collect();
+                let run = Run { num_tokens: NUM_TOKENS, num_spare: 32, num_warm: NUM_WARM, seed: pair * 100 };
+                runs[index].1 = latencies(&engine, &constraints, NUM_PROBES, run)?;
             }
             let [(_, with), (_, without)] = runs;
             if pair > 0 {
@@ -84,59 +88,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stats = engine.stats().snapshot();
     println!("masks {}, late {}, steps {}", stats.masks, stats.masks_late, stats.steps);
     Ok(())
-}
-
-/// Decodes the streams once; gives the unbound streams' inter-token latencies in microseconds.
-fn run(
-    engine: &EngineHandle,
-    free: &Arc<CompiledConstraint>,
-    bound: &Arc<CompiledConstraint>,
-    num_bound: usize,
-    seed: u64,
-) -> Result<Vec<f64>, Box<dyn Error>> {
-    let request = |index: usize| -> Result<SequenceRequest, Box<dyn Error>> {
-        let is_bound = (NUM_PROBES..NUM_PROBES + num_bound).contains(&index);
-        Ok(SequenceRequest {
-            prompt: vec![40 + index as u32; 8],
-            // A stream that nothing binds may end by itself: none ends sooner because its neighbours are bound.
-            max_tokens: if index < NUM_PROBES { NUM_TOKENS } else { NUM_TOKENS + 32 },
-            sampling: SamplingParams::default(),
-            seed: seed * 100 + index as u64,
-            choice: 0,
-            num_logprobs: None,
-            forced_tokens: true,
-            matcher: if is_bound { bound } else { free }.matcher(b"")?,
-            salt: None,
-            tenant: None,
-        })
-    };
-    let requests = (0..NUM_PROBES + NUM_NEIGHBOURS).map(request).collect::<Result<Vec<_>, _>>()?;
-    let mut streams = engine.submit(requests)?;
-    let neighbours = streams.split_off(NUM_PROBES);
-    let probes: Vec<_> = streams.into_iter().map(|stream| std::thread::spawn(|| latencies(stream))).collect();
-    let mut all = Vec::new();
-    for probe in probes {
-        all.extend(probe.join().map_err(|_| "a reader panicked")??);
-    }
-    neighbours.into_iter().for_each(drop);
-    while engine.stats().snapshot().running > 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(all)
-}
-
-fn latencies(mut stream: TokenStream) -> Result<Vec<f64>, String> {
-    let mut times = Vec::new();
-    loop {
-        match stream.blocking_next() {
-            Some(TokenEvent::Token { .. }) => times.push(Instant::now()),
-            Some(TokenEvent::Finished(_)) => break,
-            Some(TokenEvent::Failed(error)) => return Err(error.to_string()),
-            None => return Err("the engine has stopped".into()),
-        }
-    }
-    let gaps = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e6);
-    Ok(gaps.skip(NUM_WARM).collect())
 }
 
 fn schema() -> ConstraintIr {

@@ -8,7 +8,10 @@
 use std::error::Error;
 use std::time::Instant;
 
-use ananke::kernels::{self, BatchSequence, BlockFormat, PagedAttention, PlanCell, PlanarBlocks};
+use ananke::kernels::{
+    self, BatchSequence, BlockFormat, ExpertChoice, ExpertScaling, MlaAttention, PagedAttention, PairGroups, PlanCell,
+    PlanarBlocks,
+};
 use ananke::model::{Device, open_gpu};
 use candle_core::{DType, Tensor};
 
@@ -40,6 +43,9 @@ fn main() -> Outcome<()> {
     bench.products()?;
     bench.blocks()?;
     bench.attention()?;
+    bench.grouped()?;
+    bench.latents()?;
+    bench.experts()?;
     bench.rows()
 }
 
@@ -111,6 +117,116 @@ impl Bench {
                     },
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    /// The first products of DeepSeek-V2-Lite's mixtures: six of 64 experts, spread evenly. A call sorts its pairs too.
+    fn grouped(&self) -> Outcome<()> {
+        const NUM_EXPERTS: usize = 64;
+        const NUM_CHOSEN: usize = 6;
+        let (inputs, outputs) = (2048, 2816);
+        let choose = |rows: usize| -> Outcome<(Tensor, usize)> {
+            let ids = (0..rows * NUM_CHOSEN).map(|pair| (pair % NUM_EXPERTS) as u32).collect();
+            let ids = Tensor::from_vec(ids, (rows, NUM_CHOSEN), &self.device)?;
+            Ok((ids, NUM_EXPERTS.min(rows * NUM_CHOSEN)))
+        };
+        for &dtype in self.weight_types() {
+            let weights = self.random(NUM_EXPERTS * outputs, inputs, dtype)?;
+            for rows in [1, 4, 8, 64, 512] {
+                let xs = self.random(rows, inputs, DType::F32)?;
+                let (ids, num_read) = choose(rows)?;
+                let bytes = num_read * outputs * inputs * dtype.size_in_bytes();
+                self.report(
+                    &format!("grouped_matmul {dtype:?} {rows} x 6 of 64 x {inputs} x {outputs}"),
+                    bytes,
+                    |_| {
+                        kernels::grouped_matmul(&xs, &weights, &PairGroups::new(ids.clone(), NUM_EXPERTS)?)?;
+                        Ok(())
+                    },
+                )?;
+            }
+        }
+        if self.device.is_cpu() {
+            // `grouped_block_matmul` is the CPU's product; benches/forward.rs measures it.
+            return Ok(());
+        }
+        for (format, name) in [(BlockFormat::Q8_0, "Q8_0"), (BlockFormat::Q4_0, "Q4_0")] {
+            let stacked = NUM_EXPERTS * outputs;
+            let bytes = vec![0x2cu8; stacked * inputs / 32 * format.block_bytes()];
+            let weights =
+                PlanarBlocks::new(&bytes, format, stacked, inputs, &self.device)?.ok_or("the size is wrong")?;
+            for rows in [1, 4, 8, 64, 512] {
+                let xs = self.random(rows, inputs, DType::F32)?;
+                let (ids, num_read) = choose(rows)?;
+                let bytes = weights.num_bytes() / NUM_EXPERTS * num_read;
+                self.report(
+                    &format!("grouped_planar_matmul {name} {rows} x 6 of 64 x {inputs} x {outputs}"),
+                    bytes,
+                    |_| {
+                        kernels::grouped_planar_matmul(&xs, &weights, &PairGroups::new(ids.clone(), NUM_EXPERTS)?)?;
+                        Ok(())
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// DeepSeek-V2-Lite's attention: 16 heads over latents of 512 and rotary parts of 64.
+    fn latents(&self) -> Outcome<()> {
+        const BLOCK_LEN: usize = 16;
+        let (num_heads, latent, rope) = (16, 512, 64);
+        for (num_seqs, query_len, context_len) in [(1, 1, 4096), (8, 1, 4096), (64, 1, 4096), (1, 512, 4096)] {
+            let blocks_each = context_len / BLOCK_LEN;
+            let sequences: Vec<BatchSequence> = (0..num_seqs)
+                .map(|i| BatchSequence {
+                    query_start: i * query_len,
+                    query_len,
+                    context_len,
+                    block_table: (0..blocks_each as u32).map(|block| block + (i * blocks_each) as u32).collect(),
+                })
+                .collect();
+            for &dtype in self.weight_types() {
+                let (slots, rows) = (num_seqs * context_len, num_seqs * query_len);
+                let planes = self.rotated(slots, latent + rope, dtype)?;
+                let q_latent = self.random(rows * num_heads, latent, DType::F32)?;
+                let q_rope = self.random(rows, num_heads * rope, DType::F32)?;
+                let plan = PlanCell::default();
+                let layout = MlaAttention { sequences: &sequences, block_len: BLOCK_LEN, num_heads, scale: 0.07, plan };
+                let name =
+                    format!("mla_attention {dtype:?} {num_seqs} x {query_len} of {context_len}, {num_heads} heads");
+                let bytes = slots * (latent + rope) * dtype.size_in_bytes();
+                self.report(&name, bytes, |i| {
+                    kernels::mla_attention(&q_latent, &q_rope, &planes[i % planes.len()], &layout)?;
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is around the products of a mixture: the choice of six among 64, their weights, and the sum of their
+    /// answers.
+    fn experts(&self) -> Outcome<()> {
+        let choice = ExpertChoice { num_chosen: 6, num_groups: 1, num_open_groups: 1 };
+        let scaling = ExpertScaling { normalize: false, factor: 1.0 };
+        for rows in [1, 512] {
+            let scores = self.rotated(rows, 64, DType::F32)?;
+            self.report(&format!("choose_experts {rows} x 6 of 64"), 4 * rows * (64 + 6), |i| {
+                kernels::choose_experts(&scores[i % scores.len()], choice)?;
+                Ok(())
+            })?;
+            let ids = kernels::choose_experts(&scores[0], choice)?;
+            self.report(&format!("expert_weights {rows} x 6 of 64"), 4 * rows * (64 + 2 * 6), |i| {
+                kernels::expert_weights(&scores[i % scores.len()], &ids, scaling)?;
+                Ok(())
+            })?;
+            let (ys, weights) = (self.rotated(rows * 6, 2048, DType::F32)?, self.random(rows, 6, DType::F32)?);
+            self.report(&format!("weighted_sum {rows} x 6 x 2048"), 4 * rows * (6 * 2048 + 6 + 2048), |i| {
+                kernels::weighted_sum(&ys[i % ys.len()], &weights)?;
+                Ok(())
+            })?;
         }
         Ok(())
     }

@@ -24,7 +24,8 @@ static_assert(sizeof(AttentionArgs) == 96, "as in src/kernels/cuda/attention.rs"
 constexpr u32 NO_PARTIAL = 0xffffffffu;
 
 // Some neighbouring rows of one sequence against some of its positions. A row is a query and one of the heads that
-// share a key head: row = query * group + head of the group.
+// share a key head: row = query * group + head of the group. An item without rows is nobody's: in a recorded graph, the
+// grid is that of the longest contexts.
 struct Item {
   u32 query_start;  // the batch row of the sequence's first query
   u32 query_len;
@@ -63,4 +64,36 @@ __device__ __forceinline__ i64 slot_of(const AttentionArgs& args, const u32* tab
 // A partial result of a row: its maximum, its sum, and head_dim sums that are not divided yet.
 __device__ __forceinline__ float* partial_at(const AttentionArgs& args, u32 partial_row, int kv_head) {
   return args.partials + ((i64)partial_row * args.num_kv_heads + kv_head) * (args.head_dim + 2);
+}
+
+// Puts together what the groups of a block have gathered of an item's rows, each under its own maximum, and stores it.
+// All threads of the block must call it, after a barrier.
+template <typename T, int GROUPS, int R, int DIMS>
+__device__ __forceinline__ void store_rows(const AttentionArgs& args, const Item& item, int kv_head,
+                                           const float (&maximum)[GROUPS][R], const float (&sum)[GROUPS][R],
+                                           const float (&values)[GROUPS][R][DIMS]) {
+  const int group = args.num_heads / args.num_kv_heads;
+  for (int i = threadIdx.x; i < (int)item.num_rows * args.head_dim; i += blockDim.x) {
+    const int row = i / args.head_dim, dim = i % args.head_dim;
+    float top = MINUS_INFINITY;
+#pragma unroll
+    for (int g = 0; g < GROUPS; ++g) top = fmaxf(top, maximum[g][row]);
+    const float base = top == MINUS_INFINITY ? 0.0f : top;
+    float total = 0.0f, y = 0.0f;
+#pragma unroll
+    for (int g = 0; g < GROUPS; ++g) {
+      const float weight = fast_exp2(maximum[g][row] - base);
+      total += weight * sum[g][row];
+      y += weight * values[g][row][dim];
+    }
+    if (item.partial == NO_PARTIAL) {
+      T* ys = (T*)args.ys + head_start(args, item, (i64)args.num_heads * args.head_dim, group, kv_head, row);
+      ys[dim] = from_float<T>(y / total);
+    } else {
+      float* partial = partial_at(args, item.partial + row, kv_head);
+      if (dim == 0) partial[0] = top;
+      if (dim == 0) partial[1] = total;
+      partial[2 + dim] = y;
+    }
+  }
 }

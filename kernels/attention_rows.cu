@@ -56,6 +56,7 @@ __device__ void attention_rows(const AttentionArgs& args) {
   __shared__ float group_values[GROUPS][R][S::DIMS];
 
   const Item item = item_at(args, blockIdx.x);
+  if (item.num_rows == 0) return;
   const int kv_head = blockIdx.y, group = args.num_heads / args.num_kv_heads;
   const int lane = threadIdx.x % S::LANES, group_idx = threadIdx.x / S::LANES;
   const u32* table = args.plan + item.table;
@@ -145,29 +146,7 @@ __device__ void attention_rows(const AttentionArgs& args) {
     for (int e = 0; e < LEN; ++e) group_values[group_idx][r][S::dim(lane, e)] = values[r][e];
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < num_rows * args.head_dim; i += THREADS) {
-    const int row = i / args.head_dim, dim = i % args.head_dim;
-    float top = MINUS_INFINITY;
-#pragma unroll
-    for (int g = 0; g < GROUPS; ++g) top = fmaxf(top, group_max[g][row]);
-    const float base = top == MINUS_INFINITY ? 0.0f : top;
-    float total = 0.0f, y = 0.0f;
-#pragma unroll
-    for (int g = 0; g < GROUPS; ++g) {
-      const float weight = fast_exp2(group_max[g][row] - base);
-      total += weight * group_sum[g][row];
-      y += weight * group_values[g][row][dim];
-    }
-    if (item.partial == NO_PARTIAL) {
-      T* ys = (T*)args.ys + head_start(args, item, (i64)args.num_heads * args.head_dim, group, kv_head, row);
-      ys[dim] = from_float<T>(y / total);
-    } else {
-      float* partial = partial_at(args, item.partial + row, kv_head);
-      if (dim == 0) partial[0] = top;
-      if (dim == 0) partial[1] = total;
-      partial[2 + dim] = y;
-    }
-  }
+  store_rows<T>(args, item, kv_head, group_max, group_sum, group_values);
 }
 
 #define ROWS(NAME, T, K, D, R)                                                                  \

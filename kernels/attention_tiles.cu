@@ -41,6 +41,7 @@ template <typename T, int D>
 __device__ void attention_tile(const AttentionArgs& args, Buffers<D>& buffers) {
   constexpr int SCORE_TILES = TILE_POSITIONS / 8, VALUE_TILES = D / 8;
   const Item item = item_at(args, blockIdx.x);
+  if (item.num_rows == 0) return;
   const int kv_head = blockIdx.y, group = args.num_heads / args.num_kv_heads;
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
   const u32* table = args.plan + item.table;

@@ -7,7 +7,7 @@
 //
 // One warp owns one output of up to R rows; a lane takes whole blocks, one 16-byte load of 4-bit weights each or two of
 // 8-bit ones, two to four blocks under way at a time.
-#include "common.cuh"
+#include "planar.cuh"
 
 struct RoundBlocksArgs {
   const float* xs;
@@ -56,93 +56,22 @@ struct BlocksArgs {
 };
 static_assert(sizeof(BlocksArgs) == 80, "as in src/kernels/cuda/blocks.rs");
 
-constexpr int BLOCKS_WARPS = 4;
-constexpr int MIN_BLOCKS = 2;  // on a multiprocessor: leaves a thread registers enough that none is spilled
-
-// One block of weights. Words are four weights each: of 4-bit formats the low halves are weights 0..16 and
-// the high halves 16..32, as in the file.
-template <bool PACKED>
-struct Quants;
-
-template <>
-struct Quants<true> {
-  uint4 bits;
-  __device__ __forceinline__ void load(const u8* quants, i64 block) { bits = load_once(quants + block * 16); }
-  __device__ __forceinline__ int dot(uint4 low, uint4 high) const {
-    const u32 words[4] = {bits.x, bits.y, bits.z, bits.w};
-    const u32 first[4] = {low.x, low.y, low.z, low.w}, second[4] = {high.x, high.y, high.z, high.w};
-    int sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sum = dot4(words[i] & 0x0f0f0f0fu, first[i], sum);
-      sum = dot4(words[i] >> 4 & 0x0f0f0f0fu, second[i], sum);
-    }
-    return sum;
-  }
-};
-
-// 8-bit weights are signed.
-template <>
-struct Quants<false> {
-  uint4 bits[2];
-  __device__ __forceinline__ void load(const u8* quants, i64 block) {
-    bits[0] = load_once(quants + block * 32);
-    bits[1] = load_once(quants + block * 32 + 16);
-  }
-  __device__ __forceinline__ int dot(uint4 low, uint4 high) const {
-    int sum = dot4(bits[0].x, low.x, 0);
-    sum = dot4(bits[0].y, low.y, sum);
-    sum = dot4(bits[0].z, low.z, sum);
-    sum = dot4(bits[0].w, low.w, sum);
-    sum = dot4(bits[1].x, high.x, sum);
-    sum = dot4(bits[1].y, high.y, sum);
-    sum = dot4(bits[1].z, high.z, sum);
-    return dot4(bits[1].w, high.w, sum);
-  }
-};
-
 template <bool PACKED, bool MIN, int R>
 __device__ void blocks_product(const BlocksArgs& args) {
-  constexpr int BLOCKS_UNROLL = R <= 2 ? 4 : 2;
-  const int lane = threadIdx.x % WARP;
   const int output = blockIdx.x * BLOCKS_WARPS + threadIdx.x / WARP;
   if (output >= args.outputs) return;  // whole warps only
   const int first_row = blockIdx.y * R;
-  const i64 first_block = (i64)output * args.blocks;
-  const u16* scales = (const u16*)(args.weight + args.scales) + first_block;
-  const u16* mins = (const u16*)(args.weight + args.mins) + first_block;
+  const PlanarWeight weights(args.weight, args.scales, args.mins, args.blocks, args.zero);
+  int rows[R];
+#pragma unroll
+  for (int r = 0; r < R; ++r) rows[r] = min(first_row + r, args.rows - 1);
   float sums[R] = {};
-  for (int start = lane; start < args.blocks; start += WARP * BLOCKS_UNROLL) {
-    Quants<PACKED> quants[BLOCKS_UNROLL];
-    float scale[BLOCKS_UNROLL], min_of[BLOCKS_UNROLL];
-#pragma unroll
-    for (int u = 0; u < BLOCKS_UNROLL; ++u) {
-      const int block = min(start + u * WARP, args.blocks - 1);
-      quants[u].load(args.weight, first_block + block);
-      scale[u] = half_to_float(scales[block]);
-      min_of[u] = MIN ? half_to_float(mins[block]) : 0.0f;
-    }
-#pragma unroll
-    for (int u = 0; u < BLOCKS_UNROLL; ++u) {
-      const int block = start + u * WARP;
-      if (block >= args.blocks) break;
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const i64 at = (i64)min(first_row + r, args.rows - 1) * args.blocks + block;
-        const u8* x = args.x_quants + at * 32;
-        const float x_scale = args.x_scales[at];
-        const int x_sum = args.x_sums[at];
-        const int whole = quants[u].dot(load_shared_use(x), load_shared_use(x + 16)) - args.zero * x_sum;
-        sums[r] = fmaf((float)whole, scale[u] * x_scale, sums[r]);
-        if (MIN) sums[r] = fmaf(min_of[u], x_scale * (float)x_sum, sums[r]);
-      }
-    }
-  }
+  add_block_products<PACKED, MIN, R>(weights, output, {args.x_quants, args.x_scales, args.x_sums}, rows, sums);
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const float y = warp_sum(sums[r]);
     const int row = first_row + r;
-    if (lane == 0 && row < args.rows) {
+    if (threadIdx.x % WARP == 0 && row < args.rows) {
       const i64 at = (i64)row * args.outputs + output;
       args.ys[at] = args.residual ? args.residual[at] + y : y;
     }

@@ -68,6 +68,14 @@ __device__ __forceinline__ V shuffle(V value, int lane) {
 // One bit per lane of the warp.
 __device__ __forceinline__ u32 lanes_where(bool holds) { return __ballot_sync(WHOLE_WARP, holds); }
 
+// One bit per lane of the warp that has the same value.
+__device__ __forceinline__ u32 lanes_alike(u32 value) { return __match_any_sync(WHOLE_WARP, value); }
+
+__device__ __forceinline__ int lowest_lane(u32 lanes) { return __ffs((int)lanes) - 1; }
+
+// What any lane has written to shared memory, all lanes see.
+__device__ __forceinline__ void warp_barrier() { __syncwarp(); }
+
 // 16 bytes from global to shared memory, without passing through registers.
 __device__ __forceinline__ void copy_async(void* to, const void* from) {
   u32 address = (u32)__cvta_generic_to_shared(to);

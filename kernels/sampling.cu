@@ -1,7 +1,7 @@
 // Masked sampling: per row of logits one token, the same as src/kernels/sampling.rs gives for the same row.
 //
-// Each row names its logits, [vocab_len] f32; masks [rows, num_words] u32 (bit id % 32 of word id / 32), results [rows]
-// of (id, status).
+// Each row names its logits, [vocab_len] f32; masks [rows, num_words] u32 (bit id % 32 of word id / 32), ids and
+// statuses [rows].
 // One block owns one row. The order is the CPU body's: penalties and biases, mask, temperature, top-k, top-p, min-p, draw.
 // Bytes it must move: 4 * vocab_len per pass; greedy takes one pass, drawing three, top-k and top-p four more each.
 //
@@ -35,11 +35,12 @@ struct SampleArgs {
   const u32* masks;
   const SamplingRow* rows;
   const Edit* edits;
-  u32* results;
+  u32* ids;
+  u32* statuses;
   u32 vocab_len;
   u32 num_words;
 };
-static_assert(sizeof(SampleArgs) == 40, "as in src/kernels/cuda/sampling.rs");
+static_assert(sizeof(SampleArgs) == 48, "as in src/kernels/cuda/sampling.rs");
 
 constexpr u32 SAMPLED = 0, EMPTY_MASK = 1, NOT_A_NUMBER = 2;
 constexpr u32 NO_ID = 0xffffffffu;
@@ -400,7 +401,8 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS, 1) sample(SampleArg
     id = pick(s, row, cut, target);
   }
   if (threadIdx.x == 0) {
-    args.results[2 * blockIdx.x] = id;
-    args.results[2 * blockIdx.x + 1] = status;
+    // The next step may read ids before anyone has looked at how rows went: one of no row is no id of its.
+    args.ids[blockIdx.x] = status == EMPTY_MASK ? 0 : id;
+    args.statuses[blockIdx.x] = status;
   }
 }

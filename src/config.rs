@@ -21,7 +21,7 @@ use crate::{
     audit::{AuditConfig, FsyncPolicy, PromptPolicy},
     cache::{BadRedisUrl, CacheConfig, RedisUrl},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
-    model::GpuId,
+    model::{GpuId, Quantization},
     remote::{Address, BackendConfig, Key, RemoteError, Service},
     server::{ApiKeys, KeyFileError, ProfileError, ProfileFiles, ServerConfig, Tls, TlsError, TlsFiles},
 };
@@ -152,9 +152,20 @@ pub struct ModelArgs {
     /// The GPU to run on: its index, or its UUID as `nvidia-smi -L` prints it [default: the CPU].
     #[arg(long, env = "ANANKE_GPU", value_name = "N|UUID")]
     pub gpu: Option<GpuId>,
+    /// Whether a GPU records decode steps and replays them; where it does not, every step runs launch by launch
+    /// [default: true].
+    #[arg(long, env = "ANANKE_DECODE_GRAPHS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub decode_graphs: Option<bool>,
+    /// Give a request the same bytes whatever runs beside it and however its prompt is cut, on a GPU too; it is slower
+    /// there for prompts and larger batches. On the CPU it is always so.
+    #[arg(long, env = "ANANKE_BATCH_INVARIANT", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub batch_invariant: Option<bool>,
     /// Where weights come from.
     #[arg(long, env = "ANANKE_LOAD_FORMAT", value_name = "FORMAT")]
     pub load_format: Option<LoadFormat>,
+    /// Round the weights to 8 or 4 bits as they are loaded [default: as they are stored].
+    #[arg(long, env = "ANANKE_QUANTIZE", value_enum, value_name = "FORMAT")]
+    pub quantize: Option<QuantizeArg>,
     /// Never open a connection, not even for a model that is missing.
     #[arg(long, env = "ANANKE_OFFLINE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub offline: Option<bool>,
@@ -418,6 +429,32 @@ pub enum LoadFormat {
     Auto,
     /// Made up, in the shapes of the folder's config.json: for timing, its answers are noise.
     Dummy,
+}
+
+/// What weights are rounded to, as flags and the file name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+pub enum QuantizeArg {
+    /// 8.5 bits per weight.
+    #[value(name = "q8_0")]
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    /// 4.5 bits per weight; 6.5 for the embedding and the head, 5.5 where rows are no multiples of 256.
+    #[value(name = "q4_k")]
+    #[serde(rename = "q4_k")]
+    Q4K,
+    /// 8-bit floats (E4M3) with a scale for every 128 weights; the embedding and the head stay as they are stored.
+    #[serde(rename = "fp8")]
+    Fp8,
+}
+
+impl From<QuantizeArg> for Quantization {
+    fn from(format: QuantizeArg) -> Self {
+        match format {
+            QuantizeArg::Q8_0 => Self::Q8_0,
+            QuantizeArg::Q4K => Self::Q4K,
+            QuantizeArg::Fp8 => Self::Fp8,
+        }
+    }
 }
 
 /// Why the programs cannot run as they were told.
@@ -767,7 +804,10 @@ impl ModelArgs {
         Self {
             model: self.model.or(others.model),
             gpu: self.gpu.or(others.gpu),
+            decode_graphs: self.decode_graphs.or(others.decode_graphs),
+            batch_invariant: self.batch_invariant.or(others.batch_invariant),
             load_format: self.load_format.or(others.load_format),
+            quantize: self.quantize.or(others.quantize),
             offline: self.offline.or(others.offline),
             max_model_len: self.max_model_len.or(others.max_model_len),
             max_num_seqs: self.max_num_seqs.or(others.max_num_seqs),
@@ -801,6 +841,11 @@ impl ModelArgs {
     fn options_over(&self, source: ModelSource) -> Result<OpenOptions, ConfigError> {
         let mut options = OpenOptions::new(source);
         options.gpu = self.gpu.clone();
+        options.quantize = self.quantize.map(Quantization::from);
+        if !self.decode_graphs.unwrap_or(true) {
+            options.decode_graphs = None;
+        }
+        options.batch_invariant = self.batch_invariant.unwrap_or(false);
         options.offline = self.offline.unwrap_or(false);
         options.context_len_max = optional("--max-model-len", self.max_model_len, 1 << 24)?;
         options.kv_bytes = self.kv_memory.map(|size| within("--kv-memory", size.0, 1 << 10, 1 << 50)).transpose()?;
@@ -928,6 +973,9 @@ impl RemoteArgs {
         }
         if local.gpu.is_some() {
             return flags("--remote-url", "together with", "--gpu");
+        }
+        if local.quantize.is_some() {
+            return flags("--remote-url", "together with", "--quantize");
         }
         let address = Address::parse(url);
         let address = address.map_err(|error| ConfigError::Remote { flag: "--remote-url", source: error.into() })?;
@@ -1110,6 +1158,7 @@ impl fmt::Display for ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GraphConfig;
 
     const EMBEDDED: EmbeddedModel = EmbeddedModel {
         name: "nothing",
@@ -1194,6 +1243,8 @@ mod tests {
             (&["--remote-url", "127.0.0.1:1", "--remote-model", "m"], None, "http://"),
             (&["--remote-url", "http://a", "--remote-model", "m", "--model", "b/c"], None, "--model"),
             (&["--remote-url", "http://a", "--remote-model", "m", "--offline"], None, "--offline"),
+            (&["--remote-url", "http://a", "--remote-model", "m", "--quantize", "q8_0"], None, "--quantize"),
+            (&[], Some("[model]\nquantize = \"q3\"\n"), "q3"),
             (&["--remote-url", "http://a", "--remote-model", "m", "--remote-timeout", "0"], None, "--remote-timeout"),
             (&["--remote-url", "http://a", "--remote-model", "m", "--remote-key-file", "/no/key"], None, "/no/key"),
             (&[], Some("[remote]\nurl = \"http://a\"\nmodel = \"m\"\nservice = \"gpt\"\n"), "gpt"),
@@ -1280,6 +1331,32 @@ mod tests {
         assert!(matches!(made_up.open.source, ModelSource::Dummy(_)));
         let error = config(&["--load-format", "dummy"], None).expect_err("the embedded model has weights");
         assert!(matches!(error, ConfigError::DummyWithoutFolder));
+    }
+
+    #[test]
+    fn weights_are_rounded_only_where_it_is_asked_for() {
+        assert_eq!(config(&[], None).expect("defaults are in range").open.quantize, None);
+        let file = Some("[model]\nquantize = \"q4_k\"\n");
+        assert_eq!(config(&[], file).expect("in range").open.quantize, Some(Quantization::Q4K));
+        let flags = ["--quantize", "q8_0"];
+        assert_eq!(config(&flags, file).expect("in range").open.quantize, Some(Quantization::Q8_0));
+    }
+
+    #[test]
+    fn decode_graphs_are_recorded_unless_it_is_said() {
+        let graphs = |flags: &[&str], file| config(flags, file).expect("in range").open.decode_graphs;
+        assert_eq!(graphs(&[], None), Some(GraphConfig::default()));
+        assert_eq!(graphs(&["--decode-graphs=false"], None), None);
+        assert_eq!(graphs(&[], Some("[model]\ndecode_graphs = false\n")), None);
+        assert!(graphs(&["--decode-graphs"], Some("[model]\ndecode_graphs = false\n")).is_some());
+    }
+
+    #[test]
+    fn batch_invariance_is_taken_on_the_cpu_too() {
+        let is_asked_for = |flags: &[&str], file| config(flags, file).expect("in range").open.batch_invariant;
+        assert!(!is_asked_for(&[], None));
+        assert!(is_asked_for(&["--batch-invariant"], None));
+        assert!(is_asked_for(&[], Some("[model]\nbatch_invariant = true\n")));
     }
 
     #[test]

@@ -35,6 +35,7 @@ fn server(has_template: bool) -> Router {
         context_len: CONTEXT_LEN,
         num_parameters: 0,
         weight_bytes: 0,
+        quantization: None,
         vocab_len: VOCAB_LEN,
         tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
         created: 0,

@@ -104,6 +104,23 @@ fn all_blocks_are_home(engine: &EngineHandle) -> bool {
     stats.blocks_free == stats.blocks_total && stats.running == 0 && stats.waiting == 0
 }
 
+/// Beside a row that need not wait, a mask has no time after the forward pass, and all of it while the device computes.
+#[test]
+fn masks_that_come_while_a_device_computes_are_not_late() {
+    let guide = guide();
+    let config =
+        EngineConfig { mask_late_after: Duration::from_secs(1), mask_wait_share: 0.0, ..EngineConfig::default() };
+    let model = ScriptedModel::seeded(160, 4096, 3).with_device_time(Duration::from_millis(200));
+    let engine = start_model(model, config);
+    let schema = ConstraintIr::from_json_schema(json!({"type": "array", "items": {"type": "integer"}}));
+    let requests = vec![request(&guide, &[], b"free", 1, 6), request(&guide, &[schema], b"bound", 2, 6)];
+    for stream in engine.submit(requests).expect("there is room") {
+        outcome(stream);
+    }
+    let stats = engine.stats().snapshot();
+    assert!(stats.masks > 0 && stats.masks_late == 0, "{stats:?}");
+}
+
 #[test]
 fn scheduling_changes_nothing_but_time() {
     let guide = guide();
@@ -127,14 +144,22 @@ fn scheduling_changes_nothing_but_time() {
             },
         ),
     ];
-    for (name, config) in configs {
-        let engine = start(config);
+    let device_time = Duration::from_millis(1);
+    let on_device = |config| start_model(ScriptedModel::seeded(160, 4096, 3).with_device_time(device_time), config);
+    let configs = configs.map(|(name, config)| (name, start(config)));
+    let devices = [
+        ("a device", EngineConfig::default()),
+        ("a device, small chunks", EngineConfig { num_batched_tokens_max: 33, ..EngineConfig::default() }),
+    ];
+    for (name, engine) in configs.into_iter().chain(devices.map(|(name, config)| (name, on_device(config)))) {
         let streams: Vec<_> = workload(&guide).into_iter().map(|request| submit(&engine, request)).collect();
         let got: Vec<_> = streams.into_iter().map(outcome).collect();
         assert_eq!(got, expected, "{name}");
         wait_until(&engine, "every block is home", all_blocks_are_home);
         let stats = engine.stats().snapshot();
         assert!(stats.prefix_hit_tokens > 0, "{name}: shared beginnings are reused, {stats:?}");
+        // Only a device has something to do while the last tokens are read.
+        assert_eq!(stats.steps_ahead > 0, name.starts_with("a device"), "{name}: {stats:?}");
         if name == "a dry pool" {
             assert!(stats.preemptions > 0, "the pool was too large to preempt, {stats:?}");
         }

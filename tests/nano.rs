@@ -3,7 +3,7 @@
 
 mod common;
 
-use ananke::model::{LoadOptions, WeightSource, load};
+use ananke::model::{LoadOptions, QuantLayout, Quantization, WeightSource, load};
 use common::{Driver, TestResult, argmax, repository, worst_difference};
 
 #[derive(serde::Deserialize)]
@@ -54,4 +54,50 @@ fn the_model_is_the_same_from_bytes_as_from_its_folder() -> TestResult {
     assert!((1..10_000).contains(&(weights.len() - 2 * info.num_parameters)));
     assert_eq!(info.weight_bytes, 4 * info.num_parameters);
     Ok(())
+}
+
+#[test]
+fn rounded_on_load_it_is_what_rounded_weights_make_of_it_and_says_what_that_changed() -> TestResult {
+    let folder = repository("models/ananke-nano");
+    let ids: Vec<u32> = (0..48).map(|i| i * 89 % 4096).collect();
+    let rows = |options: &LoadOptions| -> Result<_, Box<dyn std::error::Error>> {
+        let mut driver = Driver::new(&folder, options, 1, 64)?;
+        Ok((driver.prefill(&ids, 48)?, driver.model.info().clone()))
+    };
+    let (stored, info) = rows(&LoadOptions::default())?;
+    assert_eq!(info.quantization, None);
+    // Bytes per weight: 34 for 32 of them, 144 for 256 in the layers.
+    for (quantize, least, most, bytes) in [
+        (Quantization::Q8_0, 1e-3, 0.02, 1.2),
+        (Quantization::Q4K, 0.02, 0.2, 0.9),
+        (Quantization::Fp8, 0.01, 0.05, 2.4),
+    ] {
+        let options = LoadOptions { quantize: Some(quantize), ..LoadOptions::default() };
+        let (rounded, info) = rows(&options)?;
+        let report = info.quantization.ok_or("nothing was reported")?;
+        // Seven matrices in each of five layers; the embedding and the head.
+        let num_matrices = if quantize == Quantization::Fp8 { 35 } else { 37 };
+        assert_eq!((report.quantization, report.num_matrices), (quantize, num_matrices));
+        assert!(report.kept.is_empty() && report.other_layouts.is_empty(), "{report}");
+        let error = report.relative_error();
+        let (_, worst) = report.worst.ok_or("no matrix is the worst")?;
+        assert!((least..most).contains(&error) && error <= worst && worst < 2.0 * most, "{quantize}: {error} {worst}");
+        assert!(info.weight_bytes < (bytes * info.num_parameters as f64) as usize, "{}", info.weight_bytes);
+        let correlation = correlation(&stored, &rounded);
+        assert!((0.95..1.0).contains(&correlation), "{quantize}: {correlation}");
+    }
+    let by_layout = LoadOptions { layout: Some(QuantLayout::Q8_0), ..LoadOptions::default() };
+    let on_load = LoadOptions { quantize: Some(Quantization::Q8_0), ..LoadOptions::default() };
+    assert_eq!(rows(&by_layout)?.0, rows(&on_load)?.0);
+    Ok(())
+}
+
+/// Pearson's, of two lists of logits.
+fn correlation(xs: &[Vec<f32>], ys: &[Vec<f32>]) -> f64 {
+    let pairs: Vec<(f64, f64)> =
+        xs.iter().flatten().zip(ys.iter().flatten()).map(|(&x, &y)| (x.into(), y.into())).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let (mean_x, mean_y) = (mean(|pair| pair.0), mean(|pair| pair.1));
+    let sum = |of: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|&(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>();
+    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
 }

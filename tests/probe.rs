@@ -40,6 +40,7 @@ fn maze(probe: ProbeConfig) -> Maze {
         context_len: 512,
         num_parameters: 0,
         weight_bytes: 0,
+        quantization: None,
         vocab_len: VOCAB_LEN,
         tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
         created: 0,

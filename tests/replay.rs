@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use ananke::cli::Cli;
 use ananke::maze::{self, ModelSource, OpenOptions};
+use ananke::model::Quantization;
 use ananke::server::{ServerConfig, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -61,6 +62,10 @@ fn recorded() -> Vec<(Value, Value, String)> {
 
 /// Runs `ananke replay` on these files' contents; its exit status, and what it printed or why it failed.
 fn replay(record: &Value, prompt: &str, outputs: &[&str]) -> Result<(ExitCode, String), String> {
+    replay_with(&[], record, prompt, outputs)
+}
+
+fn replay_with(flags: &[&str], record: &Value, prompt: &str, outputs: &[&str]) -> Result<(ExitCode, String), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: String, text: &str| {
         let path = folder.path().join(name);
@@ -73,6 +78,7 @@ fn replay(record: &Value, prompt: &str, outputs: &[&str]) -> Result<(ExitCode, S
         args.extend(["--output".into(), file(format!("output{idx}"), output)]);
     }
     args.extend(["--model".into(), model().display().to_string()]);
+    args.extend(flags.iter().map(|&flag| flag.to_owned()));
     let mut out = Vec::new();
     let code = Cli::try_parse_from(args).expect("valid arguments").run(None, &mut out);
     let out = String::from_utf8(out).expect("text");
@@ -115,4 +121,29 @@ fn a_record_is_run_again_and_differences_are_told() {
         let error = replay(record, prompt, &outputs).expect_err(words);
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn weights_rounded_on_load_are_named_and_answer_again_only_when_rounded_again() {
+    let mut options = OpenOptions::new(ModelSource::Path(model()));
+    options.quantize = Some(Quantization::Q8_0);
+    let server = router(maze::open(options).expect("the embedded model opens"), ServerConfig::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let record = runtime.block_on(async {
+        let models = ask(&server, "GET", "/v1/models", &Value::Null).await;
+        let quantization = &models["data"][0]["quantization"];
+        assert_eq!(quantization["format"], "q8_0");
+        let error = quantization["relative_rms_error"].as_f64().expect("a number");
+        let worst = quantization["worst_relative_rms_error"].as_f64().expect("a number");
+        assert!(0.0 < error && error <= worst && worst < 0.05, "{quantization}");
+        assert!(quantization["worst_matrix"].as_str().is_some_and(|name| name.ends_with(".weight")), "{quantization}");
+        let reply =
+            ask(&server, "POST", "/v1/completions", &json!({"prompt": "a = ", "seed": 3, "max_tokens": 20})).await;
+        let id = reply["id"].as_str().expect("an id");
+        ask(&server, "GET", &format!("/v1/provenance/{id}"), &Value::Null).await
+    });
+    let (code, out) = replay_with(&["--quantize", "q8_0"], &record, "a = ", &[]).expect("it runs");
+    assert_eq!((code, out.as_str()), (ExitCode::SUCCESS, "identical\n"));
+    let (code, out) = replay(&record, "a = ", &[]).expect("it runs");
+    assert!(code == ExitCode::from(3) && out.contains("weights"), "{out}");
 }

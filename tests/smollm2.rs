@@ -5,7 +5,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use ananke::model::{GgufFile, LoadOptions, QuantLayout};
+use ananke::model::{GgufFile, LoadOptions, ModelError, QuantLayout, Quantization, WeightSource, load};
 use common::{Driver, Part, TestResult, argmax, repository, worst_difference};
 
 /// Standard deviation of a logit's move when activations are rounded to 8 bits, as products of quantized weights do:
@@ -130,6 +130,20 @@ fn the_gguf_carries_its_tokenizer() -> TestResult {
     assert_eq!((tokenizer.bos, tokenizer.eos, tokenizer.add_bos), (Some(1), Some(2), Some(false)));
     assert!(tokenizer.chat_template.is_some_and(|template| template.contains("<|im_start|>")));
     assert!(tokenizer.merges.len() > 48_000);
+    Ok(())
+}
+
+#[test]
+fn a_quantized_file_is_rounded_again_only_through_full_precision() -> TestResult {
+    let (file, quantize) = (model_file(), Some(Quantization::Q8_0));
+    let error = load(WeightSource::Path(&file), &LoadOptions { quantize, ..LoadOptions::default() }).err();
+    let Some(ModelError::AlreadyQuantized { tensor, found, .. }) = error else { panic!("{error:?}") };
+    assert_eq!((tensor.as_str(), found), ("model.embed_tokens.weight", QuantLayout::Q8_0));
+    let options = LoadOptions { layout: Some(QuantLayout::F32), quantize, ..LoadOptions::default() };
+    let model = load(WeightSource::Path(&file), &options)?;
+    let report = model.info().quantization.as_ref().ok_or("nothing was reported")?;
+    assert_eq!(report.num_matrices, 30 * 7 + 1, "its head is its embedding");
+    assert!((1e-4..0.02).contains(&report.relative_error()), "{report}");
     Ok(())
 }
 

@@ -1,5 +1,8 @@
-//! What several benches need: the tokenizers of the two models, and figures from samples.
+//! What several benches need: the tokenizers of the models, shapes to make weights up for, streams that decode together,
+//! and figures from samples.
 #![allow(dead_code, reason = "each bench uses a part of it")]
+
+pub(crate) mod streams;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,9 @@ use ananke::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
 /// Rows of the logits of the embedded model.
 pub(crate) const NANO_ROWS: usize = 4160;
+
+/// Rows of the logits of a shape: DeepSeek-Coder's.
+pub(crate) const SHAPE_ROWS: usize = 32_256;
 
 /// The folder of the models.
 pub(crate) fn models() -> PathBuf {
@@ -38,6 +44,11 @@ pub(crate) fn nano_tokenizer() -> Result<Tokenizer, Box<dyn Error>> {
 
 /// The tokenizer in a GGUF file.
 pub(crate) fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Box<dyn Error>> {
+    gguf_tokenizer_with_rows(path, None)
+}
+
+/// The tokenizer in a GGUF file, for a model whose logits have `num_rows` rows.
+pub(crate) fn gguf_tokenizer_with_rows(path: &Path, num_rows: Option<usize>) -> Result<Tokenizer, Box<dyn Error>> {
     let found = GgufFile::open(path)?.tokenizer()?;
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: found.model,
@@ -46,8 +57,25 @@ pub(crate) fn gguf_tokenizer(path: &Path) -> Result<Tokenizer, Box<dyn Error>> {
         token_types: found.token_types,
         merges: found.merges,
         eos: found.eos,
+        num_rows,
         ..GgufVocab::default()
     })?)
+}
+
+/// config.json of a shape to make weights up for: DeepSeek-Coder 1.3B and 6.7B, and one for a CPU.
+pub(crate) fn config_json(shape: &str) -> Result<String, Box<dyn Error>> {
+    let (hidden, intermediate, layers, heads) = match shape {
+        "tiny" => (512, 1408, 4, 4),
+        "1.3b" => (2048, 5504, 24, 16),
+        "6.7b" => (4096, 11_008, 32, 32),
+        other => return Err(format!("shape `{other}`; expected tiny, 1.3b or 6.7b").into()),
+    };
+    Ok(format!(
+        r#"{{"model_type": "llama", "vocab_size": {SHAPE_ROWS}, "hidden_size": {hidden}, "intermediate_size": {intermediate},
+            "num_hidden_layers": {layers}, "num_attention_heads": {heads}, "num_key_value_heads": {heads},
+            "max_position_embeddings": 16384, "rms_norm_eps": 1e-6, "rope_theta": 100000,
+            "rope_scaling": {{"type": "linear", "factor": 4.0}}, "tie_word_embeddings": false}}"#
+    ))
 }
 
 /// The value below which the share `quantile` of `values` lies; `values` must not be empty.

@@ -1,45 +1,7 @@
 #include "emulator.h"
 
 #include "../blocks.cu"
-
-// A matrix of random blocks in planes, as src/kernels/planar.rs lays them out.
-struct Planes {
-  bool is_packed, has_min;
-  int outputs, blocks, zero;
-  i64 scales, mins;
-  u8* bytes;
-
-  Planes(bool is_packed, bool has_min, int outputs, int blocks, int zero)
-      : is_packed(is_packed), has_min(has_min), outputs(outputs), blocks(blocks), zero(zero) {
-    const i64 count = (i64)outputs * blocks, quant_bytes = count * (is_packed ? 16 : 32);
-    scales = (quant_bytes + 15) / 16 * 16;
-    mins = (scales + 2 * count + 15) / 16 * 16;
-    bytes = memory<u8>(mins + 2 * count);
-    for (i64 i = 0; i < quant_bytes; ++i) bytes[i] = (u8)randomness();
-    for (i64 i = 0; i < count; ++i) {
-      put_half(scales + 2 * i, fabsf(noise()) * 0.01f);
-      put_half(mins + 2 * i, noise() * 0.1f);
-    }
-  }
-
-  void put_half(i64 at, float x) {
-    const _Float16 half = (_Float16)x;
-    memcpy(bytes + at, &half, sizeof half);
-  }
-  double half(i64 plane, i64 block) const {
-    _Float16 x;
-    memcpy(&x, bytes + plane + 2 * block, sizeof x);
-    return (double)x;
-  }
-  double scale(i64 block) const { return half(scales, block); }
-  double min_of(i64 block) const { return has_min ? half(mins, block) : 0; }
-  int weight(i64 block, int i) const {
-    const int quant = !is_packed ? (signed char)bytes[block * 32 + i]
-                      : i < 16   ? bytes[block * 16 + i] & 0x0f
-                                 : bytes[block * 16 + i - 16] >> 4;
-    return quant - zero;
-  }
-};
+#include "planes.h"
 
 template <bool PACKED, bool MIN, int R>
 void check_product(const char* what, int rows, int blocks, int outputs, int zero) {
@@ -80,6 +42,38 @@ void check_product(const char* what, int rows, int blocks, int outputs, int zero
   difference.check(1e-5, name);
 }
 
+// A row has the same bits in batches of any number of rows, and so in every variant.
+template <bool PACKED, bool MIN>
+void check_invariant(const char* what, int blocks, int zero) {
+  constexpr int ROWS = 70, OUTPUTS = 6;
+  const Planes planes(PACKED, MIN, OUTPUTS, blocks, zero);
+  const int inputs = 32 * blocks;
+  const float* xs = noisy<float>((i64)ROWS * inputs);
+  const auto run = [&](int first, int rows) {
+    u8* quants = memory<u8>((i64)rows * inputs);
+    float *scales = memory<float>(rows * blocks), *ys = memory<float>((i64)rows * OUTPUTS);
+    int* sums = memory<int>(rows * blocks);
+    launch({(u32)rows, (u32)(blocks + 7) / 8, 1}, 256,
+           [&] { round_blocks({xs + (i64)first * inputs, (u32*)quants, scales, sums, inputs, inputs, 0}); });
+    const BlocksArgs args = {planes.bytes, quants, scales,  sums,   nullptr, ys,
+                             planes.scales, planes.mins, rows, blocks, OUTPUTS, zero};
+    const auto kernel = rows > 4   ? blocks_product<PACKED, MIN, 8>
+                        : rows > 2 ? blocks_product<PACKED, MIN, 4>
+                        : rows > 1 ? blocks_product<PACKED, MIN, 2>
+                                   : blocks_product<PACKED, MIN, 1>;
+    const u32 rows_at_once = rows > 4 ? 8 : rows > 2 ? 4 : rows;
+    launch({(OUTPUTS + BLOCKS_WARPS - 1) / BLOCKS_WARPS, (rows + rows_at_once - 1) / rows_at_once, 1},
+           BLOCKS_WARPS * WARP, [&] { kernel(args); });
+    return ys;
+  };
+  const float* together = run(0, ROWS);
+  for (auto [first, rows] : {std::pair{0, 1}, {69, 1}, {5, 2}, {7, 3}, {60, 8}, {3, 64}}) {
+    char name[80];
+    snprintf(name, sizeof name, "%s, batch-invariant, %d from %d", what, rows, first);
+    check_same(run(first, rows), together + (i64)first * OUTPUTS, (i64)rows * OUTPUTS, name);
+  }
+}
+
 template <bool PACKED, bool MIN, typename Y>
 void check_decode(const char* what, int zero) {
   const int outputs = 9, blocks = 11, width = 32 * blocks;
@@ -99,6 +93,8 @@ void check_decode(const char* what, int zero) {
 }
 
 int main() {
+  check_invariant<true, true>("blocks_packed_min", 130, 0);
+  check_invariant<false, false>("blocks_bytes", 70, 0);
   check_product<true, false, 1>("blocks_packed", 1, 3, 5, 8);
   check_product<true, false, 2>("blocks_packed", 2, 128, 9, 8);
   check_product<true, true, 4>("blocks_packed_min", 3, 40, 6, 0);

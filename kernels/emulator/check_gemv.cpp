@@ -38,7 +38,55 @@ void check(const char* what, Kind kind, void (*kernel)(GemvArgs), int rows, int 
   }
 }
 
+// As batch-invariant products run: further rows along blockIdx.y, in blocks of `rows_at_once`.
+template <typename W, typename X>
+const float* product(void (*kernel)(GemvArgs), const W* weight, const X* xs, int rows, int rows_at_once, u32 per_block,
+                     int threads, int inputs, int outputs) {
+  float* ys = memory<float>((i64)rows * outputs);
+  const GemvArgs args = {xs, weight, nullptr, ys, inputs, rows, inputs, outputs, 0};
+  const Index grid = {(outputs + per_block - 1) / per_block, (u32)(rows + rows_at_once - 1) / rows_at_once, 1};
+  launch(grid, threads, [&] { kernel(args); });
+  return ys;
+}
+
+// A row has the same bits in batches of any number of rows, and at any place of one.
+template <typename W, typename X>
+void check_invariant(const char* what, int inputs, int outputs) {
+  constexpr int ROWS = 130;
+  const W* weight = noisy<W>((i64)inputs * outputs);
+  const X* xs = noisy<X>((i64)ROWS * inputs);
+  const auto run = [&](int first, int rows) {
+    const X* from = xs + (i64)first * inputs;
+    if constexpr (sizeof(X) == 4) {
+      return product(gemv_f32_4, weight, from, rows, 4, GEMV_WARPS, GEMV_WARPS * WARP, inputs, outputs);
+    } else {
+      const int tiles = (min(rows, 64) + 7) / 8;
+      const auto kernel = tiles > 4 ? skinny_bf16_8 : tiles > 2 ? skinny_bf16_4 : tiles > 1 ? skinny_bf16_2 : skinny_bf16_1;
+      return product(kernel, weight, from, rows, 64, SKINNY_OUTPUTS, SKINNY_WARPS * WARP, inputs, outputs);
+    }
+  };
+  const float* together = run(0, ROWS);
+  for (auto [first, rows] : {std::pair{0, 1}, {129, 1}, {5, 3}, {60, 8}, {3, 31}, {64, 64}, {1, 70}}) {
+    char name[80];
+    snprintf(name, sizeof name, "%s, rows %d to %d, alone and beside", what, first, first + rows);
+    check_same(run(first, rows), together + (i64)first * outputs, (i64)rows * outputs, name);
+  }
+  Difference difference;
+  for (int row = 0; row < ROWS; ++row) {
+    for (int output = 0; output < outputs; ++output) {
+      double sum = 0;
+      for (int i = 0; i < inputs; ++i) {
+        sum += (double)get(weight, (i64)output * inputs + i) * get(xs, (i64)row * inputs + i);
+      }
+      difference.add(together[(i64)row * outputs + output], sum);
+    }
+  }
+  difference.check(1e-5, what);
+}
+
 int main() {
+  check_invariant<float, float>("gemv_f32_4, batch-invariant", 196, 9);
+  check_invariant<bf16, bf16>("skinny_bf16, batch-invariant", 352, 18);
   check<float>("gemv_f32_1", Kind::GEMV, gemv_f32_1, 1, 64, 33);
   check<float>("gemv_f32_2", Kind::GEMV, gemv_f32_2, 2, 1028, 5);
   check<float>("gemv_f32_4", Kind::GEMV, gemv_f32_4, 3, 576, 9);

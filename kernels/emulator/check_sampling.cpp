@@ -93,9 +93,11 @@ void check(u32 vocab_len, u32 test) {
   const SamplingRow how = {seed, scratch.data(), test % 3, test, temperatures[test % 4], top_ps[test / 2 % 4],
                            min_ps[test / 3 % 3], top_ks[test / 4 % 4], 0, (u32)edits.size()};
   u32 result[2] = {7, 7};
-  launch({1, 1, 1}, SAMPLE_THREADS, [&] { sample({mask.data(), &how, edits.data(), result, vocab_len, (u32)mask.size()}); });
+  launch({1, 1, 1}, SAMPLE_THREADS, [&] {
+    sample({mask.data(), &how, edits.data(), &result[0], &result[1], vocab_len, (u32)mask.size()});
+  });
   const auto [id, status] = expected(logits, mask, how, edits);
-  if (result[1] != status || (status != EMPTY_MASK && result[0] != id)) {
+  if (result[1] != status || result[0] != (status == EMPTY_MASK ? 0 : id)) {
     printf("vocabulary of %u, case %u: id %u, status %u; expected %u, %u\n", vocab_len, test, result[0], result[1], id, status);
     fail("sample");
   }

@@ -212,6 +212,17 @@ inline u32 lanes_where(bool holds) {
   return lanes;
 }
 
+inline u32 lanes_alike(u32 value) {
+  machine::gift().value = value;
+  const machine::Gift* gifts = machine::meet(410);
+  u32 lanes = 0;
+  for (int i = 0; i < WARP; ++i) lanes |= (u32)(gifts[i].value == value) << i;
+  return lanes;
+}
+
+inline int lowest_lane(u32 lanes) { return __builtin_ctz(lanes); }
+inline void warp_barrier() { machine::meet(420); }
+
 inline u32 __float_as_uint(float x) {
   u32 bits;
   memcpy(&bits, &x, sizeof bits);
@@ -355,6 +366,15 @@ struct Difference {
     if (!(worst <= tolerance * largest)) fail(what);
   }
 };
+
+// Holds the first `len` elements to others, to the bit.
+template <typename T>
+void check_same(const T* found, const T* expected, i64 len, const char* what) {
+  i64 num_others = 0;
+  for (i64 i = 0; i < len; ++i) num_others += memcmp(found + i, expected + i, sizeof(T)) != 0;
+  printf("%-44s %lld of %lld differ\n", what, (long long)num_others, (long long)len);
+  if (num_others != 0) fail(what);
+}
 
 // Threads of a block, and blocks along a row, as `Grid::rows` of src/kernels/cuda/launch.rs.
 inline void launch_rows(int rows, int width, int per_thread, std::function<void()> kernel) {

@@ -242,6 +242,9 @@ fn announce(model: &ModelCard, scheme: &str, address: SocketAddr, has_keys: bool
             "model: {id} ({architecture}, {millions:.1} million parameters, window of {context_len} tokens)"
         )?;
     }
+    if let Some(report) = &model.quantization {
+        writeln!(out, "quantized on load: {report}")?;
+    }
     writeln!(out, "listening on {scheme}{address}")?;
     writeln!(out, "try it:")?;
     writeln!(out, "{}", curl_line(scheme, address, has_keys))?;

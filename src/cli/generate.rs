@@ -73,6 +73,9 @@ pub(super) fn run(
     let options = args.model.clone().open_options(embedded)?;
     let format = args.format;
     let maze = maze::open(options)?;
+    if let Some(report) = &maze.model().quantization {
+        eprintln!("quantized on load: {report}");
+    }
     let request = request(args, &maze)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let completed = runtime.block_on(stream(&maze, request, format, out))?;

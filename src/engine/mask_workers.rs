@@ -87,6 +87,9 @@ enum Lane {
 /// Lanes of their own begin at so many times `mask_late_after`: at 100 ms, which only grammars made for it take.
 const STUCK_FACTOR: u32 = 50;
 
+/// How often a step that waits for masks beside a device looks whether the device is done.
+const DEVICE_CHECK_INTERVAL: Duration = Duration::from_micros(50);
+
 /// The workers and the bounded channels to them.
 pub(super) struct MaskWorkers {
     /// To each [`Lane`].
@@ -157,10 +160,16 @@ impl MaskWorkers {
 
     /// Masks that are ready, after a wait for those of this step, whose forward pass began at `started`.
     ///
-    /// Rows that need not wait lose at most `mask_wait_share` of the step; where all rows wait, they wait together up
-    /// to `mask_late_after`, but not for one whose last mask was slower than that.
-    pub(super) fn collect(&mut self, started: Instant) -> Vec<Mask> {
+    /// As long as a device computes, nobody loses time. From then on rows that need not wait lose at most
+    /// `mask_wait_share` of the step; where all rows wait, they wait together up to `mask_late_after`, but not for one
+    /// whose last mask was slower than that.
+    pub(super) fn collect(&mut self, started: Instant, is_computed: impl Fn() -> bool) -> Vec<Mask> {
         let mut collected = std::mem::take(&mut self.done);
+        while self.away.iter().any(|away| away.is_fresh && away.lane == Lane::Fast) && !is_computed() {
+            if let Ok(mask) = self.masks.recv_timeout(DEVICE_CHECK_INTERVAL) {
+                collected.extend(self.came_home(mask));
+            }
+        }
         let share = started.elapsed().mul_f32(self.wait_share);
         let wait = if self.has_ready_rows { share.min(self.late_after) } else { self.late_after };
         let deadline = Instant::now() + wait;

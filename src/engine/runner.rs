@@ -4,9 +4,9 @@ use super::scheduler::RowToSample;
 use super::sequence::SequenceId;
 use super::{EngineConfig, EngineError};
 use crate::kernels::sampling::{SampledToken, SamplingError};
-use crate::model::{Batch, KvCache, LanguageModel, Logits};
+use crate::model::{Batch, KvCache, LanguageModel, Logits, Sampling};
 
-/// Whose row was sampled, and what came of it.
+/// Whose row was sampled, and what came of it; an error of one row is that row's alone.
 pub(super) type SampledRow = (SequenceId, Result<SampledToken, SamplingError>);
 
 pub(super) struct ModelRunner {
@@ -29,9 +29,18 @@ impl ModelRunner {
         Ok(self.model.forward(batch, &mut self.cache)?)
     }
 
-    /// Samples the rows whose masks are here; an error of one row is that row's alone.
-    pub(super) fn sample(&self, logits: &Logits, rows: &[RowToSample<'_>]) -> Result<Vec<SampledRow>, EngineError> {
-        let sampled = logits.sample(rows.iter().map(|row| (row.logit_row, &row.row)))?;
-        Ok(rows.iter().map(|row| row.id).zip(sampled).collect())
+    /// Whether a step's forward pass may begin before the tokens of the last one are known.
+    pub(super) fn runs_ahead(&self) -> bool {
+        self.model.runs_ahead()
+    }
+
+    /// The forward pass of a step whose tokens are still being sampled; `None` where it has to wait for them.
+    pub(super) fn forward_ahead(&mut self, batch: &Batch, sampling: &Sampling) -> Result<Option<Logits>, EngineError> {
+        Ok(self.model.forward_ahead(batch, sampling, &mut self.cache)?)
+    }
+
+    /// Starts to sample the rows whose masks are here.
+    pub(super) fn start_sampling(logits: &Logits, rows: &[RowToSample<'_>]) -> Result<Sampling, EngineError> {
+        Ok(logits.start_sampling(rows.iter().map(|row| (row.logit_row, &row.row)))?)
     }
 }

@@ -127,6 +127,47 @@ impl Scheduler {
         Some(step)
     }
 
+    /// The step after `step`, if every running sequence goes on with the token that is being sampled for it: those of
+    /// `sampled`, in order. `None` where it is known to be another one, or somebody may come in.
+    pub(super) fn guess_next(&mut self, step: &Step, sampled: &[SequenceId]) -> Option<Step> {
+        let is_everyone = step.entries.len() == self.running.len() && sampled.len() == self.running.len();
+        let has_room = self.running.len() + self.num_orphans < self.config.num_seqs_max;
+        let may_come_in = has_room && self.waiting.len() > 0;
+        if !is_everyone || may_come_in || sampled.len() > self.config.num_batched_tokens_max {
+            return None;
+        }
+        let mut next = Step::default();
+        for (logit_row, entry) in step.entries.iter().enumerate() {
+            let sequence = self.sequences.get(&entry.id).filter(|sequence| !sequence.ends_with_next())?;
+            let (start, edition) = (sequence.num_computed() + entry.num_tokens, sequence.edition());
+            if sampled[logit_row] != entry.id || !self.grow(entry.id, entry.num_tokens + 1) {
+                return None;
+            }
+            // Which token, the device knows first.
+            next.batch.push(&[0], start, &self.sequences[&entry.id].block_table, self.config.block_len, 1);
+            next.entries.push(Entry { id: entry.id, num_tokens: 1, logit_row: Some(logit_row), edition });
+        }
+        Some(next)
+    }
+
+    /// Takes a guessed step for the next one, for the sequences that did go on so; `None` when there is none. What was
+    /// computed for others lies where nothing was published, and is written again by whoever has the place next.
+    pub(super) fn adopt(&mut self, mut guess: Step) -> Option<Step> {
+        let contexts: Vec<usize> = guess.batch.sequences.iter().map(|sequence| sequence.context_len).collect();
+        guess.entries.retain(|entry| {
+            let context_len = entry.logit_row.map_or(0, |row| contexts[row]);
+            self.sequences.get(&entry.id).is_some_and(|sequence| {
+                let goes_on = sequence.num_pending() == 1 && sequence.tokens().len() == context_len;
+                goes_on && !sequence.is_away() && sequence.edition() == entry.edition
+            })
+        });
+        if guess.entries.is_empty() {
+            return None;
+        }
+        self.stats.record_step(guess.entries.len());
+        Some(guess)
+    }
+
     /// Gives away the pilots of the rows that will be sampled, as far as their masks are not known yet; and how many are.
     pub(super) fn lend_pilots(&mut self, step: &Step) -> (Vec<Lent>, usize) {
         let sampled: Vec<_> = step.entries.iter().filter(|entry| entry.logit_row.is_some()).collect();

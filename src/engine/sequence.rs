@@ -119,6 +119,11 @@ impl Sequence {
         self.tokens.len() - self.prompt_len
     }
 
+    /// Whether it ends with the next token, whichever that is.
+    pub(super) fn ends_with_next(&self) -> bool {
+        self.num_generated() + 1 >= self.max_tokens as usize
+    }
+
     /// Whether computing `count` more tokens reaches the last one, whose logits are then sampled.
     pub(super) fn samples_after(&self, count: usize) -> bool {
         count == self.num_pending()

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::model::{EagerReason, Pass};
+
 /// The engine's counters; each is written by the engine thread alone.
 #[derive(Debug, Default)]
 pub struct EngineStats {
@@ -22,6 +24,10 @@ pub struct EngineStats {
     pub(super) num_masks_late: AtomicU64,
     pub(super) num_preemptions: AtomicU64,
     pub(super) num_restarts: AtomicU64,
+    pub(super) num_steps_ahead: AtomicU64,
+    num_graph_replays: AtomicU64,
+    /// By the index of the reason.
+    num_eager_steps: [AtomicU64; EagerReason::ALL.len()],
     pub(super) has_stopped: AtomicBool,
     pub(super) mask_time: MaskTime,
     pub(super) step_len: StepLen,
@@ -121,6 +127,10 @@ pub struct StatsSnapshot {
     pub preemptions: u64,
     /// Times the engine failed and started afresh with the weights kept.
     pub restarts: u64,
+    /// Steps that a GPU ran as work recorded before.
+    pub graph_replays: u64,
+    /// Forward passes that began before the tokens of the step before were known.
+    pub steps_ahead: u64,
 }
 
 impl EngineStats {
@@ -140,6 +150,19 @@ impl EngineStats {
     #[must_use]
     pub fn step_len(&self) -> Distribution {
         self.step_len.read(&STEP_LEN_BOUNDS)
+    }
+
+    /// How many steps a GPU ran launch by launch, by why, in the order of [`EagerReason::ALL`].
+    pub fn eager_steps(&self) -> impl Iterator<Item = (EagerReason, u64)> + '_ {
+        EagerReason::ALL.into_iter().zip(self.num_eager_steps.iter().map(|count| count.load(Relaxed)))
+    }
+
+    pub(super) fn record_pass(&self, pass: Pass) {
+        match pass {
+            Pass::Cpu => {}
+            Pass::Replayed => add(&self.num_graph_replays, 1),
+            Pass::Eager(reason) => add(&self.num_eager_steps[reason as usize], 1),
+        }
     }
 
     pub(super) fn record_mask(&self, time: Duration) {
@@ -168,6 +191,8 @@ impl EngineStats {
             masks_late: self.num_masks_late.load(Relaxed),
             preemptions: self.num_preemptions.load(Relaxed),
             restarts: self.num_restarts.load(Relaxed),
+            graph_replays: self.num_graph_replays.load(Relaxed),
+            steps_ahead: self.num_steps_ahead.load(Relaxed),
         }
     }
 }
@@ -185,6 +210,18 @@ pub(super) fn set(gauge: &AtomicU64, value: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_on_a_gpu_counts_as_replayed_or_under_its_reason() {
+        let stats = EngineStats::default();
+        let eager = [EagerReason::Chunk, EagerReason::Recording, EagerReason::Chunk].map(Pass::Eager);
+        for pass in [Pass::Cpu, Pass::Replayed, Pass::Replayed].into_iter().chain(eager) {
+            stats.record_pass(pass);
+        }
+        assert_eq!(stats.snapshot().graph_replays, 2);
+        let counted: Vec<_> = stats.eager_steps().filter(|entry| entry.1 > 0).collect();
+        assert_eq!(counted, [(EagerReason::Chunk, 2), (EagerReason::Recording, 1)]);
+    }
 
     #[test]
     fn a_value_is_counted_once_under_the_first_bound_that_holds_it() {

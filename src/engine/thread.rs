@@ -11,11 +11,12 @@ use crossbeam_channel::{Receiver, RecvError, TryRecvError, bounded, select};
 use super::mask_workers::MaskWorkers;
 use super::request::Submission;
 use super::runner::ModelRunner;
-use super::scheduler::Scheduler;
+use super::scheduler::{Scheduler, Step};
+use super::sequence::SequenceId;
 use super::stats::add;
 use super::{EngineConfig, EngineError, EngineHandle, EngineStats};
 use crate::idle;
-use crate::model::LanguageModel;
+use crate::model::{LanguageModel, Logits};
 
 /// How often a step that waits for late masks looks for cancelled requests.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -28,6 +29,8 @@ pub struct Engine {
     scheduler: Scheduler,
     masks: MaskWorkers,
     runner: ModelRunner,
+    /// The next step, where its forward pass is under way: which sequences it has was guessed.
+    ahead: Option<(Step, Logits)>,
     submissions: Receiver<Vec<Submission>>,
     stats: Arc<EngineStats>,
 }
@@ -51,6 +54,7 @@ impl Engine {
             scheduler: Scheduler::new(config.clone(), end_tokens.to_vec(), stats.clone()),
             masks: MaskWorkers::start(&config, crate::guide::num_words(runner.vocab_len())).map_err(no_thread)?,
             runner,
+            ahead: None,
             submissions,
             stats: stats.clone(),
         };
@@ -71,21 +75,39 @@ impl Engine {
             };
             tracing::error!(%message, "a step failed; its requests fail, the weights stay");
             add(&self.stats.num_restarts, 1);
+            self.ahead = None;
             self.scheduler.fail_all(&message);
         }
     }
 
     /// One step: every running sequence gains a chunk of its prompt or one token.
     fn step(&mut self) -> Result<(), EngineError> {
-        let Some(step) = self.scheduler.schedule() else { return self.wait_for_masks() };
+        let ahead = self.ahead.take().and_then(|(step, logits)| Some((self.scheduler.adopt(step)?, Some(logits))));
+        let Some((step, ahead)) = ahead.or_else(|| Some((self.scheduler.schedule()?, None))) else {
+            return self.wait_for_masks();
+        };
         let started = Instant::now();
         let (pilots, num_ready) = self.scheduler.lend_pilots(&step);
         self.masks.compute(pilots, num_ready);
-        let logits = self.runner.forward(&step.batch)?;
-        let masks = self.masks.collect(started);
+        let logits = match ahead {
+            Some(logits) => logits,
+            None => self.runner.forward(&step.batch)?,
+        };
+        self.stats.record_pass(logits.pass());
+        let masks = self.masks.collect(started, || logits.is_computed());
         self.masks.recycle(self.scheduler.take_back(masks));
         add(&self.stats.num_steps, 1);
-        let tokens = self.runner.sample(&logits, &self.scheduler.rows_to_sample(&step))?;
+        let rows = self.scheduler.rows_to_sample(&step);
+        let sampling = ModelRunner::start_sampling(&logits, &rows)?;
+        // What asks for log-probabilities reads logits again, where the next ones would be.
+        let may_run_ahead = self.runner.runs_ahead() && rows.iter().all(|row| row.row.num_logprobs.is_none());
+        let ids: Vec<SequenceId> = rows.iter().map(|row| row.id).collect();
+        if may_run_ahead && let Some(next) = self.scheduler.guess_next(&step, &ids) {
+            let logits = self.runner.forward_ahead(&next.batch, &sampling)?;
+            add(&self.stats.num_steps_ahead, usize::from(logits.is_some()));
+            self.ahead = logits.map(|logits| (next, logits));
+        }
+        let tokens = ids.into_iter().zip(sampling.finish()?).collect();
         self.masks.recycle(self.scheduler.commit(&step, tokens));
         Ok(())
     }

@@ -9,6 +9,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use super::operand::{Matrix, elements};
 use super::parallel::{Shared, for_each_range};
 
+const CHOOSE: &str = "choose_experts";
+
 /// How many experts are chosen, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertChoice {
@@ -29,11 +31,11 @@ pub struct ExpertScaling {
     pub factor: f32,
 }
 
-/// The experts with the highest of `scores` (`[rows, experts]`, f32, rows contiguous), best first: `[rows, num_chosen]`,
-/// u32. Of equal scores the expert with the lower id is taken.
+/// The experts with the highest of `scores` (`[rows, experts]`, f32, rows contiguous), best first:
+/// `[rows, num_chosen]`, u32. Of equal scores the expert with the lower id is taken; NaN counts as the lowest.
 ///
 /// # Errors
-/// When shape or type is not this, or there are too few experts in the open groups.
+/// When shape or type is not this, there are too few experts in the open groups, or on a GPU more than 1024 of them.
 pub fn choose_experts(scores: &Tensor, choice: ExpertChoice) -> Result<Tensor> {
     scores.apply_op1_no_bwd(&choice)
 }
@@ -42,27 +44,22 @@ pub fn choose_experts(scores: &Tensor, choice: ExpertChoice) -> Result<Tensor> {
 /// returns their shape, f32.
 ///
 /// # Errors
-/// When shapes or types are not these, or an id is no expert.
+/// When shapes or types are not these, or on the CPU an id is no expert; on a GPU, where nobody looks, it
+/// weighs nothing.
 pub fn expert_weights(scores: &Tensor, ids: &Tensor, scaling: ExpertScaling) -> Result<Tensor> {
     scores.apply_op2_no_bwd(ids, &scaling)
 }
 
 impl CustomOp1 for ExpertChoice {
     fn name(&self) -> &'static str {
-        "choose_experts"
+        CHOOSE
     }
 
     fn cpu_fwd(&self, scores: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let op = "choose_experts";
-        let matrix = Matrix::of(layout, op)?;
-        let scores = elements::<f32>(scores, &matrix, op)?;
-        let Self { num_chosen, num_groups, num_open_groups } = *self;
-        if num_groups == 0 || !matrix.width.is_multiple_of(num_groups) || num_open_groups > num_groups {
-            bail!("{op}: {num_open_groups} of {num_groups} groups of {} experts", matrix.width)
-        }
-        if num_chosen > matrix.width / num_groups * num_open_groups {
-            bail!("{op}: {num_chosen} of {} experts, {num_open_groups} of {num_groups} groups open", matrix.width)
-        }
+        let matrix = Matrix::of(layout, CHOOSE)?;
+        let scores = elements::<f32>(scores, &matrix, CHOOSE)?;
+        self.check(matrix.width)?;
+        let num_chosen = self.num_chosen;
         let mut ids = vec![0u32; matrix.rows * num_chosen];
         let shared = Shared::new(&mut ids);
         for_each_range(matrix.rows, num_chosen * matrix.width, |rows| {
@@ -74,9 +71,30 @@ impl CustomOp1 for ExpertChoice {
         });
         Ok((CpuStorage::U32(ids), Shape::from((matrix.rows, num_chosen))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        scores: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::choose_experts(self, scores, layout)
+    }
 }
 
 impl ExpertChoice {
+    /// Checks that so many can be chosen among `num_experts`.
+    pub(super) fn check(&self, num_experts: usize) -> Result<()> {
+        let Self { num_chosen, num_groups, num_open_groups } = *self;
+        if num_groups == 0 || !num_experts.is_multiple_of(num_groups) || num_open_groups > num_groups {
+            bail!("{CHOOSE}: {num_open_groups} of {num_groups} groups of {num_experts} experts")
+        }
+        if num_chosen > num_experts / num_groups * num_open_groups {
+            bail!("{CHOOSE}: {num_chosen} of {num_experts} experts, {num_open_groups} of {num_groups} groups open")
+        }
+        Ok(())
+    }
+
     fn choose(&self, scores: &[f32], ids: &mut [u32]) {
         let group_len = scores.len() / self.num_groups;
         let mut is_open = vec![self.num_open_groups == self.num_groups; scores.len()];
@@ -96,8 +114,10 @@ impl ExpertChoice {
 /// Closes the open place with the highest score, and returns it. At least one must be open.
 fn take_best(scores: &[f32], is_open: &mut [bool]) -> usize {
     let mut best: Option<usize> = None;
+    // `max` passes NaN over.
+    let score = |place: usize| scores[place].max(f32::NEG_INFINITY);
     for place in (0..scores.len()).filter(|&place| is_open[place]) {
-        if best.is_none_or(|best| scores[place] > scores[best]) {
+        if best.is_none_or(|best| score(place) > score(best)) {
             best = Some(place);
         }
     }
@@ -140,6 +160,17 @@ impl CustomOp2 for ExpertScaling {
         });
         Ok((CpuStorage::F32(weights), Shape::from((ids_m.rows, width))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        scores: &candle_core::CudaStorage,
+        scores_l: &Layout,
+        ids: &candle_core::CudaStorage,
+        ids_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::expert_weights(self, (scores, scores_l), (ids, ids_l))
+    }
 }
 
 impl ExpertScaling {
@@ -162,6 +193,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
 
     const ANY: ExpertChoice = ExpertChoice { num_chosen: 3, num_groups: 1, num_open_groups: 1 };
 
@@ -174,7 +206,7 @@ mod tests {
     fn the_best_are_chosen_in_order_and_ties_go_to_the_lower_id() -> Result<()> {
         assert_eq!(chosen(&[0.1, 3.0, -1.0, 3.0, 2.0, 3.0], ANY)?, [1, 3, 5]);
         assert_eq!(chosen(&[-7.0, -9.0, -8.0, -5.0], ANY)?, [3, 0, 2]);
-        assert_eq!(chosen(&[f32::NAN, f32::NAN, 1.0, f32::NEG_INFINITY], ANY)?.len(), 3);
+        assert_eq!(chosen(&[f32::NAN, f32::NAN, 1.0, f32::NEG_INFINITY], ANY)?, [2, 0, 1]);
         Ok(())
     }
 
@@ -187,6 +219,33 @@ mod tests {
         assert_eq!(chosen(&scores, ANY)?, [5, 0, 2]);
         assert!(chosen(&scores, ExpertChoice { num_chosen: 5, ..choice }).is_err());
         assert!(chosen(&scores, ExpertChoice { num_groups: 3, ..choice }).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn every_device_chooses_the_cpus_experts_and_weighs_them_alike() -> Result<()> {
+        for device in devices() {
+            for (num_experts, num_chosen, num_groups, num_open_groups) in
+                [(64, 6, 1, 1), (160, 6, 8, 3), (8, 8, 1, 1), (12, 4, 6, 2)]
+            {
+                let width = num_experts + 2;
+                // In steps of an eighth, so that there are ties.
+                let scores: Vec<f32> = noise(9 * width, 3).iter().map(|score| (score * 32.0).round() / 8.0).collect();
+                let scores = Tensor::from_vec(scores, (9, width), &Device::Cpu)?;
+                let choice = ExpertChoice { num_chosen, num_groups, num_open_groups };
+                let (own, there) = (scores.narrow(1, 2, num_experts)?, scores.to_device(&device)?);
+                let there = there.narrow(1, 2, num_experts)?;
+                let ids = choose_experts(&own, choice)?;
+                let found = choose_experts(&there, choice)?;
+                assert_eq!(found.to_vec2::<u32>()?, ids.to_vec2::<u32>()?, "{choice:?}");
+                for scaling in
+                    [ExpertScaling { normalize: false, factor: 16.0 }, ExpertScaling { normalize: true, factor: 1.0 }]
+                {
+                    let expected = expert_weights(&own, &ids, scaling)?;
+                    assert_close(&expert_weights(&there, &found, scaling)?, &expected, 1e-6, &format!("{scaling:?}"))?;
+                }
+            }
+        }
         Ok(())
     }
 

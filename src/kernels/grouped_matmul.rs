@@ -1,8 +1,7 @@
 //! Products in which every row chooses its matrix: the experts of a mixture, and projections with a matrix per head.
 //!
-//! A pair is a row of activations and the group it chose; a row may choose several. Pairs are sorted by their group, so
-//! that each matrix is read from memory once per step, however many pairs chose it, and matrices that nobody chose
-//! are not read. An element is one dot product, whatever else is in the step.
+//! Pairs are sorted by their group, so that each matrix is read from memory once per step, however many pairs chose it,
+//! and matrices that nobody chose are not read. An element is one dot product, whatever else is in the step.
 #![allow(unsafe_code)]
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -10,6 +9,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use super::block_matrix::{Activations, BlockMatrix, ROWS_AT_ONCE, TILE, tile_dots};
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements, vector};
+use super::pair_groups::{Groups, PairGroups, outputs_of_group, pairs_per_row};
 use super::parallel::{Shared, for_each_range};
 use super::tile::{TILE_COLS, TILE_ROWS_MAX, dots};
 
@@ -20,14 +20,14 @@ const BLOCK_COLS: usize = 16;
 
 /// For each pair, the product of its row of `xs` and the transpose of its group's matrix: `[pairs, outputs]`, f32.
 ///
-/// `xs` is `[rows, inputs]`, f32, rows contiguous. `weights` are the matrices of all groups on top of each other,
-/// `[num_groups * outputs, inputs]`, f32. `group_ids` (contiguous u32, of any shape) names the group of every pair:
-/// pair `p` is of row `p / (pairs / rows)`.
+/// `xs` is `[rows, inputs]`, f32, rows contiguous; pair `p` is of row `p / (pairs / rows)`. `weights` are the
+/// matrices of all groups on top of each other, `[num_groups * outputs, inputs]`, f32; on a GPU bf16 too, where from
+/// five tokens on activations are rounded to bf16.
 ///
 /// # Errors
-/// When shapes or types are not these, or an id is no group.
-pub fn grouped_matmul(xs: &Tensor, weights: &Tensor, group_ids: &Tensor, num_groups: usize) -> Result<Tensor> {
-    xs.apply_op3_no_bwd(weights, group_ids, &GroupedMatmul { num_groups })
+/// When shapes or types are not these, or on the CPU an id is no group.
+pub fn grouped_matmul(xs: &Tensor, weights: &Tensor, groups: &PairGroups) -> Result<Tensor> {
+    xs.apply_op3_no_bwd(weights, groups.ids(), &GroupedMatmul(groups))
 }
 
 /// The same for matrices in blocks, one [`BlockMatrix`] per group, all of one shape.
@@ -36,53 +36,8 @@ pub fn grouped_matmul(xs: &Tensor, weights: &Tensor, group_ids: &Tensor, num_gro
 ///
 /// # Errors
 /// When shapes or types are not these, or an id is no group.
-pub fn grouped_block_matmul(xs: &Tensor, weights: &[BlockMatrix], group_ids: &Tensor) -> Result<Tensor> {
-    xs.apply_op2_no_bwd(group_ids, &GroupedBlockMatmul(weights))
-}
-
-/// Pairs sorted by the group they chose; pairs of one group keep their order.
-pub struct Groups {
-    order: Vec<u32>,
-    /// Where each group begins in `order`, and one end.
-    starts: Vec<usize>,
-}
-
-impl Groups {
-    /// Sorts the pairs whose groups are `group_ids`, each below `num_groups`.
-    ///
-    /// # Errors
-    /// When an id is not below `num_groups`.
-    pub fn new(group_ids: &[u32], num_groups: usize) -> Result<Self> {
-        let mut starts = vec![0usize; num_groups + 1];
-        for &id in group_ids {
-            match starts.get_mut(id as usize + 1) {
-                Some(count) => *count += 1,
-                None => bail!("{OP}: group {id} of {num_groups}"),
-            }
-        }
-        for group in 0..num_groups {
-            starts[group + 1] += starts[group];
-        }
-        let mut next = starts.clone();
-        let mut order = vec![0u32; group_ids.len()];
-        for (pair, &id) in group_ids.iter().enumerate() {
-            let place = &mut next[id as usize];
-            order[*place] = pair as u32;
-            *place += 1;
-        }
-        Ok(Self { order, starts })
-    }
-
-    /// The pairs, group after group.
-    pub fn order(&self) -> &[u32] {
-        &self.order
-    }
-
-    /// The groups that were chosen, and where their pairs lie in [`Self::order`].
-    pub fn chosen(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-        let groups = self.starts.windows(2).map(|ends| ends[0]..ends[1]).enumerate();
-        groups.filter(|(_, pairs)| !pairs.is_empty())
-    }
+pub fn grouped_block_matmul(xs: &Tensor, weights: &[BlockMatrix], groups: &PairGroups) -> Result<Tensor> {
+    xs.apply_op2_no_bwd(groups.ids(), &GroupedBlockMatmul(weights))
 }
 
 /// The pairs of one call.
@@ -96,22 +51,17 @@ impl Pairs {
     fn new(ids: &CpuStorage, layout: &Layout, rows: usize, num_groups: usize) -> Result<Self> {
         let num_pairs = layout.shape().elem_count();
         let ids = vector::<u32>(ids, layout, num_pairs, OP)?;
-        if rows == 0 || !num_pairs.is_multiple_of(rows) {
-            bail!("{OP}: {num_pairs} pairs of {rows} rows")
-        }
-        Ok(Self { groups: Groups::new(ids, num_groups)?, per_row: num_pairs / rows })
+        Ok(Self { groups: Groups::new(ids, num_groups)?, per_row: pairs_per_row(num_pairs, rows, OP)? })
     }
 
     fn len(&self) -> usize {
-        self.groups.order.len()
+        self.groups.order().len()
     }
 }
 
-struct GroupedMatmul {
-    num_groups: usize,
-}
+struct GroupedMatmul<'a>(&'a PairGroups);
 
-impl CustomOp3 for GroupedMatmul {
+impl CustomOp3 for GroupedMatmul<'_> {
     fn name(&self) -> &'static str {
         OP
     }
@@ -127,11 +77,8 @@ impl CustomOp3 for GroupedMatmul {
     ) -> Result<(CpuStorage, Shape)> {
         let (xs_m, w_m) = (Matrix::of(xs_l, OP)?, Matrix::of(w_l, OP)?);
         let (xs, weights) = (elements::<f32>(xs, &xs_m, OP)?, elements::<f32>(weights, &w_m, OP)?);
-        if xs_m.width != w_m.width || self.num_groups == 0 || !w_m.rows.is_multiple_of(self.num_groups) {
-            bail!("{OP}: rows of {} times {} groups in {} x {}", xs_m.width, self.num_groups, w_m.rows, w_m.width)
-        }
-        let pairs = Pairs::new(ids, ids_l, xs_m.rows, self.num_groups)?;
-        let outputs = w_m.rows / self.num_groups;
+        let outputs = outputs_of_group([xs_m.width, w_m.width], w_m.rows, self.0.num_groups(), OP)?;
+        let pairs = Pairs::new(ids, ids_l, xs_m.rows, self.0.num_groups())?;
         let mut ys = vec![0f32; pairs.len() * outputs];
         let shared = Shared::new(&mut ys);
         let chosen: Vec<_> = pairs.groups.chosen().collect();
@@ -146,7 +93,7 @@ impl CustomOp3 for GroupedMatmul {
                     xs_m,
                     weights,
                     w_m,
-                    pairs: &pairs.groups.order[range.clone()],
+                    pairs: &pairs.groups.order()[range.clone()],
                     per_row: pairs.per_row,
                     first_row: group * outputs,
                     outputs,
@@ -156,6 +103,19 @@ impl CustomOp3 for GroupedMatmul {
             }
         });
         Ok((CpuStorage::F32(ys), Shape::from((pairs.len(), outputs))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weights: &candle_core::CudaStorage,
+        w_l: &Layout,
+        _ids: &candle_core::CudaStorage,
+        _ids_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::grouped_matmul(self.0, (xs, xs_l), (weights, w_l))
     }
 }
 
@@ -232,7 +192,7 @@ impl CustomOp2 for GroupedBlockMatmul<'_> {
         if self.0.iter().any(|weight| (weight.rows(), weight.width()) != (outputs, xs_m.width)) {
             bail!("{OP}: rows of {} times matrices that are not all {outputs} x {}", xs_m.width, xs_m.width)
         }
-        let rows = pairs.groups.order.iter().map(|&pair| pair as usize / pairs.per_row);
+        let rows = pairs.groups.order().iter().map(|&pair| pair as usize / pairs.per_row);
         let xs = Activations::new(xs, &xs_m).gather(rows);
         let mut ys = vec![0f32; pairs.len() * outputs];
         let shared = Shared::new(&mut ys);
@@ -248,7 +208,7 @@ impl CustomOp2 for GroupedBlockMatmul<'_> {
                     let rows = ROWS_AT_ONCE.min(range.end - first);
                     let mut dots = [[0f32; TILE]; ROWS_AT_ONCE];
                     tile_dots(&self.0[*group], &xs, tile, first, &mut dots[..rows]);
-                    for (&pair, dots) in pairs.groups.order[first..first + rows].iter().zip(&dots) {
+                    for (&pair, dots) in pairs.groups.order()[first..first + rows].iter().zip(&dots) {
                         // SAFETY: the tile's columns of each pair belong to the one thread that got its group's tile.
                         let ys = unsafe { shared.part(pair as usize * outputs + tile * TILE, cols) };
                         ys.copy_from_slice(&dots[..cols]);
@@ -262,10 +222,11 @@ impl CustomOp2 for GroupedBlockMatmul<'_> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
     use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{DType, Device};
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
     use crate::kernels::{BlockFormat, block_matmul, matmul};
 
     fn ramp(rows: usize, width: usize, step: usize) -> Result<Tensor> {
@@ -278,13 +239,8 @@ mod tests {
         (0..num_pairs).map(|pair| (pair * pair % 7 % num_groups) as u32).collect()
     }
 
-    #[test]
-    fn groups_keep_the_order_of_their_pairs_and_leave_out_those_that_nobody_chose() -> Result<()> {
-        let groups = Groups::new(&[3, 0, 3, 1, 0], 5)?;
-        assert_eq!(groups.order(), [1, 4, 3, 0, 2]);
-        assert_eq!(groups.chosen().collect::<Vec<_>>(), [(0, 0..2), (1, 2..3), (3, 3..5)]);
-        assert!(Groups::new(&[5], 5).is_err());
-        Ok(())
+    fn groups(ids: &[u32], shape: (usize, usize), num_groups: usize) -> Result<PairGroups> {
+        PairGroups::new(Tensor::from_slice(ids, shape, &Device::Cpu)?, num_groups)
     }
 
     #[test]
@@ -293,8 +249,8 @@ mod tests {
             let (xs, weights) =
                 (ramp(rows, inputs + 3, 31)?.narrow(1, 2, inputs)?, ramp(num_groups * outputs, inputs, 53)?);
             let ids = ids(rows * per_row, num_groups);
-            let shaped = Tensor::from_slice(&ids, (rows, per_row), &Device::Cpu)?;
-            let ys = grouped_matmul(&xs, &weights, &shaped, num_groups)?.to_vec2::<f32>()?;
+            let groups = groups(&ids, (rows, per_row), num_groups)?;
+            let ys = grouped_matmul(&xs, &weights, &groups)?.to_vec2::<f32>()?;
             for (pair, y) in ys.iter().enumerate() {
                 let weight = weights.narrow(0, ids[pair] as usize * outputs, outputs)?;
                 let alone = matmul(&xs.narrow(0, pair / per_row, 1)?, &weight)?.to_vec2::<f32>()?;
@@ -315,7 +271,7 @@ mod tests {
             };
             let weights = (0..num_groups).map(matrix).collect::<Result<Vec<_>>>()?;
             let ids = ids(rows * per_row, num_groups);
-            let ys = grouped_block_matmul(&xs, &weights, &Tensor::new(ids.as_slice(), &Device::Cpu)?)?;
+            let ys = grouped_block_matmul(&xs, &weights, &groups(&ids, (rows, per_row), num_groups)?)?;
             for (pair, y) in ys.to_vec2::<f32>()?.iter().enumerate() {
                 let x = xs.narrow(0, pair / per_row, 1)?;
                 let alone = block_matmul(&x, &weights[ids[pair] as usize])?.to_vec2::<f32>()?;
@@ -326,15 +282,46 @@ mod tests {
     }
 
     #[test]
+    fn every_device_multiplies_as_the_cpu_does() -> Result<()> {
+        let shapes =
+            [(1, 6, 9, 512, 40), (4, 3, 5, 96, 33), (30, 6, 16, 128, 18), (90, 2, 4, 64, 48), (7, 3, 4, 13, 5)];
+        for device in devices() {
+            for (rows, per_row, num_groups, inputs, outputs) in shapes {
+                let matrix = |rows: usize, width: usize, seed| {
+                    Tensor::from_vec(noise(rows * width, seed), (rows, width), &Device::Cpu)
+                };
+                let (xs, weights) = (matrix(rows, inputs + 4, 1)?, matrix(num_groups * outputs, inputs, 2)?);
+                let ids = Tensor::from_vec(ids(rows * per_row, num_groups), (rows, per_row), &Device::Cpu)?;
+                let multiply = |device: &Device, weights: &Tensor| -> Result<Tensor> {
+                    let groups = PairGroups::new(ids.to_device(device)?, num_groups)?;
+                    let xs = xs.to_device(device)?.narrow(1, 4, inputs)?;
+                    // Twice, as a layer does: the second call finds the pairs sorted.
+                    grouped_matmul(&xs, &weights.to_device(device)?, &groups)?;
+                    grouped_matmul(&xs, &weights.to_device(device)?, &groups)
+                };
+                let what = format!("{rows} x {per_row} of {num_groups} x {inputs} x {outputs}");
+                assert_close(&multiply(&device, &weights)?, &multiply(&Device::Cpu, &weights)?, 1e-5, &what)?;
+                if !device.is_cpu() {
+                    let rounded = weights.to_dtype(DType::BF16)?;
+                    let expected = multiply(&Device::Cpu, &rounded.to_dtype(DType::F32)?)?;
+                    // From five tokens on activations are rounded too.
+                    let tolerance = if rows <= 4 { 1e-5 } else { 1e-2 };
+                    assert_close(&multiply(&device, &rounded)?, &expected, tolerance, &format!("{what}, bf16"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn operands_that_do_not_fit_are_refused() -> Result<()> {
         let (xs, weights) = (ramp(2, 8, 3)?, ramp(6, 8, 5)?);
-        let call =
-            |ids: &[u32], num_groups| grouped_matmul(&xs, &weights, &Tensor::new(ids, &Device::Cpu)?, num_groups);
+        let call = |ids: &[u32], num_groups| grouped_matmul(&xs, &weights, &groups(ids, (1, ids.len()), num_groups)?);
         assert!(call(&[0, 2], 3).is_ok());
         assert!(call(&[0, 3], 3).is_err(), "no such group");
         assert!(call(&[0, 1, 2], 3).is_err(), "pairs of part of a row");
         assert!(call(&[0, 0], 4).is_err(), "six rows are not four groups");
-        assert!(grouped_block_matmul(&xs, &[], &Tensor::new(&[0u32, 0], &Device::Cpu)?).is_err());
+        assert!(grouped_block_matmul(&xs, &[], &groups(&[0, 0], (2, 1), 1)?).is_err());
         Ok(())
     }
 }

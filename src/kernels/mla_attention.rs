@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements};
-use super::paged_attention::{BatchSequence, check_sequences, softmax_weights};
+use super::paged_attention::{BatchSequence, PlanCell, check_sequences, softmax_weights};
 use super::parallel::{Shared, for_each_range};
 use super::tile::{TILE_COLS, TILE_ROWS_MAX, dots};
 
@@ -26,8 +26,8 @@ const LATENT_VECTORS: usize = 4;
 /// Scores are padded to whole vectors of the widest lanes.
 const SCORES_ALIGN: usize = 16;
 
-/// Who attends to what.
-#[derive(Clone, Copy, Debug)]
+/// Who attends to what. One value serves all layers of a step.
+#[derive(Clone, Debug)]
 pub struct MlaAttention<'a> {
     /// The sequences, whose queries tile the rows of the batch in order.
     pub sequences: &'a [BatchSequence],
@@ -37,20 +37,24 @@ pub struct MlaAttention<'a> {
     pub num_heads: usize,
     /// Factor on the scores.
     pub scale: f32,
+    /// What a GPU is told of it, made at the first layer.
+    pub plan: PlanCell,
 }
 
 /// Attends from every head of every query to the latents of its own sequence, up to and including its own position.
 ///
 /// `q_latent` is `[rows * num_heads, latent]`: each head's query in the latent's space. `q_rope` is
 /// `[rows, num_heads * rope]`, turned. `plane` is `[num_slots, latent + rope]` and holds this step's rows already. All
-/// are f32 with contiguous rows, possibly views. Returns `[rows * num_heads, latent]`, f32.
+/// are f32 with contiguous rows, possibly views; on a GPU the plane may be bf16. Returns `[rows * num_heads, latent]`,
+/// f32.
 ///
-/// Reads `context_len` rows of the plane per four heads.
+/// Reads `context_len` rows of the plane per four heads; on a GPU with a bf16 plane of 512 and 64 per 16.
 ///
 /// # Errors
-/// When shapes or types are not these, or a block lies outside the plane.
-pub fn mla_attention(q_latent: &Tensor, q_rope: &Tensor, plane: &Tensor, layout: MlaAttention<'_>) -> Result<Tensor> {
-    q_latent.apply_op3_no_bwd(q_rope, plane, &layout)
+/// When shapes or types are not these, a block lies outside the plane, or on a GPU a latent is wider than 512 or a
+/// rotary part than 64.
+pub fn mla_attention(q_latent: &Tensor, q_rope: &Tensor, plane: &Tensor, layout: &MlaAttention<'_>) -> Result<Tensor> {
+    q_latent.apply_op3_no_bwd(q_rope, plane, layout)
 }
 
 impl CustomOp3 for MlaAttention<'_> {
@@ -77,7 +81,7 @@ impl CustomOp3 for MlaAttention<'_> {
             rope_m,
             plane: elements::<f32>(plane, &plane_m, OP)?,
             plane_m,
-            layout: *self,
+            layout: self,
         };
         let mut ys = vec![0f32; latent_m.rows * latent_m.width];
         let shared = Shared::new(&mut ys);
@@ -90,11 +94,24 @@ impl CustomOp3 for MlaAttention<'_> {
         });
         Ok((CpuStorage::F32(ys), Shape::from((latent_m.rows, latent_m.width))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        q_latent: &candle_core::CudaStorage,
+        q_latent_l: &Layout,
+        q_rope: &candle_core::CudaStorage,
+        q_rope_l: &Layout,
+        plane: &candle_core::CudaStorage,
+        plane_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::mla_attention(self, (q_latent, q_latent_l), (q_rope, q_rope_l), (plane, plane_l))
+    }
 }
 
 impl MlaAttention<'_> {
     /// Checks all that the inner loops rely on.
-    fn check(&self, latent: &Matrix, rope: &Matrix, plane: &Matrix) -> Result<()> {
+    pub(super) fn check(&self, latent: &Matrix, rope: &Matrix, plane: &Matrix) -> Result<()> {
         let num_heads = self.num_heads;
         if num_heads == 0 || latent.rows != rope.rows * num_heads || !rope.width.is_multiple_of(num_heads) {
             bail!("{OP}: {num_heads} heads, {} rows of latents, {} x {} of rope", latent.rows, rope.rows, rope.width)
@@ -114,7 +131,7 @@ struct Operands<'a> {
     rope_m: Matrix,
     plane: &'a [f32],
     plane_m: Matrix,
-    layout: MlaAttention<'a>,
+    layout: &'a MlaAttention<'a>,
 }
 
 /// Neighbouring (query, head) pairs of one sequence; pair `query * num_heads + head`, counted from its first query.
@@ -210,7 +227,7 @@ impl Item<'_> {
     /// The machine must have the instructions of `L`.
     #[inline(always)]
     unsafe fn pairs<L: Lanes, const R: usize>(&self, first: usize, scores: &mut Vec<f32>) {
-        let MlaAttention { sequences, num_heads, .. } = self.operands.layout;
+        let MlaAttention { sequences, num_heads, .. } = *self.operands.layout;
         let sequence = &sequences[self.tile.sequence_idx];
         let mut span = Span { sequence, num_heads, first, limit: 0, row_len: 0 };
         span.limit = span.limit_of(R - 1);
@@ -336,18 +353,14 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::kernels::{grouped_matmul, kv_write};
+    use crate::kernels::testing::{assert_close, devices, noise as flat_noise};
+    use crate::kernels::{PairGroups, grouped_matmul, kv_write};
 
     const BLOCK_LEN: usize = 4;
     const BLOCK_TABLE: [u32; 6] = [5, 0, 7, 2, 1, 4];
 
     fn noise(rows: usize, width: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..rows * width).map(|_| next()).collect()
+        flat_noise(rows * width, seed)
     }
 
     fn dot(a: &[f32], b: &[f32]) -> f64 {
@@ -440,17 +453,18 @@ mod tests {
                 Tensor::from_slice(values, (count, width), device)
             };
             let heads: Vec<u32> = (0..pairs).map(|pair| (pair % num_heads) as u32).collect();
-            let heads = Tensor::new(heads, device)?;
+            let heads = PairGroups::new(Tensor::from_vec(heads, (query_len, num_heads), device)?, num_heads)?;
             let q_nope = rows(&self.q_nope[first * num_heads * nope..][..pairs * nope], pairs, nope)?;
             let q_rope = rows(&self.q_rope[first * num_heads * rope..][..pairs * rope], query_len, num_heads * rope)?;
             let (k_up, v_up) =
                 (rows(&self.k_up, num_heads * latent, nope)?, rows(&self.v_up, num_heads * value, latent)?);
             let (context_len, block_table) = (first + query_len, BLOCK_TABLE.to_vec());
             let sequences = [BatchSequence { query_start: 0, query_len, context_len, block_table }];
-            let layout = MlaAttention { sequences: &sequences, block_len: BLOCK_LEN, num_heads, scale: self.scale() };
-            let q_latent = grouped_matmul(&q_nope, &k_up, &heads, num_heads)?;
-            let sums = mla_attention(&q_latent, &q_rope, plane, layout)?;
-            grouped_matmul(&sums, &v_up, &heads, num_heads)?.reshape((query_len, num_heads * value))?.to_vec2()
+            let (scale, plan) = (self.scale(), PlanCell::default());
+            let layout = MlaAttention { sequences: &sequences, block_len: BLOCK_LEN, num_heads, scale, plan };
+            let q_latent = grouped_matmul(&q_nope, &k_up, &heads)?;
+            let sums = mla_attention(&q_latent, &q_rope, plane, &layout)?;
+            grouped_matmul(&sums, &v_up, &heads)?.reshape((query_len, num_heads * value))?.to_vec2()
         }
     }
 
@@ -481,14 +495,55 @@ mod tests {
         Ok(())
     }
 
+    /// Decodes, forced blocks and prompts in one batch, over blocks in any order, with operands that are views.
+    #[test]
+    fn every_device_attends_as_the_cpu_does() -> Result<()> {
+        const BLOCK_LEN: usize = 16;
+        const LENS: [(usize, usize); 6] = [(1, 1), (1, 300), (2, 513), (3, 40), (9, 70), (20, 20)];
+        for device in devices() {
+            for (num_heads, latent, rope) in [(16, 512, 64), (1, 512, 64), (3, 512, 64), (4, 64, 16), (5, 20, 6)] {
+                let num_blocks: usize = LENS.iter().map(|(_, context_len)| context_len.div_ceil(BLOCK_LEN)).sum();
+                // From the last to the first.
+                let mut blocks = (0..num_blocks as u32).rev();
+                let (mut sequences, mut rows): (Vec<BatchSequence>, usize) = (Vec::new(), 0);
+                for (query_len, context_len) in LENS {
+                    let block_table = blocks.by_ref().take(context_len.div_ceil(BLOCK_LEN)).collect();
+                    sequences.push(BatchSequence { query_start: rows, query_len, context_len, block_table });
+                    rows += query_len;
+                }
+                let matrix = |rows: usize, width: usize, seed| {
+                    Tensor::from_vec(flat_noise(rows * width, seed), (rows, width), &Device::Cpu)
+                };
+                let q_latent = matrix(rows * num_heads, latent + 8, 1)?;
+                let q_rope = matrix(rows, num_heads * rope + 8, 2)?;
+                let plane = matrix(num_blocks * BLOCK_LEN, latent + rope, 3)?;
+                let attend = |device: &Device, dtype| -> Result<Tensor> {
+                    let (block_len, scale, plan) = (BLOCK_LEN, 0.3, PlanCell::default());
+                    let layout = MlaAttention { sequences: &sequences, block_len, num_heads, scale, plan };
+                    let q_latent = q_latent.to_device(device)?.narrow(1, 8, latent)?;
+                    let q_rope = q_rope.to_device(device)?.narrow(1, 8, num_heads * rope)?;
+                    mla_attention(&q_latent, &q_rope, &plane.to_device(device)?.to_dtype(dtype)?, &layout)
+                };
+                let expected = attend(&Device::Cpu, DType::F32)?;
+                let what = format!("{num_heads} heads over {latent} and {rope}");
+                assert_close(&attend(&device, DType::F32)?, &expected, 1e-5, &what)?;
+                if !device.is_cpu() {
+                    assert_close(&attend(&device, DType::BF16)?, &expected, 2e-2, &format!("{what}, bf16 plane"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn operands_that_do_not_fit_are_refused() -> Result<()> {
         let tensor = |rows: usize, width: usize| Tensor::zeros((rows, width), DType::F32, &Device::Cpu);
         let call = |q_latent: Tensor, q_rope: Tensor, plane: Tensor, block: u32| {
             let block_table = vec![block];
             let sequences = [BatchSequence { query_start: 0, query_len: 2, context_len: 2, block_table }];
-            let layout = MlaAttention { sequences: &sequences, block_len: 4, num_heads: 3, scale: 1.0 };
-            mla_attention(&q_latent, &q_rope, &plane, layout).map(|_| ())
+            let plan = PlanCell::default();
+            let layout = MlaAttention { sequences: &sequences, block_len: 4, num_heads: 3, scale: 1.0, plan };
+            mla_attention(&q_latent, &q_rope, &plane, &layout).map(|_| ())
         };
         assert!(call(tensor(6, 8)?, tensor(2, 6)?, tensor(8, 10)?, 1).is_ok());
         assert!(call(tensor(6, 8)?, tensor(2, 6)?, tensor(8, 10)?, 2).is_err(), "a block outside the plane");

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::Sums;
 use super::attention_plan::AttentionPlan;
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements};
@@ -54,11 +55,49 @@ pub struct PagedAttention<'a> {
     pub plan: PlanCell,
 }
 
-/// The division of a step's attention over a GPU, with its copy there; empty until a GPU asks.
+/// The division of a step's attention over a GPU, with its copy there; empty until a GPU asks, unless it was made
+/// before.
 #[derive(Clone, Debug, Default)]
-pub struct PlanCell(
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU plans"))] OnceLock<(AttentionPlan, Tensor)>,
-);
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU plans"))]
+pub struct PlanCell {
+    made: OnceLock<(AttentionPlan, Tensor)>,
+    sums: Sums,
+}
+
+impl PlanCell {
+    /// An empty one, to be filled for such sums.
+    #[must_use]
+    pub fn new(sums: Sums) -> Self {
+        Self { made: OnceLock::new(), sums }
+    }
+
+    /// A plan whose `words` lie on the device already.
+    pub(crate) fn made(plan: AttentionPlan, words: Tensor) -> Self {
+        Self { made: OnceLock::from((plan, words)), sums: Sums::default() }
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl PlanCell {
+    /// The plan of these `sequences`, made at the first call, and its copy on `device`.
+    pub(super) fn plan(
+        &self,
+        device: &candle_core::Device,
+        sequences: &[BatchSequence],
+        group: usize,
+        tile_rows: Option<usize>,
+    ) -> Result<&(AttentionPlan, Tensor)> {
+        if let Some(made) = self.made.get() {
+            if made.0.tile_rows != tile_rows {
+                bail!("the plan was made for other planes: with tiles of {:?}, not {tile_rows:?}", made.0.tile_rows)
+            }
+            return Ok(made);
+        }
+        let plan = AttentionPlan::new(sequences, group, tile_rows, self.sums);
+        let words = Tensor::new(plan.words.as_slice(), device)?;
+        Ok(self.made.get_or_init(|| (plan, words)))
+    }
+}
 
 /// Attends from `q` (`[rows, num_heads * head_dim]`, f32, rows contiguous, possibly a view) to the keys and values of
 /// each row's own sequence, up to and including its own position. Returns `[rows, num_heads * head_dim]`.
@@ -126,17 +165,6 @@ impl CustomOp3 for PagedAttention<'_> {
 }
 
 impl PagedAttention<'_> {
-    /// The plan for a device, and its copy there.
-    #[cfg(feature = "cuda")]
-    pub(super) fn plan(&self, has_tiles: bool, device: &candle_core::Device) -> Result<&(AttentionPlan, Tensor)> {
-        if let Some(plan) = self.plan.0.get() {
-            return Ok(plan);
-        }
-        let plan = AttentionPlan::new(self.sequences, self.num_heads / self.num_kv_heads, has_tiles);
-        let words = Tensor::new(plan.words.as_slice(), device)?;
-        Ok(self.plan.0.get_or_init(|| (plan, words)))
-    }
-
     /// Checks all that the inner loops rely on, and returns the head's width.
     pub(super) fn check(&self, q: &Matrix, keys: &Matrix, values: &Matrix) -> Result<usize> {
         let (num_heads, num_kv_heads) = (self.num_heads, self.num_kv_heads);
@@ -472,6 +500,46 @@ mod tests {
                 assert_eq!(&attend(position, 1)?[0], row, "decode at {position} differs from the whole prompt");
             }
             assert_eq!(attend(5, 11)?, whole[5..16], "a chunk differs from the whole prompt");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn batch_invariant_rows_are_the_same_in_any_chunk_and_company() -> Result<()> {
+        const BLOCK_LEN: usize = 16;
+        const CONTEXT_LEN: usize = 600;
+        for device in devices() {
+            for (num_heads, num_kv_heads, head_dim) in [(2, 2, 128), (8, 1, 64), (3, 1, 20)] {
+                let (q_width, kv_width) = (num_heads * head_dim, num_kv_heads * head_dim);
+                let block_table: Vec<u32> = (0..CONTEXT_LEN.div_ceil(BLOCK_LEN) as u32).rev().collect();
+                let num_slots = block_table.len() * BLOCK_LEN;
+                let dtype = if device.is_cpu() { DType::F32 } else { DType::BF16 };
+                let plane = |seed| {
+                    Tensor::from_vec(noise(num_slots * kv_width, seed), (num_slots, kv_width), &device)?.to_dtype(dtype)
+                };
+                let (keys, values) = (plane(2)?, plane(3)?);
+                let q = Tensor::from_vec(noise(CONTEXT_LEN * q_width, 1), (CONTEXT_LEN, q_width), &device)?;
+                // Chunks of one sequence, each as if it were a sequence of its own.
+                let attend = |chunks: &[(usize, usize)]| -> Result<Vec<Vec<f32>>> {
+                    let (mut sequences, mut rows, mut query_start) = (Vec::new(), Vec::new(), 0);
+                    for &(first, query_len) in chunks {
+                        let (context_len, block_table) = (first + query_len, block_table.clone());
+                        sequences.push(BatchSequence { query_start, query_len, context_len, block_table });
+                        rows.push(q.narrow(0, first, query_len)?);
+                        query_start += query_len;
+                    }
+                    let plan = PlanCell::new(Sums::BatchInvariant);
+                    let (scale, block_len) = (1.0 / (head_dim as f32).sqrt(), BLOCK_LEN);
+                    let layout =
+                        PagedAttention { sequences: &sequences, block_len, num_heads, num_kv_heads, scale, plan };
+                    paged_attention(&Tensor::cat(&rows, 0)?, &keys, &values, &layout)?.to_vec2()
+                };
+                let whole = attend(&[(0, CONTEXT_LEN)])?;
+                for (first, query_len) in [(0, 1), (255, 1), (256, 1), (599, 1), (100, 3), (250, 8), (300, 70)] {
+                    let found = attend(&[(7, 2), (first, query_len), (0, 30)])?;
+                    assert_eq!(found[2..2 + query_len], whole[first..first + query_len], "{first} + {query_len}");
+                }
+            }
         }
         Ok(())
     }

@@ -4,12 +4,13 @@
 //! 32, whole sums exact, blocks in order. Only the place of the weights differs: planes, each row after row, so that
 //! neighbouring lanes load neighbouring 16 bytes. The CPU body is the specification, not a fast product.
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use half::f16;
 
-use super::BlockFormat;
 use super::block_matrix::{BLOCK_LEN, round_row};
-use super::operand::{Matrix, elements};
+use super::operand::{Matrix, elements, vector};
+use super::pair_groups::{PairGroups, outputs_of_group, pairs_per_row};
+use super::{BlockFormat, Sums};
 
 const OP: &str = "planar_matmul";
 
@@ -20,6 +21,7 @@ const PLANE_ALIGN: usize = 16;
 pub struct PlanarBlocks {
     bytes: Tensor,
     planes: Planes,
+    sums: Sums,
 }
 
 /// How the bytes are divided.
@@ -73,6 +75,38 @@ impl Planes {
     fn min(&self, bytes: &[u8], block: usize) -> Option<f32> {
         self.has_min.then(|| self.half(bytes, self.mins, block))
     }
+
+    /// The product of one row of weights and one of activations.
+    fn dot(&self, bytes: &[u8], row: usize, x: &RoundedRow) -> f32 {
+        let mut dot = 0f32;
+        for (block, quants) in x.quants.as_chunks::<BLOCK_LEN>().0.iter().enumerate() {
+            let at = row * self.blocks + block;
+            let products = quants.iter().enumerate().map(|(i, &x)| self.weight(bytes, at, i) * i32::from(x));
+            let whole = products.sum::<i32>();
+            dot = (whole as f32).mul_add(self.scale(bytes, at) * x.scales[block], dot);
+            if let Some(min) = self.min(bytes, at) {
+                dot = min.mul_add(x.scales[block] * x.sums[block] as f32, dot);
+            }
+        }
+        dot
+    }
+}
+
+/// A row of activations in blocks of 8 bits.
+struct RoundedRow {
+    quants: Vec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl RoundedRow {
+    fn new(blocks: usize) -> Self {
+        Self { quants: vec![0; blocks * BLOCK_LEN], scales: vec![0.0; blocks], sums: vec![0; blocks] }
+    }
+
+    fn round(&mut self, row: &[f32]) {
+        round_row(row, &mut self.quants, &mut self.scales, &mut self.sums);
+    }
 }
 
 impl PlanarBlocks {
@@ -103,7 +137,14 @@ impl PlanarBlocks {
             }
         }
         let len = laid.len();
-        Ok(Some(Self { bytes: Tensor::from_vec(laid, len, device)?, planes }))
+        Ok(Some(Self { bytes: Tensor::from_vec(laid, len, device)?, planes, sums: Sums::Fastest }))
+    }
+
+    /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
+    /// weights as they lie; otherwise weights are decoded to bf16 for many rows.
+    #[must_use]
+    pub fn with_sums(self, sums: Sums) -> Self {
+        Self { sums, ..self }
     }
 
     /// Elements of a row.
@@ -122,7 +163,7 @@ impl PlanarBlocks {
 /// # Errors
 /// When shape or type is not this, or the two are on different devices.
 pub fn planar_matmul(xs: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
-    xs.apply_op2_no_bwd(&weight.bytes, &PlanarMatmul(weight.planes))
+    xs.apply_op2_no_bwd(&weight.bytes, &PlanarMatmul(weight.planes, weight.sums))
 }
 
 /// The rows `ids` (`[n]`, u32, each below the number of rows) of `weight`, as f32.
@@ -133,7 +174,17 @@ pub fn planar_rows(ids: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
     weight.bytes.apply_op2_no_bwd(ids, &PlanarRows(weight.planes))
 }
 
-struct PlanarMatmul(Planes);
+/// For each pair, the product of its row of `xs` (`[rows, inputs]`, f32) and the transpose of its group's matrix:
+/// `[pairs, outputs]`. `weight` is the matrices of all groups on top of each other, pair `p` is of row
+/// `p / (pairs / rows)`. On a GPU more than 64 tokens are rounded to bf16 instead of 8 bits, and the weights with them.
+///
+/// # Errors
+/// When shapes or types are not these, on the CPU an id is no group, or the operands are on different devices.
+pub fn grouped_planar_matmul(xs: &Tensor, weight: &PlanarBlocks, groups: &PairGroups) -> Result<Tensor> {
+    xs.apply_op3_no_bwd(&weight.bytes, groups.ids(), &GroupedPlanarMatmul { planes: weight.planes, groups })
+}
+
+struct PlanarMatmul(Planes, #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))] Sums);
 
 impl CustomOp2 for PlanarMatmul {
     fn name(&self) -> &'static str {
@@ -154,23 +205,10 @@ impl CustomOp2 for PlanarMatmul {
             bail!("{OP}: rows of {} times weights of {}", xs_m.width, planes.blocks * BLOCK_LEN)
         }
         let mut ys = Vec::with_capacity(xs_m.rows * planes.rows);
-        let (mut quants, mut scales) = (vec![0i8; xs_m.width], vec![0f32; planes.blocks]);
-        let mut sums = vec![0i32; planes.blocks];
+        let mut x = RoundedRow::new(planes.blocks);
         for row_idx in 0..xs_m.rows {
-            round_row(xs_m.row(xs, row_idx), &mut quants, &mut scales, &mut sums);
-            for output in 0..planes.rows {
-                let mut dot = 0f32;
-                for (block, quants) in quants.as_chunks::<BLOCK_LEN>().0.iter().enumerate() {
-                    let at = output * planes.blocks + block;
-                    let products = quants.iter().enumerate().map(|(i, &x)| planes.weight(bytes, at, i) * i32::from(x));
-                    let whole = products.sum::<i32>();
-                    dot = (whole as f32).mul_add(planes.scale(bytes, at) * scales[block], dot);
-                    if let Some(min) = planes.min(bytes, at) {
-                        dot = min.mul_add(scales[block] * sums[block] as f32, dot);
-                    }
-                }
-                ys.push(dot);
-            }
+            x.round(xs_m.row(xs, row_idx));
+            ys.extend((0..planes.rows).map(|output| planes.dot(bytes, output, &x)));
         }
         Ok((CpuStorage::F32(ys), Shape::from((xs_m.rows, planes.rows))))
     }
@@ -183,7 +221,62 @@ impl CustomOp2 for PlanarMatmul {
         weight: &candle_core::CudaStorage,
         w_l: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::planar_matmul(&self.0, xs, xs_l, weight, w_l)
+        super::cuda::planar_matmul(&self.0, self.1, xs, xs_l, weight, w_l)
+    }
+}
+
+struct GroupedPlanarMatmul<'a> {
+    planes: Planes,
+    groups: &'a PairGroups,
+}
+
+impl CustomOp3 for GroupedPlanarMatmul<'_> {
+    fn name(&self) -> &'static str {
+        "grouped_planar_matmul"
+    }
+
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        xs_l: &Layout,
+        weight: &CpuStorage,
+        _w_l: &Layout,
+        ids: &CpuStorage,
+        ids_l: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (op, planes) = (self.name(), self.planes);
+        let xs_m = Matrix::of(xs_l, op)?;
+        let (xs, bytes) = (elements::<f32>(xs, &xs_m, op)?, weight.as_slice::<u8>()?);
+        let (num_pairs, num_groups) = (ids_l.shape().elem_count(), self.groups.num_groups());
+        let ids = vector::<u32>(ids, ids_l, num_pairs, op)?;
+        let outputs = outputs_of_group([xs_m.width, planes.blocks * BLOCK_LEN], planes.rows, num_groups, op)?;
+        let per_row = pairs_per_row(num_pairs, xs_m.rows, op)?;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= num_groups) {
+            bail!("{op}: group {id} of {num_groups}")
+        }
+        let mut ys = Vec::with_capacity(num_pairs * outputs);
+        let mut x = RoundedRow::new(planes.blocks);
+        for (pair, &id) in ids.iter().enumerate() {
+            if pair % per_row == 0 {
+                x.round(xs_m.row(xs, pair / per_row));
+            }
+            let first = id as usize * outputs;
+            ys.extend((first..first + outputs).map(|row| planes.dot(bytes, row, &x)));
+        }
+        Ok((CpuStorage::F32(ys), Shape::from((num_pairs, outputs))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weight: &candle_core::CudaStorage,
+        w_l: &Layout,
+        _ids: &candle_core::CudaStorage,
+        _ids_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::grouped_planar_matmul(&self.planes, self.groups, (xs, xs_l), (weight, w_l))
     }
 }
 
@@ -203,7 +296,7 @@ impl CustomOp2 for PlanarRows {
     ) -> Result<(CpuStorage, Shape)> {
         let planes = self.0;
         let num_ids = ids_l.shape().elem_count();
-        let (bytes, ids) = (weight.as_slice::<u8>()?, super::operand::vector::<u32>(ids, ids_l, num_ids, self.name())?);
+        let (bytes, ids) = (weight.as_slice::<u8>()?, vector::<u32>(ids, ids_l, num_ids, self.name())?);
         if let Some(id) = ids.iter().find(|&&id| id as usize >= planes.rows) {
             bail!("{}: row {id} of {}", self.name(), planes.rows)
         }
@@ -233,8 +326,8 @@ impl CustomOp2 for PlanarRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{devices, noise};
-    use crate::kernels::{BlockMatrix, block_matmul};
+    use crate::kernels::testing::{assert_close, devices, noise};
+    use crate::kernels::{BlockMatrix, block_matmul, grouped_block_matmul};
 
     const FORMATS: [BlockFormat; 5] =
         [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q5_0, BlockFormat::Q5_1, BlockFormat::Q8_0];
@@ -287,6 +380,34 @@ mod tests {
     }
 
     #[test]
+    fn grouped_products_are_those_of_the_other_layout() -> Result<()> {
+        let shapes = [(1, 6, 9, 96, 5), (3, 4, 5, 160, 7), (21, 3, 4, 96, 37), (90, 2, 3, 128, 18)];
+        for device in devices() {
+            for format in FORMATS {
+                for (rows, per_row, num_groups, width, outputs) in shapes {
+                    let bytes = file(format, num_groups * outputs, width, 5);
+                    let group_bytes = bytes.len() / num_groups;
+                    let matrix = |bytes| BlockMatrix::new(bytes, format, outputs, width).expect("the size is right");
+                    let oracle: Vec<BlockMatrix> = bytes.chunks_exact(group_bytes).map(matrix).collect();
+                    let weight = PlanarBlocks::new(&bytes, format, num_groups * outputs, width, &device)?;
+                    let weight = weight.expect("the size is right");
+                    let ids: Vec<u32> = (0..rows * per_row).map(|i| (i * i % 11 % num_groups) as u32).collect();
+                    let ids = Tensor::from_vec(ids, (rows, per_row), &Device::Cpu)?;
+                    let xs = Tensor::from_vec(noise(rows * width, 3), (rows, width), &Device::Cpu)?;
+                    let groups = |device: &Device| PairGroups::new(ids.to_device(device)?, num_groups);
+                    let expected = grouped_block_matmul(&xs, &oracle, &groups(&Device::Cpu)?)?;
+                    let ys = grouped_planar_matmul(&xs.to_device(&device)?, &weight, &groups(&device)?)?;
+                    // More tokens are multiplied as bf16 on a GPU.
+                    let tolerance = if device.is_cpu() || rows <= 64 { 1e-5 } else { 1e-2 };
+                    let what = format!("{format:?}, {rows} x {per_row} of {num_groups} x {width} x {outputs}");
+                    assert_close(&ys, &expected, tolerance, &what)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn rows_are_those_of_the_other_layout() -> Result<()> {
         for device in devices() {
             for format in FORMATS {
@@ -302,6 +423,24 @@ mod tests {
                             "{format:?}: {y} for {expected}"
                         );
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
+        for device in devices() {
+            for format in FORMATS {
+                let bytes = file(format, 33, 256, 5);
+                let weight = PlanarBlocks::new(&bytes, format, 33, 256, &device)?.expect("the size is right");
+                let weight = weight.with_sums(Sums::BatchInvariant);
+                let xs = Tensor::from_vec(noise(130 * 256, 3), (130, 256), &device)?;
+                let together = planar_matmul(&xs, &weight)?.to_vec2::<f32>()?;
+                for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 8), (60, 64), (1, 65)] {
+                    let found = planar_matmul(&xs.narrow(0, first, count)?, &weight)?.to_vec2::<f32>()?;
+                    assert_eq!(found, together[first..first + count], "{format:?}, {first} + {count}");
                 }
             }
         }

@@ -115,20 +115,21 @@ pub fn sample(logits: &mut [f32], row: &SamplingRow<'_>) -> Result<SampledToken,
     Ok(SampledToken { id, logprobs })
 }
 
-/// Samples from rows of logits (`[num_rows, vocab_len]`, f32) on a GPU, and leaves them as they are; the same tokens as
-/// [`sample`] gives for the same rows.
+/// Rows that a GPU is sampling.
+#[cfg(feature = "cuda")]
+pub use super::cuda::Started;
+
+/// Starts to sample from rows of logits (`[num_rows, vocab_len]`, f32) on a GPU, and leaves them as they are; the same
+/// tokens as [`sample`] gives for the same rows.
 ///
 /// Cost: the masks and what edits logits go to the device, only ids come back; of a row that asks for log-probabilities
 /// all logits do.
 ///
 /// # Errors
-/// When the device fails; a row's own failure is in its place.
+/// When the device fails.
 #[cfg(feature = "cuda")]
-pub fn sample_on_gpu(
-    logits: &candle_core::Tensor,
-    rows: &[(usize, &SamplingRow<'_>)],
-) -> candle_core::Result<Vec<Result<SampledToken, SamplingError>>> {
-    super::cuda::sample(logits, rows)
+pub fn start_on_gpu(logits: &candle_core::Tensor, rows: &[(usize, &SamplingRow<'_>)]) -> candle_core::Result<Started> {
+    super::cuda::start(logits, rows)
 }
 
 /// The log-probability of `id` and of the `count` best tokens under one row of raw logits.
@@ -508,7 +509,7 @@ mod tests {
                     };
                     let expected = sample(&mut logits.clone(), &request);
                     let rows = Tensor::from_slice(&logits, (1, vocab_len), &device)?;
-                    let found = sample_on_gpu(&rows, &[(0, &request)])?;
+                    let found = start_on_gpu(&rows, &[(0, &request)])?.finish()?;
                     assert_eq!(found[0], expected, "case {case} of {vocab_len}");
                 }
             }

@@ -50,6 +50,17 @@ impl CustomOp2 for WeightedSum {
         });
         Ok((CpuStorage::F32(ys), Shape::from((rows, xs_m.width))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        xs: &candle_core::CudaStorage,
+        xs_l: &Layout,
+        weights: &candle_core::CudaStorage,
+        weights_l: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::weighted_sum((xs, xs_l), (weights, weights_l))
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +68,24 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise};
+
+    #[test]
+    fn every_device_sums_as_the_cpu_does() -> Result<()> {
+        for device in devices() {
+            for (rows, n, width) in [(1, 1, 5), (3, 6, 300), (40, 2, 64)] {
+                let matrix = |rows: usize, width: usize, seed| {
+                    Tensor::from_vec(noise(rows * width, seed), (rows, width), &Device::Cpu)
+                };
+                let (xs, weights) = (matrix(rows * n, width + 1, 1)?, matrix(rows, n, 2)?);
+                let sum = |device: &Device| {
+                    weighted_sum(&xs.to_device(device)?.narrow(1, 1, width)?, &weights.to_device(device)?)
+                };
+                assert_close(&sum(&device)?, &sum(&Device::Cpu)?, 1e-6, &format!("{rows} x {n} x {width}"))?;
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn neighbouring_rows_are_weighed_and_added() -> Result<()> {

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram as HistogramProto, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 
 use super::backend::Backend;
@@ -146,9 +148,33 @@ fn engine_families(engine: &EngineStats) -> Vec<MetricFamily> {
             now.retracted_tokens,
         ),
         counter("ananke_masks_late_total", "Masks that came after their step.", now.masks_late),
+        counter("ananke_graph_replays_total", "Steps that a GPU ran as recorded graphs.", now.graph_replays),
+        counter(
+            "ananke_steps_ahead_total",
+            "Forward passes that a GPU began before the last tokens were known.",
+            now.steps_ahead,
+        ),
+        eager_steps(engine),
         distribution("ananke_mask_seconds", "Computing one mask.", &engine.mask_time(), 1e-9),
         distribution("ananke_batch_size", "Sequences in one step.", &engine.step_len(), 1.0),
     ]
+}
+
+/// Why steps on a GPU were no replays.
+fn eager_steps(engine: &EngineStats) -> MetricFamily {
+    let help = "Steps that a GPU ran launch by launch, by why.";
+    let metrics = engine.eager_steps().map(|(reason, num_steps)| {
+        let mut counter = Counter::default();
+        counter.set_value(num_steps as f64);
+        let mut label = LabelPair::default();
+        label.set_name("reason".into());
+        label.set_value(reason.as_str().into());
+        let mut metric = Metric::default();
+        metric.set_label(vec![label]);
+        metric.set_counter(counter);
+        metric
+    });
+    family("ananke_eager_steps_total", help, MetricType::COUNTER, metrics.collect())
 }
 
 fn remote_families(now: &BackendStats) -> Vec<MetricFamily> {
@@ -172,7 +198,7 @@ fn counter(name: &str, help: &str, value: u64) -> MetricFamily {
     counter.set_value(value as f64);
     let mut metric = Metric::default();
     metric.set_counter(counter);
-    family(name, help, MetricType::COUNTER, metric)
+    family(name, help, MetricType::COUNTER, vec![metric])
 }
 
 fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
@@ -180,7 +206,7 @@ fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
     gauge.set_value(value);
     let mut metric = Metric::default();
     metric.set_gauge(gauge);
-    family(name, help, MetricType::GAUGE, metric)
+    family(name, help, MetricType::GAUGE, vec![metric])
 }
 
 /// What the engine counted in buckets, times `unit`.
@@ -200,14 +226,14 @@ fn distribution(name: &str, help: &str, values: &Distribution, unit: f64) -> Met
     histogram.set_sample_sum(values.sum as f64 * unit);
     let mut metric = Metric::default();
     metric.set_histogram(histogram);
-    family(name, help, MetricType::HISTOGRAM, metric)
+    family(name, help, MetricType::HISTOGRAM, vec![metric])
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metric: Metric) -> MetricFamily {
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.into());
     family.set_help(help.into());
     family.set_field_type(kind);
-    family.set_metric(vec![metric]);
+    family.set_metric(metrics);
     family
 }

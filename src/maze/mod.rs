@@ -53,6 +53,7 @@ pub use rules::{Profile, RuleSet};
 use crate::cache::Tiers;
 use crate::engine::{EngineHandle, SequenceRequest, StatsSnapshot};
 use crate::guide::{CompiledConstraint, Guide};
+use crate::model::QuantizationReport;
 use crate::text::{StopStrings, Tokenizer};
 use backend::{Backend, ChoiceStream};
 use compile_pool::{CompilePool, Lookup};
@@ -83,7 +84,7 @@ struct Inner {
 }
 
 /// What is known of the loaded model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelCard {
     /// The name clients use.
     pub id: String,
@@ -96,6 +97,8 @@ pub struct ModelCard {
     pub num_parameters: u64,
     /// Bytes of the weights in memory.
     pub weight_bytes: usize,
+    /// What rounding the weights on load changed, where that was asked for.
+    pub quantization: Option<QuantizationReport>,
     /// Rows of the logits.
     pub vocab_len: usize,
     /// Identity of the vocabulary that masks and token ids refer to.

@@ -12,7 +12,10 @@ use crate::constraint::Digest;
 use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
-use crate::model::{self, GgufFile, GpuId, LanguageModel, LoadOptions, ModelFiles, ModelInfo, WeightSource};
+use crate::model::{
+    self, GgufFile, GpuId, GraphConfig, KvCache, LanguageModel, LoadOptions, ModelFiles, ModelInfo, Quantization,
+    WeightSource,
+};
 use crate::remote::{self, BackendConfig};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
 
@@ -67,6 +70,12 @@ pub struct OpenOptions {
     pub source: ModelSource,
     /// The GPU to run on; `None` runs on the CPU.
     pub gpu: Option<GpuId>,
+    /// What weights are rounded to while they are loaded; `None` keeps them as they are stored.
+    pub quantize: Option<Quantization>,
+    /// Decode steps that the GPU records and replays; `None` runs every step launch by launch.
+    pub decode_graphs: Option<GraphConfig>,
+    /// Whether a row's bits must not depend on what runs beside it, on a GPU too.
+    pub batch_invariant: bool,
     /// Never open a connection.
     pub offline: bool,
     /// Positions of a sequence; at most, and by default, the model's own.
@@ -90,6 +99,9 @@ impl OpenOptions {
         Self {
             source,
             gpu: None,
+            quantize: None,
+            decode_graphs: Some(GraphConfig::default()),
+            batch_invariant: false,
             offline: false,
             context_len_max: None,
             kv_bytes: None,
@@ -137,15 +149,20 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     let device = device(options.gpu.as_ref())?;
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
-    let load = LoadOptions { device, ..LoadOptions::default() };
+    let (quantize, graphs) = (options.quantize, options.decode_graphs.clone());
+    let load = LoadOptions { device, layout: None, quantize, graphs, batch_invariant: options.batch_invariant };
     let (weights, opened) = match &options.source {
-        ModelSource::Embedded(files) => (WeightsDigest::of_bytes(files.weights), open_embedded(files, &load)?),
-        ModelSource::Path(path) => (WeightsDigest::of_model(path)?, open_path(path, name_of(path), &load)?),
-        ModelSource::Dummy(folder) => (WeightsDigest::of_bytes(b"made-up weights"), open_dummy(folder, &load)?),
+        ModelSource::Embedded(files) => {
+            (WeightsDigest::of_bytes(files.weights, quantize), open_embedded(files, &load)?)
+        }
+        ModelSource::Path(path) => (WeightsDigest::of_model(path, quantize)?, open_path(path, name_of(path), &load)?),
+        ModelSource::Dummy(folder) => {
+            (WeightsDigest::of_bytes(b"made-up weights", quantize), open_dummy(folder, &load)?)
+        }
         ModelSource::Repository(repository) => {
             let hub_options = HubOptions { offline: options.offline, ..HubOptions::default() };
             let path = hub::fetch(repository, &hub_options)?;
-            (WeightsDigest::of_model(&path)?, open_path(&path, repository.clone(), &load)?)
+            (WeightsDigest::of_model(&path, quantize)?, open_path(&path, repository.clone(), &load)?)
         }
         ModelSource::Remote(_) => return Err(Error::Internal { message: "a remote model has no weights".into() }),
     };
@@ -167,6 +184,7 @@ fn open_remote(backend: BackendConfig, options: OpenOptions) -> Result<Maze, Err
         context_len: options.context_len_max.unwrap_or(0),
         num_parameters: 0,
         weight_bytes: 0,
+        quantization: None,
         vocab_len: tokenizer.vocabulary().num_rows(),
         tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
@@ -191,6 +209,13 @@ struct Opened {
 fn start(opened: Opened, options: OpenOptions) -> Result<Maze, Error> {
     let Opened { name, model, tokenizer, embedded } = opened;
     let card = card(name, model.info(), &tokenizer, embedded, options.context_len_max);
+    if let Some(report) = &card.quantization {
+        tracing::info!("{report}");
+        for (matrix, layout) in &report.other_layouts {
+            tracing::debug!("{matrix} is stored as {layout:?}");
+        }
+        report.kept.iter().for_each(|matrix| tracing::debug!("{matrix} is kept as it is stored"));
+    }
     let engine = EngineConfig { num_blocks: num_blocks(model.info(), &card, &options), ..options.engine };
     let guide = Guide::new(tokenizer.vocabulary().clone(), options.guide)?;
     let (engine, _) = Engine::start(model, tokenizer.vocabulary().end_tokens(), engine)?;
@@ -210,6 +235,7 @@ fn card(
         context_len: info.context_len.min(context_len_max.unwrap_or(usize::MAX)),
         num_parameters: info.num_parameters as u64,
         weight_bytes: info.weight_bytes,
+        quantization: info.quantization.clone(),
         vocab_len: info.vocab_len,
         tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
@@ -222,6 +248,7 @@ fn card(
 fn num_blocks(info: &ModelInfo, card: &ModelCard, options: &OpenOptions) -> usize {
     let bytes_per_block = info.kv.bytes_per_block(options.engine.block_len).max(1);
     let affordable = options.kv_bytes.unwrap_or_else(|| kv_bytes_default(info)) as usize / bytes_per_block;
+    let affordable = affordable.saturating_sub(KvCache::num_scratch_blocks(&info.device));
     let useful = options.engine.num_seqs_max * card.context_len.div_ceil(options.engine.block_len);
     affordable.min(useful).max(1)
 }

@@ -22,7 +22,8 @@ pub struct Provenance {
     pub ananke_version: &'static str,
     /// The model.
     pub model: String,
-    /// BLAKE3 of its weights: of the one file, or of the digests of several in the order of their names. Null for a model
+    /// BLAKE3 of its weights: of the one file, or of the digests of several in the order of their names; with
+    /// weights rounded on load, of that and of the name of what they are rounded to. Null for a model
     /// without files, and for the moment after the start in which they are still being read for it.
     pub weights_digest: Option<Digest>,
     /// Identity of its vocabulary.

@@ -11,29 +11,30 @@ use tokio::sync::watch;
 
 use super::{Error, Maze};
 use crate::constraint::Digest;
-use crate::model::ModelFiles;
+use crate::model::{ModelFiles, Quantization};
 
 /// The digest of a model's weights, as soon as it is known.
 #[derive(Clone, Debug)]
 pub(super) struct WeightsDigest(watch::Receiver<Option<Digest>>);
 
 impl WeightsDigest {
-    /// Of weights in memory.
-    pub(super) fn of_bytes(bytes: &'static [u8]) -> Self {
-        Self::start(move || Ok(Digest::of_bytes(bytes)))
+    /// Of weights in memory, and of what they are rounded to.
+    pub(super) fn of_bytes(bytes: &'static [u8], quantize: Option<Quantization>) -> Self {
+        Self::start(move || Ok(rounded(Digest::of_bytes(bytes), quantize)))
     }
 
     /// Of the weights of the model at `path`: one file's own digest, as `b3sum` prints it, or, of several, the digest of
-    /// their digests in the order of their names.
+    /// their digests in the order of their names. Rounded weights are others: theirs is the digest of this one and of the
+    /// name of what they are rounded to.
     ///
     /// # Errors
     /// When there is no model.
-    pub(super) fn of_model(path: &Path) -> Result<Self, Error> {
+    pub(super) fn of_model(path: &Path, quantize: Option<Quantization>) -> Result<Self, Error> {
         let files = match ModelFiles::locate(path)? {
             ModelFiles::Gguf(file) => vec![file],
             ModelFiles::Safetensors { weights, .. } => weights,
         };
-        Ok(Self::start(move || of_files(&files)))
+        Ok(Self::start(move || of_files(&files).map(|digest| rounded(digest, quantize))))
     }
 
     fn start(read: impl FnOnce() -> io::Result<Digest> + Send + 'static) -> Self {
@@ -52,6 +53,13 @@ impl WeightsDigest {
 
     fn now(&self) -> Option<Digest> {
         *self.0.borrow()
+    }
+}
+
+fn rounded(digest: Digest, quantize: Option<Quantization>) -> Digest {
+    match quantize {
+        Some(quantization) => Digest::of_digests([&digest, &Digest::of_bytes(quantization.as_str().as_bytes())]),
+        None => digest,
     }
 }
 
@@ -105,5 +113,13 @@ mod tests {
         assert_eq!(of_files(&paths[..1]).expect("readable"), one);
         assert_eq!(of_files(&paths).expect("readable"), Digest::of_digests([&one, &two]));
         assert!(of_files(&[folder.path().join("c")]).is_err());
+    }
+
+    #[test]
+    fn rounded_weights_are_other_weights() {
+        let digest = Digest::of_bytes(b"weights");
+        let digests = [None, Some(Quantization::Q8_0), Some(Quantization::Q4K)].map(|how| rounded(digest, how));
+        assert_eq!(digests[0], digest);
+        assert!(digests[1] != digest && digests[2] != digest && digests[1] != digests[2]);
     }
 }

@@ -4,23 +4,37 @@
 //! Attention runs in absorbed form, for prompts as for single tokens: each head's query is projected into the latent's
 //! space, and what it gathers there is projected to the head's values. So nothing of the context is ever expanded.
 
-use candle_core::{DType, Tensor};
+use candle_core::{Device, Tensor};
 
+use super::decode_graphs::{DecodeGraphs, Outcome, RecordedAttention, StepInputs};
 use super::deepseek_config::DeepseekV2Config;
 use super::gguf::interleaved_row;
 use super::layers::{
-    Embedding, Epilogue, GroupedLinear, Linear, Loader, Mixture, MixtureShape, Mlp, RmsNorm, RotaryEmbedding,
+    AngleTable, Embedding, Epilogue, GroupedLinear, Linear, Loader, Mixture, MixtureShape, Mlp, RmsNorm,
+    RotaryEmbedding,
 };
-use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec, QuantWeight};
-use crate::kernels::{self, ExpertChoice, ExpertScaling, MlaAttention};
+use super::{
+    Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
+    QuantWeight, Sampling,
+};
+use crate::kernels::{self, ExpertChoice, ExpertScaling, MlaAttention, PairGroups, PlanCell, Sums};
 
 /// Added to the mean square of latents before they are normalized, whatever the configuration says of other layers.
 const LATENT_NORM_EPS: f64 = 1e-6;
 
 pub(crate) struct DeepseekV2 {
     info: ModelInfo,
+    body: Body,
+    graphs: DecodeGraphs,
+}
+
+/// Everything that computes.
+struct Body {
     heads: Heads,
+    head_ids: HeadIds,
     rotary: RotaryEmbedding,
+    /// For the steps that are recorded.
+    fixed: Option<Fixed>,
     embed_tokens: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
@@ -65,13 +79,28 @@ struct Heads {
     scale: f32,
 }
 
-/// What all layers share in one step.
+/// Every head of each token, for as many tokens as any step has had: what never changes is brought to the device once.
+struct HeadIds {
+    num_heads: usize,
+    ids: Option<Tensor>,
+}
+
+/// What recorded steps read: it stays where it is for as long as the model lives.
+struct Fixed {
+    angles: AngleTable,
+    /// `[tokens, heads]`, for the most tokens of such a step.
+    head_ids: Tensor,
+}
+
+/// What one step reads beside weights and cache, on the device.
 struct Step<'a> {
+    token_ids: Tensor,
+    logit_rows: Tensor,
     cos: Tensor,
     sin: Tensor,
     slots: Tensor,
     /// The head of each (query, head) pair.
-    head_ids: Tensor,
+    heads: PairGroups,
     attention: MlaAttention<'a>,
 }
 
@@ -86,6 +115,10 @@ impl DeepseekV2 {
             true => embed_tokens.tied_head(),
             false => loader.linear("", &[("lm_head", config.vocab_size)], config.hidden_size, false)?,
         };
+        let kv_dtype = loader.kv_dtype(
+            "model.layers.0.self_attn.kv_a_proj_with_mqa.weight",
+            &[heads.latent + heads.rope, config.hidden_size],
+        )?;
         let info = ModelInfo {
             architecture: "deepseek_v2".to_owned(),
             vocab_len: config.vocab_size,
@@ -93,14 +126,28 @@ impl DeepseekV2 {
             kv: KvSpec {
                 num_layers: config.num_hidden_layers,
                 planes: vec![PlaneSpec { name: "latents", width: heads.latent + heads.rope }],
-                dtype: DType::F32,
+                dtype: kv_dtype,
             },
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
+            quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(heads.rope, config.rope_theta, &config.rope_scaling, loader.device());
-        Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
+        let head_ids = HeadIds { num_heads: heads.num_heads, ids: None };
+        let graphs = loader.graphs();
+        let fixed = match graphs.filter(|_| loader.device().is_cuda()) {
+            Some(graphs) => Some(Fixed::new(graphs, config, heads, &rotary, loader.device())?),
+            None => None,
+        };
+        let attention = RecordedAttention {
+            group: heads.num_heads,
+            tile_rows: kernels::mla_tile_rows(kv_dtype, heads.latent, heads.rope),
+            sums: Sums::Fastest,
+        };
+        let graphs = DecodeGraphs::new(graphs, attention, loader.device())?;
+        let body = Body { heads, head_ids, rotary, fixed, embed_tokens, layers, norm, lm_head };
+        Ok(Self { info, body, graphs })
     }
 }
 
@@ -111,17 +158,110 @@ impl LanguageModel for DeepseekV2 {
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError> {
         batch.check(&self.info, cache)?;
-        let device = &self.info.device;
+        let Self { info, body, graphs } = self;
+        let recorded = |inputs: &StepInputs<'_>| body.forward(&body.recorded_step(inputs, cache)?, cache);
+        let pass = match graphs.run(batch, None, cache, recorded)? {
+            Outcome::Done(logits) => return Ok(logits),
+            Outcome::Left(pass) => pass,
+        };
+        let step = body.step(batch, cache, &info.device)?;
+        Ok(Logits::new(body.forward(&step, cache)?)?.of_pass(pass))
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.graphs.are_on()
+    }
+
+    fn forward_ahead(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        cache: &mut KvCache,
+    ) -> Result<Option<Logits>, ModelError> {
+        batch.check(&self.info, cache)?;
+        let Some(ids) = sampling.ids_on_gpu()?.filter(|ids| ids.elem_count() == batch.sequences.len()) else {
+            return Ok(None);
+        };
+        let Self { body, graphs, .. } = self;
+        let recorded = |inputs: &StepInputs<'_>| body.forward(&body.recorded_step(inputs, cache)?, cache);
+        Ok(match graphs.run(batch, Some(&ids), cache, recorded)? {
+            Outcome::Done(logits) => Some(logits),
+            Outcome::Left(_) => None,
+        })
+    }
+}
+
+impl Body {
+    fn step<'a>(&mut self, batch: &'a Batch, cache: &KvCache, device: &Device) -> Result<Step<'a>, ModelError> {
         let (cos, sin) = self.rotary.angles(&batch.positions)?;
-        let slots = Tensor::new(batch.slots.as_slice(), device)?;
-        let head_ids = Tensor::new(self.heads.ids(batch.num_tokens()), device)?;
-        let step = Step { cos, sin, slots, head_ids, attention: self.heads.attention(batch, cache) };
-        let mut xs = self.embed_tokens.forward(&batch.token_ids, device)?;
+        Ok(Step {
+            token_ids: Tensor::new(batch.token_ids.as_slice(), device)?,
+            logit_rows: Tensor::new(batch.logit_rows.as_slice(), device)?,
+            cos,
+            sin,
+            slots: Tensor::new(batch.slots.as_slice(), device)?,
+            heads: self.head_ids.of_tokens(batch.num_tokens(), device)?,
+            attention: self.heads.attention(&batch.sequences, PlanCell::default(), cache),
+        })
+    }
+
+    /// The same of inputs that lie on the device already. Its pairs are sorted anew in each: that is recorded too.
+    fn recorded_step<'a>(&self, inputs: &StepInputs<'a>, cache: &KvCache) -> Result<Step<'a>, ModelError> {
+        let Some(Fixed { angles, head_ids }) = &self.fixed else {
+            return Err(ModelError::InvalidBatch { detail: "a step is recorded without a table of angles".into() });
+        };
+        let (cos, sin) = angles.at(&inputs.positions)?;
+        Ok(Step {
+            token_ids: inputs.token_ids.clone(),
+            logit_rows: inputs.logit_rows.clone(),
+            cos,
+            sin,
+            slots: inputs.slots.clone(),
+            heads: PairGroups::new(head_ids.narrow(0, 0, inputs.sequences.len())?, self.heads.num_heads)?,
+            attention: self.heads.attention(inputs.sequences, inputs.plan.clone(), cache),
+        })
+    }
+
+    /// A row of logits for each of the step's `logit_rows`.
+    fn forward(&self, step: &Step<'_>, cache: &KvCache) -> Result<Tensor, ModelError> {
+        let mut xs = self.embed_tokens.forward(&step.token_ids)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            xs = layer.forward(&xs, self.heads, &step, &cache.layer(layer_idx)[0])?;
+            xs = layer.forward(&xs, self.heads, step, &cache.layer(layer_idx)[0])?;
         }
-        let xs = xs.index_select(&Tensor::new(batch.logit_rows.as_slice(), device)?, 0)?;
-        Logits::new(self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)?)
+        let xs = kernels::gather(&xs, &step.logit_rows)?;
+        self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)
+    }
+}
+
+impl Fixed {
+    fn new(
+        graphs: &GraphConfig,
+        config: &DeepseekV2Config,
+        heads: Heads,
+        rotary: &RotaryEmbedding,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            angles: rotary.table(graphs.context_len_max().min(config.max_position_embeddings))?,
+            head_ids: head_ids(graphs.num_seqs_max(), heads.num_heads, device)?,
+        })
+    }
+}
+
+/// `[tokens, heads]`: the heads of each token, in order.
+fn head_ids(num_tokens: usize, num_heads: usize, device: &Device) -> Result<Tensor, ModelError> {
+    let ids = (0..num_tokens).flat_map(|_| 0..num_heads as u32).collect();
+    Ok(Tensor::from_vec(ids, (num_tokens, num_heads), device)?)
+}
+
+impl HeadIds {
+    fn of_tokens(&mut self, num_tokens: usize, device: &Device) -> Result<PairGroups, ModelError> {
+        let ids = match self.ids.take().filter(|ids| ids.dims()[0] >= num_tokens) {
+            Some(ids) => ids,
+            None => head_ids(num_tokens.next_power_of_two(), self.num_heads, device)?,
+        };
+        let ids = self.ids.insert(ids);
+        Ok(PairGroups::new(ids.narrow(0, 0, num_tokens)?, self.num_heads)?)
     }
 }
 
@@ -223,9 +363,9 @@ impl Attention {
         let q_rope = q.narrow(1, num_heads * nope, num_heads * rope)?;
         kernels::rope(&q_rope, &step.cos, &step.sin)?;
         let q_nope = q.narrow(1, 0, num_heads * nope)?.contiguous()?.reshape((num_tokens * num_heads, nope))?;
-        let q_latent = self.k_b_proj.forward(&q_nope, &step.head_ids)?;
-        let gathered = kernels::mla_attention(&q_latent, &q_rope, latents, step.attention)?;
-        let ys = self.v_b_proj.forward(&gathered, &step.head_ids)?.reshape((num_tokens, num_heads * value))?;
+        let q_latent = self.k_b_proj.forward(&q_nope, &step.heads)?;
+        let gathered = kernels::mla_attention(&q_latent, &q_rope, latents, &step.attention)?;
+        let ys = self.v_b_proj.forward(&gathered, &step.heads)?.reshape((num_tokens, num_heads * value))?;
         self.o_proj.forward(&ys, Epilogue::Add(residual))
     }
 }
@@ -236,8 +376,8 @@ impl Attention {
 /// neighbours of a row that is now a column.
 fn load_kv_b(heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<(GroupedLinear, GroupedLinear), ModelError> {
     let Heads { num_heads, nope, value, latent, .. } = heads;
-    let per_head = |head_rows: &dyn Fn(usize) -> Result<QuantWeight<'static>, ModelError>| {
-        let group = |head| Ok::<_, ModelError>(vec![loader.laid_out(head_rows(head)?)?]);
+    let per_head = |name: &str, head_rows: &dyn Fn(usize) -> Result<QuantWeight<'static>, ModelError>| {
+        let group = |head| Ok::<_, ModelError>(vec![loader.laid_out(name, head_rows(head)?)?]);
         loader.grouped((0..num_heads).map(group).collect::<Result<_, _>>()?)
     };
     let (k_name, v_name) = (format!("{prefix}k_b_proj.weight"), format!("{prefix}v_b_proj.weight"));
@@ -245,12 +385,14 @@ fn load_kv_b(heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<(Grouped
         let k_b = loader.stored_matrix(&k_name, &[num_heads, latent, nope])?;
         let v_b = loader.stored_matrix(&v_name, &[num_heads, value, latent])?;
         let rows = |weight: &QuantWeight<'_>, head, len| Ok(weight.rows(head * len..(head + 1) * len).into_owned());
-        return Ok((per_head(&|head| rows(&k_b, head, latent))?, per_head(&|head| rows(&v_b, head, value))?));
+        let k_b_proj = per_head(&k_name, &|head| rows(&k_b, head, latent))?;
+        return Ok((k_b_proj, per_head(&v_name, &|head| rows(&v_b, head, value))?));
     }
-    let kv_b = loader.stored_matrix(&format!("{prefix}kv_b_proj.weight"), &[num_heads * (nope + value), latent])?;
+    let name = format!("{prefix}kv_b_proj.weight");
+    let kv_b = loader.stored_matrix(&name, &[num_heads * (nope + value), latent])?;
     let rows = |start, len| kv_b.rows(start..start + len);
-    let k_b_proj = per_head(&|head| rows(head * (nope + value), nope).transposed())?;
-    let v_b_proj = per_head(&|head| Ok(rows(head * (nope + value) + nope, value).into_owned()))?;
+    let k_b_proj = per_head(&name, &|head| rows(head * (nope + value), nope).transposed())?;
+    let v_b_proj = per_head(&name, &|head| Ok(rows(head * (nope + value) + nope, value).into_owned()))?;
     Ok((k_b_proj, v_b_proj))
 }
 
@@ -288,17 +430,7 @@ impl Heads {
         }
     }
 
-    /// The head of each pair of so many tokens.
-    fn ids(&self, num_tokens: usize) -> Vec<u32> {
-        (0..num_tokens).flat_map(|_| 0..self.num_heads as u32).collect()
-    }
-
-    fn attention<'a>(&self, batch: &'a Batch, cache: &KvCache) -> MlaAttention<'a> {
-        MlaAttention {
-            sequences: &batch.sequences,
-            block_len: cache.block_len(),
-            num_heads: self.num_heads,
-            scale: self.scale,
-        }
+    fn attention<'a>(&self, sequences: &'a [BatchSequence], plan: PlanCell, cache: &KvCache) -> MlaAttention<'a> {
+        MlaAttention { sequences, block_len: cache.block_len(), num_heads: self.num_heads, scale: self.scale, plan }
     }
 }

@@ -15,18 +15,22 @@ pub(crate) struct DummyWeights {
 }
 
 /// Layouts that can be made up.
-const LAYOUTS: &str = "F32, BF16, Q4_0, Q8_0, Q4K";
+const LAYOUTS: &str = "F32, BF16, Q4_0, Q5_0, Q8_0, Q4K, F8E4M3";
 
 impl DummyWeights {
-    /// Matrices come in `layout`; vectors are f32.
+    /// Matrices come in `layout`, Q4K where rows are no multiples of 256 in Q5_0; vectors are f32.
     ///
     /// # Errors
     /// When it is none that can be made up.
     pub(crate) fn new(layout: QuantLayout) -> Result<Self, ModelError> {
         match layout {
-            QuantLayout::F32 | QuantLayout::BF16 | QuantLayout::Q4_0 | QuantLayout::Q8_0 | QuantLayout::Q4K => {
-                Ok(Self { layout })
-            }
+            QuantLayout::F32
+            | QuantLayout::BF16
+            | QuantLayout::Q4_0
+            | QuantLayout::Q5_0
+            | QuantLayout::Q8_0
+            | QuantLayout::Q4K
+            | QuantLayout::F8E4M3 => Ok(Self { layout }),
             other => Err(ModelError::TensorLayout {
                 file: "made-up weights".into(),
                 tensor: "every matrix".into(),
@@ -51,8 +55,9 @@ impl Weights for DummyWeights {
             }
             _ => {
                 let inputs = shape.last().copied().unwrap_or(1).max(1);
-                let bytes = byte_len(self.layout, shape).map(|len| fill(self.layout, len, inputs, seed(name)));
-                bytes.and_then(|bytes| QuantWeight::new(bytes, self.layout, shape))
+                let layout = self.layout.fitting(inputs).unwrap_or(self.layout);
+                let bytes = byte_len(layout, shape).map(|len| fill(layout, len, inputs, seed(name)));
+                bytes.and_then(|bytes| QuantWeight::new(bytes, layout, shape))
             }
         };
         made.ok_or_else(|| ModelError::TensorLayout {
@@ -104,6 +109,13 @@ fn make(layout: QuantLayout, block: &mut [u8], inputs: usize, random: &mut Rando
             match layout {
                 QuantLayout::Q8_0 => scale(block, 0, bound / 127.0),
                 QuantLayout::Q4_0 => scale(block, 0, bound / 8.0),
+                QuantLayout::Q5_0 => scale(block, 0, bound / 16.0),
+                // The root mean square of random bytes' numbers is 100, that of even ones up to a bound 1 / sqrt(3) of it.
+                QuantLayout::F8E4M3 => {
+                    block[..4].copy_from_slice(&(bound / 173.0).to_le_bytes());
+                    // The two bytes that stand for no number.
+                    block[4..].iter_mut().filter(|byte| **byte & 0x7f == 0x7f).for_each(|byte| *byte ^= 1);
+                }
                 // Superblocks of Q4K: steps of up to 63, weights of 0 to 15 of them, less up to 63 minima.
                 _ => {
                     scale(block, 0, bound / (63.0 * 8.0));
@@ -133,7 +145,8 @@ mod tests {
 
     #[test]
     fn every_layout_has_finite_numbers_of_the_right_size_and_the_same_twice() -> Result<(), ModelError> {
-        for layout in [QuantLayout::F32, QuantLayout::BF16, QuantLayout::Q4_0, QuantLayout::Q8_0, QuantLayout::Q4K] {
+        use QuantLayout::{BF16, F8E4M3, F32, Q4_0, Q4K, Q5_0, Q8_0};
+        for layout in [F32, BF16, Q4_0, Q5_0, Q8_0, Q4K, F8E4M3] {
             let weights = DummyWeights::new(layout)?;
             let values = weights.get("a.weight", &[48, 512])?.to_f32()?;
             let mean_square = values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32;
@@ -145,11 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_no_superblocks_get_smaller_blocks() -> Result<(), ModelError> {
+        let weights = DummyWeights::new(QuantLayout::Q4K)?;
+        assert_eq!(weights.get("a.weight", &[4, 5504])?.layout(), QuantLayout::Q5_0);
+        assert_eq!(weights.get("a.weight", &[4, 2048])?.layout(), QuantLayout::Q4K);
+        Ok(())
+    }
+
+    #[test]
     fn a_model_of_made_up_weights_runs_and_stays_finite() -> Result<(), ModelError> {
         let config = br#"{"model_type": "llama", "vocab_size": 64, "hidden_size": 256, "intermediate_size": 512,
             "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
             "rms_norm_eps": 1e-6, "rope_theta": 10000, "tie_word_embeddings": false}"#;
-        for layout in [None, Some(QuantLayout::Q8_0), Some(QuantLayout::Q4K)] {
+        for layout in [None, Some(QuantLayout::Q8_0), Some(QuantLayout::Q4K), Some(QuantLayout::F8E4M3)] {
             let options = LoadOptions { layout, ..LoadOptions::default() };
             let mut model = load(WeightSource::Dummy { config_json: config }, &options)?;
             let mut cache = KvCache::new(&model.info().kv, 1, 16, &model.info().device)?;
@@ -158,6 +179,29 @@ mod tests {
             let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
             assert!(logits.len() == 3 * 64 && logits.iter().all(|logit| logit.is_finite()), "{layout:?}");
             assert!(logits.iter().any(|logit| logit.abs() > 1e-3), "{layout:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_mixture_of_made_up_weights_runs_and_stays_finite() -> Result<(), ModelError> {
+        let config = br#"{"model_type": "deepseek_v2", "vocab_size": 64, "hidden_size": 256, "intermediate_size": 512,
+            "moe_intermediate_size": 256, "num_hidden_layers": 2, "first_k_dense_replace": 1, "n_routed_experts": 8,
+            "num_experts_per_tok": 3, "n_shared_experts": 1, "topk_method": "greedy", "num_attention_heads": 2,
+            "kv_lora_rank": 256, "qk_nope_head_dim": 256, "qk_rope_head_dim": 32, "v_head_dim": 128,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000}"#;
+        for layout in [None, Some(QuantLayout::F32), Some(QuantLayout::Q8_0), Some(QuantLayout::Q4K)] {
+            let options = LoadOptions { layout, ..LoadOptions::default() };
+            let mut model = load(WeightSource::Dummy { config_json: config }, &options)?;
+            let mut cache = KvCache::new(&model.info().kv, 1, 16, &model.info().device)?;
+            // The second step has more tokens than the first, the third fewer.
+            for (first, ids) in [(0, &[1u32][..]), (1, &[2, 3, 4]), (4, &[5, 6])] {
+                let mut batch = Batch::default();
+                batch.push(ids, first, &[0], 16, ids.len());
+                let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
+                assert!(logits.len() == ids.len() * 64 && logits.iter().all(|logit| logit.is_finite()), "{layout:?}");
+                assert!(logits.iter().any(|logit| logit.abs() > 1e-3), "{layout:?}");
+            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use super::{QuantLayout, Quantization};
+
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -60,12 +62,6 @@ pub enum ModelError {
         /// The names that would do.
         supported: &'static [&'static str],
     },
-    /// An architecture that only a CPU runs.
-    #[error("architecture `{architecture}` does not run on a GPU yet; start without --gpu to run it on the CPU")]
-    NotOnGpu {
-        /// Its name.
-        architecture: &'static str,
-    },
     /// A kind of rotary position scaling this build does not compute.
     #[error("{file}: rope type `{found}` is not supported; supported: {}", supported.join(", "))]
     UnsupportedRope {
@@ -110,6 +106,19 @@ pub enum ModelError {
         /// What would do.
         supported: &'static str,
     },
+    /// Quantization on load, of weights that are quantized already.
+    #[error(
+        "tensor `{tensor}` is stored as {found:?}: rounding it to {asked} would lose more and save little; \
+         leave --quantize out, or take a checkpoint in bf16, f16 or f32"
+    )]
+    AlreadyQuantized {
+        /// The tensor.
+        tensor: String,
+        /// How it is stored.
+        found: QuantLayout,
+        /// What was asked for.
+        asked: Quantization,
+    },
     /// A batch that contradicts itself or the KV cache.
     #[error("invalid batch: {detail}")]
     InvalidBatch {
@@ -140,6 +149,24 @@ pub enum ModelError {
         total: usize,
         /// What to change.
         advice: &'static str,
+    },
+    /// Something that has no batch-invariant sums on a GPU.
+    #[error(
+        "{what} have no batch-invariant sums on a GPU; leave --batch-invariant out, or take bf16, f32, Q8_0, Q4_0 or fp8 weights of a Llama or Qwen2"
+    )]
+    NotBatchInvariant {
+        /// What it is.
+        what: String,
+    },
+    /// Bounds on recorded decode steps that cannot be kept.
+    #[error("decode graphs: `{field}` is {found}, expected {expected}")]
+    GraphConfig {
+        /// The field of [`super::GraphConfig`].
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: &'static str,
     },
     /// The device failed, or a kernel refused its operands.
     #[error(transparent)]

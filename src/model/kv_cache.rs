@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use candle_core::{DType, Device, Tensor};
 
 use super::ModelError;
@@ -39,12 +41,19 @@ impl KvSpec {
 /// The planes themselves, on the model's device: `[num_blocks * block_len, width]` per layer and plane.
 ///
 /// Which blocks are free, shared or cached is the engine's business; here are only the bytes.
+///
+/// On a GPU there is one block more, for rows that nobody asked for: a decode step is filled up to a size that was
+/// recorded.
 pub struct KvCache {
+    id: u64,
     spec: KvSpec,
     num_blocks: usize,
     block_len: usize,
     planes: Vec<Vec<Tensor>>,
 }
+
+/// Numbers caches, so that what was recorded over one is never replayed over another.
+static NUM_CACHES: AtomicU64 = AtomicU64::new(0);
 
 impl KvCache {
     /// Allocates zeroed planes: `num_blocks * spec.bytes_per_block(block_len)` bytes, which on CPU the system
@@ -53,7 +62,8 @@ impl KvCache {
     /// # Errors
     /// [`ModelError::NotEnoughMemory`] when the device cannot hold them.
     pub fn new(spec: &KvSpec, num_blocks: usize, block_len: usize, device: &Device) -> Result<Self, ModelError> {
-        let needed = num_blocks.saturating_mul(spec.bytes_per_block(block_len));
+        let num_kept = num_blocks + Self::num_scratch_blocks(device);
+        let needed = num_kept.saturating_mul(spec.bytes_per_block(block_len));
         if let Some(GpuMemory { free, total }) = gpu::memory(device)
             && needed > free
         {
@@ -62,10 +72,27 @@ impl KvCache {
             let advice = "give --kv-memory less, or --max-num-seqs and --max-model-len";
             return Err(ModelError::NotEnoughMemory { what, needed, free, total, advice });
         }
-        let plane = |plane: &PlaneSpec| Tensor::zeros((num_blocks * block_len, plane.width), spec.dtype, device);
+        let plane = |plane: &PlaneSpec| Tensor::zeros((num_kept * block_len, plane.width), spec.dtype, device);
         let layer = |_| spec.planes.iter().map(plane).collect::<Result<Vec<_>, _>>();
         let planes = (0..spec.num_layers).map(layer).collect::<Result<_, _>>()?;
-        Ok(Self { spec: spec.clone(), num_blocks, block_len, planes })
+        let id = NUM_CACHES.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, spec: spec.clone(), num_blocks, block_len, planes })
+    }
+
+    /// Blocks that a cache on `device` has beside those asked for.
+    #[must_use]
+    pub fn num_scratch_blocks(device: &Device) -> usize {
+        usize::from(!device.is_cpu())
+    }
+
+    /// The block that no sequence has; on a CPU there is none.
+    pub(crate) fn scratch_block(&self) -> u32 {
+        self.num_blocks as u32
+    }
+
+    /// Different for every cache of the process.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Copies every plane of block `from` over block `to` in every layer: the copy of copy-on-write.

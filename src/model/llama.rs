@@ -1,16 +1,28 @@
 //! The Llama family: Llama, its descendants, and Qwen2 (biases on queries, keys and values).
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use super::config::LlamaConfig;
-use super::layers::{Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
-use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec};
-use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite};
+use super::decode_graphs::{DecodeGraphs, Outcome, RecordedAttention, StepInputs};
+use super::layers::{AngleTable, Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
+use super::{
+    Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
+    Sampling,
+};
+use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite, Sums};
 
 pub(crate) struct Llama {
     info: ModelInfo,
+    body: Body,
+    graphs: DecodeGraphs,
+}
+
+/// Everything that computes.
+struct Body {
     heads: Heads,
     rotary: RotaryEmbedding,
+    /// For the steps that are recorded.
+    angles: Option<AngleTable>,
     embed_tokens: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
@@ -32,10 +44,13 @@ struct Heads {
     num_heads: usize,
     num_kv_heads: usize,
     head_dim: usize,
+    sums: Sums,
 }
 
-/// What all layers share in one step.
+/// What one step reads beside weights and cache, on the device.
 struct Step<'a> {
+    token_ids: Tensor,
+    logit_rows: Tensor,
     cos: Tensor,
     sin: Tensor,
     slots: Tensor,
@@ -48,6 +63,7 @@ impl Llama {
             num_heads: config.num_attention_heads,
             num_kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
+            sums: loader.sums(),
         };
         let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
         let layer = |layer_idx| Layer::load(config, heads, loader, &format!("model.layers.{layer_idx}."));
@@ -72,9 +88,17 @@ impl Llama {
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
+            quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, loader.device());
-        Ok(Self { info, heads, rotary, embed_tokens, layers, norm, lm_head })
+        let graphs = loader.graphs();
+        let angles = match graphs.filter(|_| loader.device().is_cuda()).map(GraphConfig::context_len_max) {
+            Some(len) => Some(rotary.table(len.min(config.max_position_embeddings))?),
+            None => None,
+        };
+        let graphs = DecodeGraphs::new(graphs, heads.recorded(kv_dtype), loader.device())?;
+        let body = Body { heads, rotary, angles, embed_tokens, layers, norm, lm_head };
+        Ok(Self { info, body, graphs })
     }
 }
 
@@ -85,16 +109,76 @@ impl LanguageModel for Llama {
 
     fn forward(&mut self, batch: &Batch, cache: &mut KvCache) -> Result<Logits, ModelError> {
         batch.check(&self.info, cache)?;
-        let device = &self.info.device;
+        let Self { info, body, graphs } = self;
+        let recorded = |inputs: &StepInputs<'_>| body.forward(&body.recorded_step(inputs, cache)?, cache);
+        let pass = match graphs.run(batch, None, cache, recorded)? {
+            Outcome::Done(logits) => return Ok(logits),
+            Outcome::Left(pass) => pass,
+        };
+        let logits = body.forward(&body.step(batch, cache, &info.device)?, cache)?;
+        Ok(Logits::new(logits)?.of_pass(pass))
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.graphs.are_on()
+    }
+
+    fn forward_ahead(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        cache: &mut KvCache,
+    ) -> Result<Option<Logits>, ModelError> {
+        batch.check(&self.info, cache)?;
+        let Some(ids) = sampling.ids_on_gpu()?.filter(|ids| ids.elem_count() == batch.sequences.len()) else {
+            return Ok(None);
+        };
+        let Self { body, graphs, .. } = self;
+        let recorded = |inputs: &StepInputs<'_>| body.forward(&body.recorded_step(inputs, cache)?, cache);
+        Ok(match graphs.run(batch, Some(&ids), cache, recorded)? {
+            Outcome::Done(logits) => Some(logits),
+            Outcome::Left(_) => None,
+        })
+    }
+}
+
+impl Body {
+    fn step<'a>(&self, batch: &'a Batch, cache: &KvCache, device: &Device) -> Result<Step<'a>, ModelError> {
         let (cos, sin) = self.rotary.angles(&batch.positions)?;
-        let slots = Tensor::new(batch.slots.as_slice(), device)?;
-        let step = Step { cos, sin, slots, attention: self.heads.attention(batch, cache) };
-        let mut xs = self.embed_tokens.forward(&batch.token_ids, device)?;
+        Ok(Step {
+            token_ids: Tensor::new(batch.token_ids.as_slice(), device)?,
+            logit_rows: Tensor::new(batch.logit_rows.as_slice(), device)?,
+            cos,
+            sin,
+            slots: Tensor::new(batch.slots.as_slice(), device)?,
+            attention: self.heads.attention(&batch.sequences, PlanCell::new(self.heads.sums), cache),
+        })
+    }
+
+    /// The same of inputs that lie on the device already.
+    fn recorded_step<'a>(&self, inputs: &StepInputs<'a>, cache: &KvCache) -> Result<Step<'a>, ModelError> {
+        let Some(angles) = &self.angles else {
+            return Err(ModelError::InvalidBatch { detail: "a step is recorded without a table of angles".into() });
+        };
+        let (cos, sin) = angles.at(&inputs.positions)?;
+        Ok(Step {
+            token_ids: inputs.token_ids.clone(),
+            logit_rows: inputs.logit_rows.clone(),
+            cos,
+            sin,
+            slots: inputs.slots.clone(),
+            attention: self.heads.attention(inputs.sequences, inputs.plan.clone(), cache),
+        })
+    }
+
+    /// A row of logits for each of the step's `logit_rows`.
+    fn forward(&self, step: &Step<'_>, cache: &KvCache) -> Result<Tensor, ModelError> {
+        let mut xs = self.embed_tokens.forward(&step.token_ids)?;
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            xs = layer.forward(&xs, self.heads, &step, cache.layer(layer_idx))?;
+            xs = layer.forward(&xs, self.heads, step, cache.layer(layer_idx))?;
         }
-        let xs = kernels::gather(&xs, &Tensor::new(batch.logit_rows.as_slice(), device)?)?;
-        Logits::new(self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)?)
+        let xs = kernels::gather(&xs, &step.logit_rows)?;
+        self.lm_head.forward(&self.norm.forward(&xs)?, Epilogue::None)
     }
 }
 
@@ -137,14 +221,19 @@ impl Heads {
         self.num_kv_heads * self.head_dim
     }
 
-    fn attention<'a>(&self, batch: &'a Batch, cache: &KvCache) -> PagedAttention<'a> {
+    fn recorded(&self, dtype: DType) -> RecordedAttention {
+        let Self { num_heads, num_kv_heads, head_dim, sums } = *self;
+        RecordedAttention { group: num_heads / num_kv_heads, tile_rows: kernels::tile_rows(dtype, head_dim), sums }
+    }
+
+    fn attention<'a>(&self, sequences: &'a [BatchSequence], plan: PlanCell, cache: &KvCache) -> PagedAttention<'a> {
         PagedAttention {
-            sequences: &batch.sequences,
+            sequences,
             block_len: cache.block_len(),
             num_heads: self.num_heads,
             num_kv_heads: self.num_kv_heads,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
-            plan: PlanCell::default(),
+            plan,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::llama::Llama;
 use super::mapped::MappedFile;
 use super::safetensors::{self, SafetensorsWeights};
 use super::weight::QuantLayout;
-use super::{LanguageModel, ModelError};
+use super::{GraphConfig, LanguageModel, ModelError, Quantization};
 
 /// Where a model comes from.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,8 @@ pub enum WeightSource<'a> {
         safetensors: &'a [u8],
     },
     /// A config.json alone: weights of its shapes are made up, for timing. They are bf16, or of the layout that the
-    /// options ask for, which is then F32, BF16, Q4_0, Q8_0 or Q4K.
+    /// options ask for, which is then F32, BF16, Q4_0, Q5_0, Q8_0, Q4K or
+    /// F8E4M3.
     Dummy {
         /// The bytes of config.json.
         config_json: &'a [u8],
@@ -40,13 +41,22 @@ pub struct LoadOptions {
     /// Where it will run.
     pub device: Device,
     /// The layout its matrices are turned into; `None` keeps each as it is stored. `F32` dequantizes a GGUF file,
-    /// `Q8_0` quantizes any checkpoint whose rows are multiples of 32.
+    /// `Q8_0` quantizes any checkpoint whose rows are multiples of 32. K-quants give way to blocks of 32 where rows are no
+    /// multiples of 256.
     pub layout: Option<QuantLayout>,
+    /// What the matrices are rounded to, from the layout above, which must be one of full precision; what that changed is
+    /// in [`ModelInfo::quantization`](super::ModelInfo::quantization).
+    pub quantize: Option<Quantization>,
+    /// Decode steps that are recorded once and replayed, where the device can; `None` runs every step launch by launch.
+    pub graphs: Option<GraphConfig>,
+    /// A row's logits must not depend on what else is in the batch, nor on how its prompt is cut. A CPU always holds to
+    /// it; a GPU takes one body for any number of rows, which costs prompts and mid-sized batches time.
+    pub batch_invariant: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, layout: None }
+        Self { device: Device::Cpu, layout: None, quantize: None, graphs: None, batch_invariant: false }
     }
 }
 
@@ -162,8 +172,9 @@ impl ModelShape {
         let loader = Loader::new(weights, options);
         Ok(match self {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
-            Self::DeepseekV2(_) if options.device.is_cuda() => {
-                return Err(ModelError::NotOnGpu { architecture: "deepseek_v2" });
+            // Which body multiplies experts depends on how many tokens chose them.
+            Self::DeepseekV2(_) if options.device.is_cuda() && options.batch_invariant => {
+                return Err(ModelError::NotBatchInvariant { what: "models of the architecture `deepseek_v2`".into() });
             }
             Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
         })

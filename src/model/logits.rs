@@ -1,15 +1,30 @@
+use std::time::Instant;
+
 use candle_core::{DType, Tensor};
 
-use super::ModelError;
+use super::{EagerReason, ModelError, Pass};
+use crate::kernels::gpu::Mark;
 use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
 
 /// Unnormalized scores of the next token: one f32 row per entry of [`super::Batch::logit_rows`], on the model's
 /// device.
 ///
 /// Rows span the model's whole vocabulary, padded rows past the tokenizer's end included: the mask's part is to
-/// keep those from being sampled.
+/// keep those from being sampled. On a GPU they are there until the model's next forward pass, which may write its own
+/// in the same place.
 pub struct Logits {
     rows: Tensor,
+    pass: Pass,
+    computed: Computed,
+}
+
+/// When the device is done with them.
+enum Computed {
+    Already,
+    /// Once a GPU has come so far.
+    OnGpu(Mark),
+    /// From then on, on a device that is simulated.
+    From(Instant),
 }
 
 impl Logits {
@@ -23,7 +38,34 @@ impl Logits {
             let (expected, got) = (DType::F32, rows.dtype());
             return Err(candle_core::Error::UnexpectedDType { msg: "logits", expected, got }.into());
         }
-        Ok(Self { rows })
+        let pass = if rows.device().is_cpu() { Pass::Cpu } else { Pass::Eager(EagerReason::Architecture) };
+        let computed = Mark::new(rows.device())?.map_or(Computed::Already, Computed::OnGpu);
+        Ok(Self { rows, pass, computed })
+    }
+
+    /// The same, as if a device were busy with them until `instant`.
+    pub(crate) fn computed_from(self, instant: Instant) -> Self {
+        Self { computed: Computed::From(instant), ..self }
+    }
+
+    /// Whether they are there; before that, reading or sampling them waits.
+    #[must_use]
+    pub fn is_computed(&self) -> bool {
+        match &self.computed {
+            Computed::Already => true,
+            Computed::OnGpu(mark) => mark.is_reached(),
+            Computed::From(instant) => Instant::now() >= *instant,
+        }
+    }
+
+    /// The same, with how they were computed.
+    pub(crate) fn of_pass(self, pass: Pass) -> Self {
+        Self { pass, ..self }
+    }
+
+    /// How they were computed.
+    pub fn pass(&self) -> Pass {
+        self.pass
     }
 
     /// How many rows of scores there are.
@@ -55,15 +97,73 @@ impl Logits {
         &self,
         rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
     ) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        self.start_sampling(rows)?.finish()
+    }
+
+    /// As [`Logits::sample`], without waiting for a GPU. Logits of which log-probabilities are asked for must be there
+    /// until the tokens are.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn start_sampling<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (usize, &'a SamplingRow<'a>)>,
+    ) -> Result<Sampling, ModelError> {
         #[cfg(feature = "cuda")]
         if self.rows.device().is_cuda() {
-            return Ok(sampling::sample_on_gpu(&self.rows, &rows.into_iter().collect::<Vec<_>>())?);
+            let rows: Vec<_> = rows.into_iter().collect();
+            return Ok(Sampling::OnGpu(sampling::start_on_gpu(&self.rows, &rows)?));
+        }
+        if let Computed::From(instant) = self.computed {
+            std::thread::sleep(instant.saturating_duration_since(Instant::now()));
         }
         let mut scores = self.to_cpu()?;
         let vocab_len = self.vocab_len();
-        Ok(rows
+        let tokens = rows
             .into_iter()
-            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row))
-            .collect())
+            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row));
+        Ok(Sampling::Done(tokens.collect()))
+    }
+}
+
+/// Tokens of rows that are being sampled.
+pub enum Sampling {
+    /// They are there.
+    Done(Vec<Result<SampledToken, SamplingError>>),
+    /// They will be.
+    #[cfg(feature = "cuda")]
+    OnGpu(sampling::Started),
+}
+
+impl Sampling {
+    /// The tokens, once they are there; one for each row, in order.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn finish(self) -> Result<Vec<Result<SampledToken, SamplingError>>, ModelError> {
+        match self {
+            Self::Done(tokens) => Ok(tokens),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(started) => Ok(started.finish()?),
+        }
+    }
+
+    /// The tokens, where nobody has to wait for them.
+    pub(crate) fn known(&self) -> Option<&[Result<SampledToken, SamplingError>]> {
+        match self {
+            Self::Done(tokens) => Some(tokens),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(_) => None,
+        }
+    }
+
+    /// The ids where a GPU will have them, `[rows]`, u32, in the order of its work; `None` where they are not on a GPU,
+    /// or none.
+    pub(crate) fn ids_on_gpu(&self) -> Result<Option<Tensor>, ModelError> {
+        match self {
+            Self::Done(_) => Ok(None),
+            #[cfg(feature = "cuda")]
+            Self::OnGpu(started) => Ok(started.ids()?),
+        }
     }
 }

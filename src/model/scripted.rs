@@ -5,11 +5,12 @@
 //! A scheduler that mixes up slots, blocks or positions therefore changes the text, which is what tests look for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec};
+use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec, Sampling};
+use crate::kernels::sampling::{SampledToken, SamplingError};
 
 /// Gives the scores of the next token after a context: `[vocab_len]` f32.
 pub type Script = Arc<dyn Fn(&[u32], &mut [f32]) + Send + Sync>;
@@ -21,6 +22,7 @@ pub struct ScriptedModel {
     /// Token by slot, `None` where nothing was written.
     slots: Vec<Option<u32>>,
     time_per_step: Duration,
+    device_time: Option<Duration>,
 }
 
 impl ScriptedModel {
@@ -36,8 +38,9 @@ impl ScriptedModel {
             device: Device::Cpu,
             weight_bytes: 0,
             num_parameters: 0,
+            quantization: None,
         };
-        Self { info, script, slots: Vec::new(), time_per_step: Duration::ZERO }
+        Self { info, script, slots: Vec::new(), time_per_step: Duration::ZERO, device_time: None }
     }
 
     /// A model whose scores are noise drawn from a seed and the whole context: any change of the context changes them.
@@ -53,7 +56,14 @@ impl ScriptedModel {
         Self::new(vocab_len, context_len, Arc::new(script))
     }
 
-    /// Makes every step take this long, as a device would.
+    /// Lets every forward pass return at once and its logits be there so much later, as a GPU does.
+    #[must_use]
+    pub fn with_device_time(mut self, device_time: Duration) -> Self {
+        self.device_time = Some(device_time);
+        self
+    }
+
+    /// Makes every step take this long, as a CPU would.
     #[must_use]
     pub fn with_time_per_step(mut self, time_per_step: Duration) -> Self {
         self.time_per_step = time_per_step;
@@ -93,7 +103,30 @@ impl LanguageModel for ScriptedModel {
             (self.script)(&context, row);
         }
         std::thread::sleep(self.time_per_step);
-        Logits::new(Tensor::from_vec(scores, (batch.logit_rows.len(), self.info.vocab_len), &Device::Cpu)?)
+        let rows = Tensor::from_vec(scores, (batch.logit_rows.len(), self.info.vocab_len), &Device::Cpu)?;
+        let logits = Logits::new(rows)?;
+        Ok(match self.device_time {
+            Some(device_time) => logits.computed_from(Instant::now() + device_time),
+            None => logits,
+        })
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.device_time.is_some()
+    }
+
+    /// Rows that were not sampled run token 0, as on a GPU some id.
+    fn forward_ahead(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        cache: &mut KvCache,
+    ) -> Result<Option<Logits>, ModelError> {
+        let known = sampling.known().filter(|tokens| tokens.len() == batch.sequences.len());
+        let (Some(tokens), Some(_)) = (known, self.device_time) else { return Ok(None) };
+        let id = |token: &Result<SampledToken, SamplingError>| token.as_ref().map_or(0, |token| token.id);
+        let batch = Batch { token_ids: tokens.iter().map(id).collect(), ..batch.clone() };
+        self.forward(&batch, cache).map(Some)
     }
 }
 

@@ -7,8 +7,10 @@ use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 
 use super::ModelError;
+use crate::kernels::{FP8_BLOCK_BYTES, FP8_BLOCK_LEN, fp8_blocks, fp8_values};
 
-/// How the elements of a [`QuantWeight`] are stored. Names are those of ggml; K-quants have superblocks of 256.
+/// How the elements of a [`QuantWeight`] are stored. Names are those of ggml; K-quants have superblocks of 256. `F8E4M3`
+/// is not ggml's: blocks of 128 under one f32 scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names are the definition")]
 pub enum QuantLayout {
@@ -27,17 +29,31 @@ pub enum QuantLayout {
     Q5K,
     Q6K,
     Q8K,
+    F8E4M3,
 }
 
 impl QuantLayout {
     /// Elements that are stored together; a row is a whole number of them.
     pub fn block_len(self) -> usize {
-        self.ggml().block_size()
+        self.ggml().map_or(FP8_BLOCK_LEN, |dtype| dtype.block_size())
     }
 
     /// Bytes of one block.
     pub fn block_bytes(self) -> usize {
-        self.ggml().type_size()
+        self.ggml().map_or(FP8_BLOCK_BYTES, |dtype| dtype.type_size())
+    }
+
+    /// This layout if rows of `row_len` are whole blocks of it; otherwise the nearest of blocks of 32 that has at least as
+    /// many bits, if they are whole blocks of that.
+    pub(crate) fn fitting(self, row_len: usize) -> Option<Self> {
+        let smaller = match self {
+            Self::Q2K | Self::Q3K => Self::Q4_0,
+            Self::Q4K => Self::Q5_0,
+            Self::Q5K => Self::Q5_1,
+            Self::Q6K | Self::Q8K => Self::Q8_0,
+            _ => self,
+        };
+        [self, smaller].into_iter().find(|layout| row_len.is_multiple_of(layout.block_len()))
     }
 
     /// True when every element is a number of its own.
@@ -45,8 +61,10 @@ impl QuantLayout {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
-    pub(crate) fn ggml(self) -> GgmlDType {
-        match self {
+    /// As ggml has it, where it does.
+    fn ggml(self) -> Option<GgmlDType> {
+        Some(match self {
+            Self::F8E4M3 => return None,
             Self::F32 => GgmlDType::F32,
             Self::F16 => GgmlDType::F16,
             Self::BF16 => GgmlDType::BF16,
@@ -62,7 +80,7 @@ impl QuantLayout {
             Self::Q5K => GgmlDType::Q5K,
             Self::Q6K => GgmlDType::Q6K,
             Self::Q8K => GgmlDType::Q8K,
-        }
+        })
     }
 
     pub(crate) fn from_ggml(dtype: GgmlDType) -> Self {
@@ -107,9 +125,20 @@ impl<'a> QuantWeight<'a> {
     /// # Errors
     /// When rows are not whole blocks of `layout`, or it is one that cannot be rounded to.
     pub fn quantize(values: &[f32], layout: QuantLayout, shape: &[usize]) -> Result<Self, ModelError> {
-        let values = Tensor::from_slice(values, shape, &Device::Cpu)?;
-        let quantized = QTensor::quantize(&values, layout.ggml())?;
-        Ok(Self { bytes: Cow::Owned(quantized.data()?.into_owned()), layout, shape: shape.to_vec() })
+        let bytes = match layout.ggml() {
+            Some(dtype) => {
+                let values = Tensor::from_slice(values, shape, &Device::Cpu)?;
+                QTensor::quantize(&values, dtype)?.data()?.into_owned()
+            }
+            None if byte_len(layout, shape).is_some() && values.len() == shape.iter().product::<usize>() => {
+                fp8_blocks(values)
+            }
+            None => {
+                let text = format!("{} values of shape {shape:?} are not whole blocks of {layout:?}", values.len());
+                return Err(candle_core::Error::Msg(text).into());
+            }
+        };
+        Ok(Self { bytes: Cow::Owned(bytes), layout, shape: shape.to_vec() })
     }
 
     /// The stored bytes, row after row.
@@ -136,6 +165,7 @@ impl<'a> QuantWeight<'a> {
             QuantLayout::F32 => decode(&self.bytes, f32::from_le_bytes),
             QuantLayout::F16 => decode(&self.bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
             QuantLayout::BF16 => decode(&self.bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            QuantLayout::F8E4M3 => fp8_values(&self.bytes),
             _ => self.to_qtensor(&Device::Cpu)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?,
         })
     }
@@ -145,7 +175,10 @@ impl<'a> QuantWeight<'a> {
         // Candle reads blocks in place and wants them aligned; a slice of a file may lie anywhere.
         let aligned = self.bytes.as_ptr().addr().is_multiple_of(8);
         let bytes = if aligned { Cow::Borrowed(&*self.bytes) } else { Cow::Owned(self.bytes.to_vec()) };
-        let storage = QStorage::from_data(bytes, device, self.layout.ggml())?;
+        let Some(dtype) = self.layout.ggml() else {
+            return Err(candle_core::Error::Msg(format!("candle has no {:?}", self.layout)).into());
+        };
+        let storage = QStorage::from_data(bytes, device, dtype)?;
         Ok(QTensor::new(storage, self.shape.as_slice())?)
     }
 
@@ -222,6 +255,18 @@ mod tests {
         assert!(QuantWeight::new(vec![0; 34], QuantLayout::Q8_0, &[1, 32]).is_some());
         assert!(QuantWeight::new(vec![0; 34], QuantLayout::Q8_0, &[2, 16]).is_none());
         assert!(QuantWeight::new(vec![0; 8], QuantLayout::F32, &[usize::MAX, usize::MAX]).is_none());
+    }
+
+    #[test]
+    fn eight_bit_floats_are_rounded_in_whole_blocks_alone() -> Result<(), ModelError> {
+        let values: Vec<f32> = (0..256).map(|i| (i as f32 - 128.0) / 64.0).collect();
+        let weight = QuantWeight::quantize(&values, QuantLayout::F8E4M3, &[2, 128])?;
+        assert_eq!((weight.bytes().len(), QuantLayout::F8E4M3.block_len()), (264, 128));
+        let worst = weight.to_f32()?.iter().zip(&values).map(|(y, x)| (y - x).abs()).fold(0f32, f32::max);
+        assert!(worst <= 2.0 / 16.0, "{worst}");
+        assert!(QuantWeight::quantize(&values, QuantLayout::F8E4M3, &[4, 64]).is_err());
+        assert!(QuantWeight::quantize(&values[..128], QuantLayout::F8E4M3, &[2, 128]).is_err());
+        Ok(())
     }
 
     #[test]

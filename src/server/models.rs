@@ -6,7 +6,7 @@ use super::{
     App,
     error::HttpError,
     id::Id,
-    openai::{ModelList, ModelObject},
+    openai::{ModelList, ModelObject, QuantizationObject},
 };
 
 pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
@@ -32,5 +32,11 @@ fn object(app: &App) -> ModelObject {
         max_model_len: card.context_len,
         architecture: card.architecture.clone(),
         num_parameters: card.num_parameters,
+        quantization: card.quantization.as_ref().map(|report| QuantizationObject {
+            format: report.quantization.as_str(),
+            relative_rms_error: report.relative_error(),
+            worst_matrix: report.worst.as_ref().map(|(name, _)| name.clone()),
+            worst_relative_rms_error: report.worst.as_ref().map(|(_, error)| *error),
+        }),
     }
 }

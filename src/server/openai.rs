@@ -293,4 +293,19 @@ pub(crate) struct ModelObject {
     pub(crate) max_model_len: usize,
     pub(crate) architecture: String,
     pub(crate) num_parameters: u64,
+    /// What the weights were rounded to when they were loaded; absent where they run as they are stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quantization: Option<QuantizationObject>,
+}
+
+/// Weights rounded on load, and what that changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct QuantizationObject {
+    /// As `--quantize` has it.
+    pub(crate) format: &'static str,
+    /// Root mean square of the rounding errors over that of the weights.
+    pub(crate) relative_rms_error: f64,
+    /// The matrix with the largest error of this kind.
+    pub(crate) worst_matrix: Option<String>,
+    pub(crate) worst_relative_rms_error: Option<f64>,
 }

@@ -65,6 +65,7 @@ impl Build {
             context_len: self.context_len,
             num_parameters: 0,
             weight_bytes: 0,
+            quantization: None,
             vocab_len,
             tokenizer_digest: Digest::from_bytes(tokenizer.vocabulary().digest_bytes()),
             created: 0,

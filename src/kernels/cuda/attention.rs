@@ -5,33 +5,33 @@ use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, bail};
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
 use crate::kernels::PagedAttention;
-use crate::kernels::attention_plan::Items;
+use crate::kernels::attention_plan::{Items, tile_rows};
 use crate::kernels::operand::Matrix;
 
 const OP: &str = "paged_attention";
 
 /// The widest head that the kernel for any head holds in registers.
 const HEAD_DIM_MAX: usize = 256;
-const ROWS_THREADS: usize = 128;
+pub(super) const ROWS_THREADS: usize = 128;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct AttentionArgs {
-    q: u64,
-    keys: u64,
-    values: u64,
-    ys: u64,
-    partials: u64,
-    plan: u64,
-    q_stride: i64,
-    keys_stride: i64,
-    values_stride: i64,
-    block_len: i32,
-    num_heads: i32,
-    num_kv_heads: i32,
-    head_dim: i32,
-    scale_log2: f32,
-    items: i32,
+pub(super) struct AttentionArgs {
+    pub(super) q: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
+    pub(super) ys: u64,
+    pub(super) partials: u64,
+    pub(super) plan: u64,
+    pub(super) q_stride: i64,
+    pub(super) keys_stride: i64,
+    pub(super) values_stride: i64,
+    pub(super) block_len: i32,
+    pub(super) num_heads: i32,
+    pub(super) num_kv_heads: i32,
+    pub(super) head_dim: i32,
+    pub(super) scale_log2: f32,
+    pub(super) items: i32,
 }
 const _: () = assert!(size_of::<AttentionArgs>() == 96);
 // SAFETY: as `AttentionArgs` of kernels/attention.cuh; `PagedAttention::check` holds tables and rows to the operands.
@@ -58,9 +58,9 @@ pub(crate) fn paged_attention(
         64 | 128 if is_packed => Some(head_dim),
         _ => None,
     };
-    // Pairs of queries are loaded together.
-    let has_tiles = width.is_some() && keys.dtype == DType::BF16;
-    let (plan, words) = layout.plan(has_tiles, &Device::Cuda(device.clone()))?;
+    let tile_rows = tile_rows(keys.dtype, head_dim).filter(|_| is_packed);
+    let group = layout.num_heads / layout.num_kv_heads;
+    let (plan, words) = layout.plan.plan(&Device::Cuda(device.clone()), layout.sequences, group, tile_rows)?;
     let (ys, ys_address) = output_of(device, q.dtype, q.rows * q.width)?;
     let partials = output::<f32>(device, plan.num_partials * layout.num_kv_heads * (head_dim + 2))?;
     let arguments = AttentionArgs {

@@ -9,6 +9,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, bail};
 
 use super::launch::{Arguments, Grid, launch};
 use super::operand::{Operand, address, output, output_of};
+use crate::kernels::Sums;
 
 const OP: &str = "matmul";
 
@@ -17,10 +18,12 @@ const GEMV_ROWS_MAX: usize = 4;
 /// Rows of x up to which bf16 weights go through the matrix units from registers; more are cuBLAS's.
 const SKINNY_ROWS_MAX: usize = 64;
 /// Outputs of a block, and inputs of a step, of `skinny`.
-const SKINNY_OUTPUTS: usize = 16;
-const SKINNY_STEP: usize = 32;
-/// Outputs of a block of `gemv`.
-const GEMV_OUTPUTS: usize = 4;
+pub(super) const SKINNY_OUTPUTS: usize = 16;
+pub(super) const SKINNY_STEP: usize = 32;
+/// Threads of a block of `skinny`.
+pub(super) const SKINNY_THREADS: usize = 256;
+/// Outputs of a block of `gemv`, one warp's each.
+pub(super) const GEMV_OUTPUTS: usize = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -55,16 +58,20 @@ unsafe impl Arguments for RoundArgs {}
 /// The product of f32 rows and f32 or bf16 weights, with `residual` added where there is one.
 ///
 /// Up to [`GEMV_ROWS_MAX`] rows are multiplied in f32. More rows with bf16 weights are rounded to bf16 first and summed
-/// in f32.
+/// in f32. Batch-invariant sums take one of these ways by type and width alone.
 pub(crate) fn matmul(
     xs: &CudaStorage,
     xs_l: &Layout,
     weight: &CudaStorage,
     w_l: &Layout,
     residual: Option<(&CudaStorage, &Layout)>,
+    sums: Sums,
 ) -> Result<(CudaStorage, Shape)> {
     let device = &xs.device;
     let xs = Operand::of(xs, xs_l, &[DType::F32], OP)?;
+    if sums == Sums::BatchInvariant && xs.stride as usize != xs.width {
+        bail!("{OP}: rows of {} that lie {} apart have no batch-invariant sums", xs.width, xs.stride)
+    }
     let weight = Operand::of(weight, w_l, &[DType::F32, DType::BF16], OP)?;
     if xs.width != weight.width || weight.stride as usize != weight.width {
         bail!("{OP}: rows of {} times weights of {} that lie {} apart", xs.width, weight.width, weight.stride)
@@ -77,7 +84,10 @@ pub(crate) fn matmul(
     }
     let (ys, ys_address) = output_of(device, DType::F32, xs.rows * weight.rows)?;
     let product = Product { device, xs, weight, residual: residual.map(|residual| residual.address), ys: ys_address };
-    product.run()?;
+    match sums {
+        Sums::Fastest => product.run()?,
+        Sums::BatchInvariant => product.run_invariant()?,
+    }
     Ok((ys, Shape::from((xs.rows, weight.rows))))
 }
 
@@ -102,45 +112,61 @@ impl Product<'_> {
         }
     }
 
+    /// Whether x, rounded to bf16, can go through `skinny`.
+    fn is_skinny(&self) -> bool {
+        self.weight.dtype == DType::BF16 && self.xs.width.is_multiple_of(SKINNY_STEP) && self.weight.is_packed()
+    }
+
+    /// By a body that type and width choose. Blocks along the grid's second side take further rows; the kernels add up
+    /// a row's products in one order, in whichever place of a block it is.
+    fn run_invariant(self) -> Result<()> {
+        if self.xs.rows == 0 || self.weight.rows == 0 {
+            return Ok(());
+        }
+        if self.is_skinny() {
+            let (xs, _buffer) = rounded(self.device, self.xs)?;
+            return Self { xs, ..self }.skinny();
+        }
+        match self.xs.is_packed() && self.weight.is_packed() {
+            true => self.gemv_by("4", GEMV_ROWS_MAX),
+            false => self.gemv_by("any", 1),
+        }
+    }
+
     fn gemv(self, is_packed: bool) -> Result<()> {
-        let rows = self.xs.rows;
-        let (variant, grid_rows) = if is_packed { (rows_variant(rows), 1) } else { ("any", rows) };
-        let grid = Grid::new([self.weight.rows.div_ceil(GEMV_OUTPUTS), grid_rows, 1], 32 * GEMV_OUTPUTS);
-        launch(self.device, "gemv", &format!("gemv_{}_{variant}", self.weight.name()), grid, self.arguments())
+        match is_packed {
+            true => self.gemv_by(rows_variant(self.xs.rows), GEMV_ROWS_MAX),
+            false => self.gemv_by("any", 1),
+        }
+    }
+
+    /// Through the variant that takes so many rows at once.
+    fn gemv_by(self, variant: &str, rows_at_once: usize) -> Result<()> {
+        let blocks = [self.weight.rows.div_ceil(GEMV_OUTPUTS), self.xs.rows.div_ceil(rows_at_once), 1];
+        let name = format!("gemv_{}_{variant}", self.weight.name());
+        launch(self.device, "gemv", &name, Grid::new(blocks, 32 * GEMV_OUTPUTS), self.arguments())
     }
 
     /// With x rounded to bf16: through `skinny` while rows are few, else through cuBLAS.
     fn rounded(self) -> Result<()> {
-        let Operand { rows, width, .. } = self.xs;
-        if rows > SKINNY_ROWS_MAX || !width.is_multiple_of(SKINNY_STEP) || !self.weight.is_packed() {
+        if self.xs.rows > SKINNY_ROWS_MAX || !self.is_skinny() {
             return self.rounded_cublas();
         }
         // The buffer is given back in the order of the stream: after the product.
-        let (xs, _buffer) = self.round()?;
+        let (xs, _buffer) = rounded(self.device, self.xs)?;
         Self { xs, ..self }.skinny()
     }
 
     /// With x rounded to bf16, through cuBLAS.
     pub(super) fn rounded_cublas(self) -> Result<()> {
-        let (xs, _buffer) = self.round()?;
+        let (xs, _buffer) = rounded(self.device, self.xs)?;
         Self { xs, ..self }.cublas()
     }
 
-    /// x as bf16, and the buffer that holds it.
-    fn round(&self) -> Result<(Operand, CudaSlice<half::bf16>)> {
-        let Operand { rows, width, .. } = self.xs;
-        let rounded = output::<half::bf16>(self.device, rows * width)?;
-        let to = address(&rounded, self.device);
-        let arguments =
-            RoundArgs { xs: self.xs.address, ys: to, stride: self.xs.stride, width: width as i32, unused: 0 };
-        launch(self.device, "rows", "round_bf16", Grid::rows(rows, width, 1), arguments)?;
-        let xs = Operand { address: to, dtype: DType::BF16, rows, width, stride: width as i64 };
-        Ok((xs, rounded))
-    }
-
     fn skinny(self) -> Result<()> {
-        let tiles = self.xs.rows.div_ceil(8).next_power_of_two();
-        let grid = Grid::new([self.weight.rows.div_ceil(SKINNY_OUTPUTS), 1, 1], 256);
+        let tiles = self.xs.rows.min(SKINNY_ROWS_MAX).div_ceil(8).next_power_of_two();
+        let blocks = [self.weight.rows.div_ceil(SKINNY_OUTPUTS), self.xs.rows.div_ceil(SKINNY_ROWS_MAX), 1];
+        let grid = Grid::new(blocks, SKINNY_THREADS);
         launch(self.device, "gemv", &format!("skinny_bf16_{tiles}"), grid, self.arguments())
     }
 
@@ -197,6 +223,16 @@ impl Product<'_> {
         }
         .w()
     }
+}
+
+/// x as bf16, and the buffer that holds it.
+pub(super) fn rounded(device: &CudaDevice, xs: Operand) -> Result<(Operand, CudaSlice<half::bf16>)> {
+    let Operand { rows, width, .. } = xs;
+    let buffer = output::<half::bf16>(device, rows * width)?;
+    let to = address(&buffer, device);
+    let arguments = RoundArgs { xs: xs.address, ys: to, stride: xs.stride, width: width as i32, unused: 0 };
+    launch(device, "rows", "round_bf16", Grid::rows(rows, width, 1), arguments)?;
+    Ok((Operand { address: to, dtype: DType::BF16, rows, width, stride: width as i64 }, buffer))
 }
 
 /// The kernel variant for so many rows, at most four.

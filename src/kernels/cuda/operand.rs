@@ -1,8 +1,9 @@
 //! Operands on the device: what the kernels ask of them, and where they lie.
 
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr};
-use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
+use candle_core::cuda_backend::{CudaDType, CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 use crate::kernels::operand::Matrix;
@@ -109,13 +110,14 @@ pub(super) fn address<T>(slice: &CudaSlice<T>, device: &CudaDevice) -> u64 {
 
 /// A buffer that a kernel will fill. In tests it holds ones in every bit, which read as NaN: what is not written shows.
 pub(super) fn output<T: DeviceRepr + Copy + 'static>(device: &CudaDevice, len: usize) -> Result<CudaSlice<T>> {
-    if cfg!(test) {
-        // SAFETY: the types made here (f32, bf16, u32, i32, u8) take any bits.
-        let poison = vec![unsafe { std::mem::transmute_copy::<u64, T>(&u64::MAX) }; len.max(1)];
-        return device.clone_htod(&poison);
-    }
     // SAFETY: the kernel that is launched next writes all of it.
-    unsafe { device.alloc::<T>(len.max(1)) }
+    let buffer = unsafe { device.alloc::<T>(len.max(1))? };
+    if cfg!(test) {
+        let stream = device.cuda_stream();
+        // SAFETY: the buffer has these bytes; the types made here (f32, bf16, u32, i32, u8) take any bits.
+        unsafe { memset_d8_async(address(&buffer, device), 0xff, buffer.num_bytes(), stream.cu_stream()) }.w()?;
+    }
+    Ok(buffer)
 }
 
 /// A matrix that a kernel will fill, of `dtype` (f32 or bf16), with its address.

@@ -1,19 +1,21 @@
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, bail};
 
 use super::launch::{Arguments, Grid, launch};
 use super::matmul::{Product, rows_variant};
 use super::operand::{Operand, address, output, output_of};
+use crate::kernels::Sums;
 use crate::kernels::block_matrix::BLOCK_LEN;
 use crate::kernels::planar::Planes;
 
 const OP: &str = "planar_matmul";
 
 /// Rows of x up to which weights are multiplied as they lie; for more they are decoded to bf16, once, for cuBLAS.
-const ROWS_MAX: usize = 64;
+pub(super) const ROWS_MAX: usize = 64;
 /// Rows of x that one pass over the weights serves.
 const ROWS_AT_ONCE: usize = 8;
 /// Outputs of a block.
-const OUTPUTS: usize = 4;
+pub(super) const OUTPUTS: usize = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -70,6 +72,7 @@ unsafe impl Arguments for DecodeArgs {}
 /// `planar_matmul` of f32 rows.
 pub(crate) fn planar_matmul(
     planes: &Planes,
+    sums: Sums,
     xs: &CudaStorage,
     xs_l: &Layout,
     weight: &CudaStorage,
@@ -82,15 +85,25 @@ pub(crate) fn planar_matmul(
     }
     let weight = weight_address(planes, weight, w_l)?;
     let (ys, ys_address) = output_of(device, DType::F32, xs.rows * planes.rows)?;
-    match xs.rows > ROWS_MAX {
+    match sums == Sums::Fastest && xs.rows > ROWS_MAX {
         true => decoded_product(planes, device, xs, weight, ys_address)?,
         false => product(planes, device, xs, weight, ys_address)?,
     }
     Ok((ys, Shape::from((xs.rows, planes.rows))))
 }
 
-fn product(planes: &Planes, device: &CudaDevice, xs: Operand, weight: u64, ys: u64) -> Result<()> {
-    let num_blocks = xs.rows * planes.blocks;
+/// Rows of x in blocks of 8 bits, and the buffers that hold them.
+pub(super) struct RoundedBlocks {
+    pub(super) quants: u64,
+    pub(super) scales: u64,
+    pub(super) sums: u64,
+    _buffers: (CudaSlice<u8>, CudaSlice<f32>, CudaSlice<i32>),
+}
+
+/// Rounds the rows of `xs`, whole blocks each.
+pub(super) fn rounded_blocks(device: &CudaDevice, xs: Operand) -> Result<RoundedBlocks> {
+    let blocks = xs.width / BLOCK_LEN;
+    let num_blocks = xs.rows * blocks;
     let quants = output::<u8>(device, num_blocks * BLOCK_LEN)?;
     let (scales, sums) = (output::<f32>(device, num_blocks)?, output::<i32>(device, num_blocks)?);
     let rounding = RoundBlocksArgs {
@@ -102,12 +115,22 @@ fn product(planes: &Planes, device: &CudaDevice, xs: Operand, weight: u64, ys: u
         inputs: xs.width as i32,
         unused: 0,
     };
-    launch(device, "blocks", "round_blocks", Grid::new([xs.rows, planes.blocks.div_ceil(8), 1], 256), rounding)?;
+    launch(device, "blocks", "round_blocks", Grid::new([xs.rows, blocks.div_ceil(8), 1], 256), rounding)?;
+    Ok(RoundedBlocks {
+        quants: rounding.quants,
+        scales: rounding.scales,
+        sums: rounding.sums,
+        _buffers: (quants, scales, sums),
+    })
+}
+
+fn product(planes: &Planes, device: &CudaDevice, xs: Operand, weight: u64, ys: u64) -> Result<()> {
+    let x = rounded_blocks(device, xs)?;
     let arguments = BlocksArgs {
         weight,
-        x_quants: rounding.quants,
-        x_scales: rounding.scales,
-        x_sums: rounding.sums,
+        x_quants: x.quants,
+        x_scales: x.scales,
+        x_sums: x.sums,
         residual: 0,
         ys,
         scales: planes.scales as i64,
@@ -174,7 +197,7 @@ fn decode(
 }
 
 /// The planes' layout as the kernels' names spell it.
-fn layout_name(planes: &Planes) -> &'static str {
+pub(super) fn layout_name(planes: &Planes) -> &'static str {
     match (planes.is_packed, planes.has_min) {
         (true, false) => "packed",
         (true, true) => "packed_min",
@@ -183,7 +206,7 @@ fn layout_name(planes: &Planes) -> &'static str {
     }
 }
 
-fn weight_address(planes: &Planes, weight: &CudaStorage, layout: &Layout) -> Result<u64> {
+pub(super) fn weight_address(planes: &Planes, weight: &CudaStorage, layout: &Layout) -> Result<u64> {
     let address = Operand::vector(weight, layout, &[DType::U8], planes.num_bytes(), OP)?;
     if !address.is_multiple_of(16) {
         bail!("{OP}: the planes do not begin at a multiple of 16 bytes")

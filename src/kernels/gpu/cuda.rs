@@ -1,8 +1,9 @@
 #![allow(unsafe_code)]
 
 use candle_core::Device;
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute;
-use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, DriverError, result, sys};
 
 use super::{GpuError, GpuId, GpuMemory};
 use crate::kernels::cuda::{CAPABILITY, is_present};
@@ -53,6 +54,26 @@ pub fn open(wanted: &GpuId) -> Result<Device, GpuError> {
     }
     keep_freed_memory(gpu.device)?;
     Ok(device)
+}
+
+/// A place in the order of a GPU's work.
+pub struct Mark(CudaEvent);
+
+impl Mark {
+    /// Behind all that was launched on `device` so far; `None` on the CPU, where work is done when a call returns.
+    ///
+    /// # Errors
+    /// When the driver refuses, or an earlier launch failed.
+    pub fn new(device: &Device) -> candle_core::Result<Option<Self>> {
+        let Device::Cuda(cuda) = device else { return Ok(None) };
+        Ok(Some(Self(cuda.cuda_stream().record_event(None).w()?)))
+    }
+
+    /// Whether the device has come so far, or nowhere any more: then the next call says why.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.0.try_is_complete().unwrap_or(true)
+    }
 }
 
 /// What is free on `device`; `None` on the CPU, or where the driver does not say.

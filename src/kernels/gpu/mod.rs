@@ -1,4 +1,4 @@
-//! GPUs: which one is meant, whether it can be used, and what is free on it.
+//! GPUs: which one is meant, whether it can be used, what is free on it, and work that it does again as one graph.
 //!
 //! A GPU that was asked for and cannot be used is an error that says why; nothing here falls back to the CPU.
 
@@ -9,13 +9,17 @@ use serde::Deserialize;
 
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod graph;
 #[cfg(not(feature = "cuda"))]
 mod none;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{memory, open};
+pub use cuda::{Mark, memory, open};
+#[cfg(feature = "cuda")]
+pub use graph::{Graph, graph_memory, trim_graph_memory, warm_up};
 #[cfg(not(feature = "cuda"))]
-pub use none::{memory, open};
+pub use none::{Graph, Mark, graph_memory, memory, open, trim_graph_memory, warm_up};
 
 /// Which GPU: its index among those that the driver shows this process (`CUDA_VISIBLE_DEVICES` hides and orders them),
 /// or its UUID, as `nvidia-smi -L` prints it.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::{Linear, StoredWeight};
 use crate::model::ModelError;
@@ -15,9 +15,9 @@ impl Embedding {
         Self { weight: Arc::new(weight) }
     }
 
-    /// `[ids, hidden]` of `ids`, each below the number of rows.
-    pub(crate) fn forward(&self, ids: &[u32], device: &Device) -> Result<Tensor, ModelError> {
-        self.weight.rows(ids, device)
+    /// `[ids, hidden]` of `ids` (`[ids]`, u32, on the weight's device), each below the number of rows.
+    pub(crate) fn forward(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
+        self.weight.rows(ids)
     }
 
     /// The same weight as an output layer: a tied head.

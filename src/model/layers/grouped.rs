@@ -1,8 +1,10 @@
 use candle_core::{Device, Tensor};
 
 use super::StoredWeight;
-use crate::kernels::{self, BlockMatrix, Groups};
-use crate::model::{ModelError, QuantWeight};
+use super::stored::format;
+use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks};
+use crate::model::superblocks::take_apart;
+use crate::model::{ModelError, QuantLayout, QuantWeight};
 
 /// A matrix per group, of which every row takes the one it names: the experts of a mixture, or the heads of a
 /// projection. Possibly several matrices per group, whose outputs stand side by side.
@@ -12,11 +14,13 @@ pub(crate) struct GroupedLinear {
 
 /// One matrix per group, all of one shape.
 pub(crate) enum GroupedWeight {
-    /// f32, on top of each other.
-    Dense { weights: Tensor, num_groups: usize },
+    /// On top of each other: f32, and on a GPU bf16 where the file has bf16, or quants without a kernel.
+    Dense(Tensor),
     /// Repacked for this processor.
     Blocks(Vec<BlockMatrix>),
-    /// Multiplied group by group: K-quants, and what this processor has no kernel for.
+    /// Repacked for a GPU, on top of each other.
+    Planar(PlanarBlocks),
+    /// Multiplied group by group: K-quants on a CPU, and what this processor has no kernel for.
     Each(Vec<StoredWeight>),
 }
 
@@ -26,13 +30,13 @@ impl GroupedLinear {
     }
 
     /// `[pairs, outputs]` of `xs` (`[rows, inputs]`, contiguous f32): pair `p` is row `p / (pairs / rows)` times the
-    /// matrix of group `group_ids[p]`. `group_ids` is contiguous u32 of any shape.
-    pub(crate) fn forward(&self, xs: &Tensor, group_ids: &Tensor) -> Result<Tensor, ModelError> {
+    /// matrix of its group.
+    pub(crate) fn forward(&self, xs: &Tensor, groups: &PairGroups) -> Result<Tensor, ModelError> {
         match self.parts.as_slice() {
-            [weight] => weight.product(xs, group_ids),
+            [weight] => weight.product(xs, groups),
             parts => {
                 let parts: Vec<Tensor> =
-                    parts.iter().map(|weight| weight.product(xs, group_ids)).collect::<Result<_, _>>()?;
+                    parts.iter().map(|weight| weight.product(xs, groups)).collect::<Result<_, _>>()?;
                 Ok(Tensor::cat(&parts, 1)?)
             }
         }
@@ -40,15 +44,39 @@ impl GroupedLinear {
 }
 
 impl GroupedWeight {
-    /// Brings one matrix per group to the device; all must have one shape.
+    /// What a GPU has kernels for: all groups alike, superblocks with minima taken apart, and other K-quants as bf16,
+    /// which holds their values to eight bits.
+    pub(super) fn for_gpu(groups: Vec<QuantWeight<'_>>) -> Result<Vec<QuantWeight<'_>>, ModelError> {
+        let groups: Vec<QuantWeight<'_>> =
+            groups.into_iter().map(|group| take_apart(&group).unwrap_or(group)).collect();
+        let layout_of = |group: &QuantWeight<'_>| group.layout();
+        let is_alike = groups.windows(2).all(|pair| layout_of(&pair[0]) == layout_of(&pair[1]));
+        let has_kernel = |layout: QuantLayout| layout.is_dense() || format(layout).is_some();
+        if is_alike && groups.first().map(layout_of).is_none_or(has_kernel) {
+            return Ok(groups);
+        }
+        let is_wide = |group: &QuantWeight<'_>| matches!(group.layout(), QuantLayout::F32 | QuantLayout::F16);
+        let layout = if groups.iter().any(is_wide) { QuantLayout::F32 } else { QuantLayout::BF16 };
+        groups.iter().map(|group| QuantWeight::quantize(&group.to_f32()?, layout, group.shape())).collect()
+    }
+
+    /// Brings one matrix per group to the device; all must have one shape. A GPU takes them in one buffer.
     pub(super) fn new(groups: &[QuantWeight<'_>], device: &Device) -> Result<Self, ModelError> {
+        if !device.is_cpu()
+            && let Some(stacked) = QuantWeight::stack(groups)
+        {
+            match StoredWeight::new(&stacked, device)? {
+                StoredWeight::Dense(weights, _) => return Ok(Self::Dense(weights)),
+                StoredWeight::Planar(weights) => return Ok(Self::Planar(weights)),
+                StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {}
+            }
+        }
         if groups.iter().all(|group| group.layout().is_dense()) {
             let mut values =
                 Vec::with_capacity(groups.iter().map(|group| group.shape().iter().product::<usize>()).sum());
             groups.iter().try_for_each(|group| group.to_f32().map(|group| values.extend(group)))?;
             let width = groups.first().map_or(1, |group| group.shape()[1]);
-            let weights = Tensor::from_vec(values, ((), width), device)?;
-            return Ok(Self::Dense { weights, num_groups: groups.len() });
+            return Ok(Self::Dense(Tensor::from_vec(values, ((), width), device)?));
         }
         let stored: Vec<StoredWeight> =
             groups.iter().map(|group| StoredWeight::new(group, device)).collect::<Result<_, _>>()?;
@@ -65,24 +93,26 @@ impl GroupedWeight {
     /// Bytes on the device.
     pub(super) fn num_bytes(&self) -> usize {
         match self {
-            Self::Dense { weights, .. } => weights.elem_count() * weights.dtype().size_in_bytes(),
+            Self::Dense(weights) => weights.elem_count() * weights.dtype().size_in_bytes(),
             Self::Blocks(weights) => weights.iter().map(BlockMatrix::num_bytes).sum(),
+            Self::Planar(weights) => weights.num_bytes(),
             Self::Each(weights) => weights.iter().map(StoredWeight::num_bytes).sum(),
         }
     }
 
-    fn product(&self, xs: &Tensor, group_ids: &Tensor) -> Result<Tensor, ModelError> {
+    fn product(&self, xs: &Tensor, groups: &PairGroups) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Dense { weights, num_groups } => kernels::grouped_matmul(xs, weights, group_ids, *num_groups)?,
-            Self::Blocks(weights) => kernels::grouped_block_matmul(xs, weights, group_ids)?,
-            Self::Each(weights) => each(xs, weights, group_ids)?,
+            Self::Dense(weights) => kernels::grouped_matmul(xs, weights, groups)?,
+            Self::Blocks(weights) => kernels::grouped_block_matmul(xs, weights, groups)?,
+            Self::Planar(weights) => kernels::grouped_planar_matmul(xs, weights, groups)?,
+            Self::Each(weights) => each(xs, weights, groups)?,
         })
     }
 }
 
 /// The product by one call per group that was chosen, put back in the order of the pairs.
-fn each(xs: &Tensor, weights: &[StoredWeight], group_ids: &Tensor) -> Result<Tensor, ModelError> {
-    let ids = group_ids.flatten_all()?.to_vec1::<u32>()?;
+fn each(xs: &Tensor, weights: &[StoredWeight], groups: &PairGroups) -> Result<Tensor, ModelError> {
+    let ids = groups.ids().flatten_all()?.to_vec1::<u32>()?;
     let groups = Groups::new(&ids, weights.len())?;
     let per_row = (ids.len() / xs.dims()[0].max(1)).max(1) as u32;
     let mut ys = Vec::new();
@@ -101,7 +131,34 @@ fn each(xs: &Tensor, weights: &[StoredWeight], group_ids: &Tensor) -> Result<Ten
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::QuantLayout;
+
+    #[test]
+    fn a_gpu_gets_groups_of_one_layout_that_it_has_kernels_for() -> Result<(), ModelError> {
+        let values: Vec<f32> = (0..512).map(|i| i as f32 / 256.0 - 1.0).collect();
+        let laid = |layouts: &[QuantLayout]| {
+            let groups = layouts.iter().map(|&layout| QuantWeight::quantize(&values, layout, &[2, 256]));
+            GroupedWeight::for_gpu(groups.collect::<Result<_, _>>()?)
+        };
+        use QuantLayout::{BF16, F32, Q4_1, Q4K, Q5_1, Q5K, Q6K, Q8_0};
+        for (stored, expected) in [
+            ([BF16; 2], BF16),
+            ([Q8_0; 2], Q8_0),
+            ([Q4K; 2], Q4_1),
+            ([Q5K; 2], Q5_1),
+            ([Q6K; 2], BF16),
+            ([Q8_0, Q4K], BF16),
+        ] {
+            assert!(laid(&stored)?.iter().all(|group| group.layout() == expected), "{stored:?}");
+        }
+        let mixed = laid(&[F32, Q4K])?;
+        assert!(mixed.iter().all(|group| group.layout() == F32));
+        assert_eq!(mixed[0].to_f32()?, values);
+        let decoded = QuantWeight::quantize(&values, Q6K, &[2, 256])?.to_f32()?;
+        for (y, expected) in laid(&[Q6K])?[0].to_f32()?.iter().zip(decoded) {
+            assert!((y - expected).abs() <= expected.abs() / 256.0, "{y} for {expected}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn k_quants_give_each_pair_the_bits_of_its_own_product() -> Result<(), ModelError> {
@@ -116,7 +173,8 @@ mod tests {
         assert!(matches!(weight, GroupedWeight::Each(_)));
         let xs = Tensor::from_vec(values(31, 4 * inputs), (4, inputs), &Device::Cpu)?;
         let ids = [2u32, 0, 2, 2, 0, 1, 1, 0];
-        let ys = weight.product(&xs, &Tensor::new(&ids, &Device::Cpu)?)?.to_vec2::<f32>()?;
+        let pairs = PairGroups::new(Tensor::from_slice(&ids, (4, 2), &Device::Cpu)?, num_groups)?;
+        let ys = weight.product(&xs, &pairs)?.to_vec2::<f32>()?;
         for (pair, y) in ys.iter().enumerate() {
             let alone = StoredWeight::new(&groups[ids[pair] as usize], &Device::Cpu)?;
             let alone = alone.product(&xs.narrow(0, pair / 2, 1)?.contiguous()?)?.to_vec2::<f32>()?;

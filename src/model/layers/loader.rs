@@ -1,11 +1,12 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
+use crate::kernels::Sums;
 use crate::kernels::gpu::{self, GpuMemory};
-use crate::model::{LoadOptions, ModelError, QuantLayout, QuantWeight};
+use crate::model::{GraphConfig, LoadOptions, ModelError, QuantLayout, QuantWeight, QuantizationReport};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
@@ -25,15 +26,27 @@ pub(crate) struct Loader<'a> {
     options: &'a LoadOptions,
     num_bytes: Cell<usize>,
     num_parameters: Cell<usize>,
+    quantization: RefCell<Option<QuantizationReport>>,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(weights: &'a dyn Weights, options: &'a LoadOptions) -> Self {
-        Self { weights, options, num_bytes: Cell::new(0), num_parameters: Cell::new(0) }
+        let quantization = RefCell::new(options.quantize.map(QuantizationReport::new));
+        Self { weights, options, num_bytes: Cell::new(0), num_parameters: Cell::new(0), quantization }
     }
 
     pub(crate) fn device(&self) -> &Device {
         &self.options.device
+    }
+
+    /// How a GPU adds up.
+    pub(crate) fn sums(&self) -> Sums {
+        if self.options.batch_invariant { Sums::BatchInvariant } else { Sums::Fastest }
+    }
+
+    /// The decode steps to record.
+    pub(crate) fn graphs(&self) -> Option<&'a GraphConfig> {
+        self.options.graphs.as_ref()
     }
 
     /// Bytes that the layers made so far take on the device.
@@ -46,6 +59,9 @@ impl<'a> Loader<'a> {
         if self.device().is_cpu() {
             return Ok(DType::F32);
         }
+        if self.options.quantize.is_some() {
+            return Ok(DType::BF16);
+        }
         let layout = match self.options.layout {
             Some(layout) => layout,
             None => self.stored_matrix(name, shape)?.layout(),
@@ -54,6 +70,11 @@ impl<'a> Loader<'a> {
             QuantLayout::F32 | QuantLayout::F16 => DType::F32,
             _ => DType::BF16,
         })
+    }
+
+    /// What rounding the matrices read so far changed, where the options ask for it.
+    pub(crate) fn quantization(&self) -> Option<QuantizationReport> {
+        self.quantization.borrow().clone()
     }
 
     /// Numbers that the layers made so far hold.
@@ -92,6 +113,8 @@ impl<'a> Loader<'a> {
             if part.is_empty() {
                 return Ok(GroupedLinear::new(parts));
             }
+            let part = if self.device().is_cpu() { part } else { GroupedWeight::for_gpu(part)? };
+            self.check_memory(&part)?;
             let stored = GroupedWeight::new(&part, &self.options.device)?;
             self.count(part.iter().map(|group| group.shape().iter().product::<usize>()).sum(), stored.num_bytes());
             parts.push(stored);
@@ -110,16 +133,21 @@ impl<'a> Loader<'a> {
 
     /// A matrix in the layout the options ask for.
     pub(crate) fn matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
-        self.laid_out(self.weights.get(name, shape)?)
+        self.laid_out(name, self.weights.get(name, shape)?)
     }
 
-    /// The same matrix in the layout the options ask for.
-    pub(crate) fn laid_out<'b>(&self, weight: QuantWeight<'b>) -> Result<QuantWeight<'b>, ModelError> {
-        match self.options.layout {
+    /// The same matrix, which is `name` or a part of it, in the layout the options ask for.
+    pub(crate) fn laid_out<'b>(&self, name: &str, weight: QuantWeight<'b>) -> Result<QuantWeight<'b>, ModelError> {
+        let row_len = weight.shape().last().copied().unwrap_or(1);
+        let weight = match self.options.layout.map(|layout| layout.fitting(row_len).unwrap_or(layout)) {
             Some(layout) if layout != weight.layout() => {
-                QuantWeight::quantize(&weight.to_f32()?, layout, weight.shape())
+                QuantWeight::quantize(&weight.to_f32()?, layout, weight.shape())?
             }
-            _ => Ok(weight),
+            _ => weight,
+        };
+        match self.quantization.borrow_mut().as_mut() {
+            Some(quantization) => quantization.round(name, weight),
+            None => Ok(weight),
         }
     }
 
@@ -148,23 +176,26 @@ impl<'a> Loader<'a> {
     }
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
-        self.check_memory(weight)?;
-        let stored = StoredWeight::new(weight, &self.options.device)?;
+        self.check_memory(std::slice::from_ref(weight))?;
+        let stored = StoredWeight::new(weight, &self.options.device)?.with_sums(self.sums())?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
     }
 
-    /// Refuses a weight that a GPU has no room for, before the driver does.
-    fn check_memory(&self, weight: &QuantWeight<'_>) -> Result<(), ModelError> {
+    /// Refuses weights that a GPU has no room for, before the driver does.
+    fn check_memory(&self, weights: &[QuantWeight<'_>]) -> Result<(), ModelError> {
         let Some(GpuMemory { free, total }) = gpu::memory(&self.options.device) else { return Ok(()) };
-        let needed = match weight.layout() {
+        let needed = weights.iter().map(|weight| match weight.layout() {
             QuantLayout::F16 => 2 * weight.bytes().len(),
             _ => weight.bytes().len(),
-        };
+        });
+        let needed = needed.sum();
         if needed <= free {
             return Ok(());
         }
-        let what = format!("the next matrix, {:?}, after {} MiB of weights,", weight.shape(), self.num_bytes() >> 20);
+        let shape = weights.first().map_or(&[][..], QuantWeight::shape);
+        let count = weights.len();
+        let what = format!("the next {count} of {shape:?}, after {} MiB of weights,", self.num_bytes() >> 20);
         let advice = "take a smaller model or one with fewer bits per weight (GGUF Q8_0, Q4_0), or another --gpu";
         Err(ModelError::NotEnoughMemory { what, needed, free, total, advice })
     }

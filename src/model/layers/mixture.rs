@@ -1,8 +1,8 @@
 use candle_core::Tensor;
 
 use super::{Epilogue, GroupedLinear, Linear, Loader, Mlp};
-use crate::kernels::{self, ExpertChoice, ExpertScaling};
-use crate::model::ModelError;
+use crate::kernels::{self, ExpertChoice, ExpertScaling, PairGroups};
+use crate::model::{ModelError, QuantLayout, QuantWeight};
 
 /// A feed-forward layer of many experts, of which each token takes a few; and one that every token takes.
 pub(crate) struct Mixture {
@@ -27,11 +27,14 @@ pub(crate) struct MixtureShape {
 }
 
 impl Mixture {
-    /// Loads `{prefix}gate`, `{prefix}experts` and `{prefix}shared_experts`. The gate keeps the layout it is stored
-    /// in: rounding it would send tokens to other experts.
+    /// Loads `{prefix}gate`, `{prefix}experts` and `{prefix}shared_experts`. The gate keeps what it is stored with,
+    /// bf16 as f32, since a GPU rounds activations beside bf16: rounding would send tokens to other experts.
     pub(crate) fn load(loader: &Loader<'_>, prefix: &str, shape: &MixtureShape) -> Result<Self, ModelError> {
         let MixtureShape { hidden_size, intermediate_size, num_experts, num_shared_experts, choice, scaling } = *shape;
-        let gate = loader.stored_matrix(&format!("{prefix}gate.weight"), &[num_experts, hidden_size])?;
+        let mut gate = loader.stored_matrix(&format!("{prefix}gate.weight"), &[num_experts, hidden_size])?;
+        if gate.layout().is_dense() {
+            gate = QuantWeight::quantize(&gate.to_f32()?, QuantLayout::F32, gate.shape())?;
+        }
         let experts = |names: &[(&str, usize)], inputs| {
             let expert = |expert_idx| {
                 let matrix = |&(name, outputs): &(&str, usize)| {
@@ -57,8 +60,8 @@ impl Mixture {
     /// `[rows, hidden]`: what the experts make of `xs` (`[rows, hidden]`, contiguous f32), added to `residual`.
     pub(crate) fn forward(&self, xs: &Tensor, residual: &Tensor) -> Result<Tensor, ModelError> {
         let scores = self.gate.forward(xs, Epilogue::None)?;
-        let experts = kernels::choose_experts(&scores, self.choice)?;
-        let weights = kernels::expert_weights(&scores, &experts, self.scaling)?;
+        let experts = PairGroups::new(kernels::choose_experts(&scores, self.choice)?, scores.dims()[1])?;
+        let weights = kernels::expert_weights(&scores, experts.ids(), self.scaling)?;
         let gate_up = self.gate_up_proj.forward(xs, &experts)?;
         let ys = self.down_proj.forward(&kernels::silu_mul(&gate_up)?, &experts)?;
         let ys = kernels::weighted_sum(&ys, &weights)?;

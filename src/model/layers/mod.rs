@@ -19,5 +19,5 @@ pub(crate) use loader::{Loader, Weights};
 pub(crate) use mixture::{Mixture, MixtureShape};
 pub(crate) use mlp::Mlp;
 pub(crate) use norm::RmsNorm;
-pub(crate) use rotary::RotaryEmbedding;
+pub(crate) use rotary::{AngleTable, RotaryEmbedding};
 use stored::StoredWeight;

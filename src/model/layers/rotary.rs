@@ -2,6 +2,7 @@ use std::f64::consts::TAU;
 
 use candle_core::{Device, Tensor};
 
+use crate::kernels;
 use crate::model::ModelError;
 use crate::model::config::{RopeScaling, Yarn};
 
@@ -36,6 +37,26 @@ impl RotaryEmbedding {
         let (cos, sin): (Vec<f32>, Vec<f32>) =
             angles.map(|angle| (angle.cos() * self.magnitude, angle.sin() * self.magnitude)).unzip();
         Ok((Tensor::from_vec(cos, shape, &self.device)?, Tensor::from_vec(sin, shape, &self.device)?))
+    }
+
+    /// The angles at the positions below `len`: `4 * dim * len` bytes.
+    pub(crate) fn table(&self, len: usize) -> Result<AngleTable, ModelError> {
+        let (cos, sin) = self.angles(&(0..len as u32).collect::<Vec<_>>())?;
+        Ok(AngleTable { cos, sin })
+    }
+}
+
+/// The angles of the first positions, on the device: what [`RotaryEmbedding::angles`] computes, to the bit.
+pub(crate) struct AngleTable {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl AngleTable {
+    /// Cosines and sines at `positions` (`[n]`, u32, on the table's device, each below its length), each
+    /// `[n, dim / 2]`, f32.
+    pub(crate) fn at(&self, positions: &Tensor) -> Result<(Tensor, Tensor), ModelError> {
+        Ok((kernels::gather(&self.cos, positions)?, kernels::gather(&self.sin, positions)?))
     }
 }
 
