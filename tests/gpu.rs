@@ -160,13 +160,16 @@ fn deepseek_v2_has_no_batch_invariant_sums() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// All rows of each step, one after the other.
+type LogitsOfSteps = Vec<Vec<f32>>;
+
 /// Logits of decode steps of so many sequences each, whose contexts grow over the first sizes; and how steps ran.
 fn decoded(
     source: WeightSource<'_>,
     steps: [usize; 12],
     device: &Device,
     graphs: Option<GraphConfig>,
-) -> Result<(Vec<Vec<f32>>, Vec<Pass>), Box<dyn Error>> {
+) -> Result<(LogitsOfSteps, Vec<Pass>), Box<dyn Error>> {
     let options = LoadOptions { device: device.clone(), graphs, ..LoadOptions::default() };
     let mut model = load(source, &options)?;
     let vocab_len = model.info().vocab_len;
@@ -249,9 +252,9 @@ fn batch_invariant_logits_are_the_same_alone_in_company_in_chunks_and_replayed()
                 num_computed += len;
             }
             let mut bits = Vec::new();
-            for at in num_computed..LEN {
+            for (at, &id) in ids.iter().enumerate().skip(num_computed) {
                 let mut batch = Batch::default();
-                batch.push(&[ids[at]], at, &table, BLOCK_LEN, 1);
+                batch.push(&[id], at, &table, BLOCK_LEN, 1);
                 for other in 0..num_others {
                     batch.push(&[other as u32], 0, &[20 + other as u32], BLOCK_LEN, 1);
                 }
