@@ -17,6 +17,7 @@ mod scheduler;
 mod sequence;
 mod stats;
 mod thread;
+mod time_slice;
 mod waiting;
 
 pub use config::EngineConfig;

@@ -14,6 +14,7 @@ use super::runner::ModelRunner;
 use super::scheduler::{Scheduler, Step};
 use super::sequence::SequenceId;
 use super::stats::add;
+use super::time_slice;
 use super::{EngineConfig, EngineError, EngineHandle, EngineStats};
 use crate::idle;
 use crate::model::{LanguageModel, Logits};
@@ -59,12 +60,16 @@ impl Engine {
             stats: stats.clone(),
         };
         let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK_BYTES);
-        let thread = thread.spawn(move || engine.run()).map_err(no_thread)?;
+        let time_slice = config.engine_time_slice;
+        let thread = thread.spawn(move || engine.run(time_slice)).map_err(no_thread)?;
         let handle = EngineHandle { submissions: sender, num_queued: Arc::new(AtomicUsize::new(0)), stats, config };
         Ok((handle, thread))
     }
 
-    fn run(mut self) {
+    fn run(mut self, time_slice: Duration) {
+        if let Err(error) = time_slice::request(time_slice) {
+            tracing::debug!(%error, "the engine's thread keeps its usual time slice");
+        }
         let _sign_off = SignOff(self.stats.clone());
         while self.wait_for_work() {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.step()));
