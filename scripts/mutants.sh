@@ -132,7 +132,7 @@ while IFS= read -r fault; do
     unnoticed+=("$number")
   else
     # By name: a test that holds a bound on time may fail on a busy machine without any fault.
-    verdict="caught by $(sed -n 's/^    guide::tests:://p' "$copy/output" | sort -u | paste -sd ' ')"
+    verdict="caught by $(sed -n 's/^    guide:://p' "$copy/output" | sort -u | paste -sd ' ')"
   fi
   echo "$number $file: $verdict"
   cp "$root/src/guide/$file" "src/guide/$file"
