@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("kernels", ""),
     ("model", "kernels"),
     ("idle", ""),
+    ("panics", ""),
     ("engine", "guide model kernels idle"), // of kernels, the sampler's parameters and results
     ("verify", "constraint clew"),          // Clew reads finished code again
     ("hub", ""),
@@ -57,7 +58,7 @@ const CRATES: &[(&str, &str)] = &[
     ("minijinja_contrib", "text"),
     ("toktrie", "text guide"),
     ("foldhash", "guide"),
-    ("llguidance", "guide"),
+    ("llguidance", "guide panics"),
     ("regex_automata", "guide braid"),
     ("regex_syntax", "guide braid"),
     // How it is computed.
@@ -74,6 +75,7 @@ const CRATES: &[(&str, &str)] = &[
     ("futures_core", "maze server"),
     ("futures_util", "maze server"),
     ("rustix", "maze server"),
+    ("libc", "engine"),
     ("jsonschema", "verify"),
     ("regex", "clew verify"),
     ("hf_hub", "hub"),

@@ -17,6 +17,7 @@ use ananke::{
     config::{Config, LogFormat, ServeArgs},
     idle,
     maze::{self, Maze, ModelCard},
+    panics,
     server::{self, Policy, PolicyError, Tls},
 };
 use clap::Parser;
@@ -275,6 +276,7 @@ fn init_log(format: LogFormat) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    panics::log_in_one_line();
 }
 
 fn fail(status: u8, error: &impl Display, hint: &str) -> ExitCode {

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("ANANKE_LOG"))
         .init();
+    ananke::panics::log_in_one_line();
     let outcome = Cli::parse().run(embedded::model(), &mut std::io::stdout());
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", message(&error));
