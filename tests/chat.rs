@@ -18,6 +18,10 @@ const VOCAB_LEN: usize = 4160;
 
 /// The embedded model's tokenizer, with its chat template or without.
 fn server(has_template: bool) -> Router {
+    server_with(has_template, CONTEXT_LEN)
+}
+
+fn server_with(has_template: bool, context_len: usize) -> Router {
     let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/ananke-nano");
     let read = |name: &str| std::fs::read(folder.join(name)).expect("the model's files come with the source");
     let (config, tokenizer_config) = (read("config.json"), read("tokenizer_config.json"));
@@ -26,13 +30,13 @@ fn server(has_template: bool) -> Router {
     let config = TokenizerConfig { num_rows: Some(VOCAB_LEN), ..TokenizerConfig::from_files(&files).expect("configs") };
     let tokenizer = Tokenizer::from_json(&read("tokenizer.json"), config).expect("a tokenizer");
     let guide = Guide::new(tokenizer.vocabulary().clone(), GuideConfig::default()).expect("a guide");
-    let model = Box::new(ScriptedModel::seeded(VOCAB_LEN, CONTEXT_LEN, 3));
+    let model = Box::new(ScriptedModel::seeded(VOCAB_LEN, context_len, 3));
     let end_tokens = tokenizer.vocabulary().end_tokens().to_vec();
     let (engine, _) = Engine::start(model, &end_tokens, EngineConfig::default()).expect("an engine");
     let card = ModelCard {
         id: "scripted".into(),
         architecture: "scripted".into(),
-        context_len: CONTEXT_LEN,
+        context_len,
         num_parameters: 0,
         weight_bytes: 0,
         quantization: None,
@@ -186,6 +190,49 @@ async fn calls_that_are_required_are_all_that_is_said() {
             assert_eq!((&streamed[0].0["content"], &streamed[0].1), (&json!(""), &json!("tool_calls")));
         }
     }
+}
+
+#[tokio::test]
+async fn as_many_tools_as_may_be_offered_are_told_bound_and_called() {
+    let server = server_with(true, 8 * CONTEXT_LEN);
+    let kinds = ["string", "integer", "boolean", "number"];
+    let kind = |tool: usize, idx: usize| kinds[(tool + idx) % kinds.len()];
+    let tool = |tool: usize| {
+        let names: Vec<String> = (0..2 + tool % 3).map(|idx| format!("p{tool}_{idx}")).collect();
+        let property = |(idx, name): (usize, &String)| (name.clone(), json!({"type": kind(tool, idx)}));
+        let properties: serde_json::Map<String, Value> = names.iter().enumerate().map(property).collect();
+        let parameters = json!({"type": "object", "properties": properties, "required": names,
+            "additionalProperties": false});
+        json!({"type": "function", "function": {"name": format!("tool_{tool}"), "parameters": parameters}})
+    };
+    let tools: Vec<Value> = (0..128).map(tool).collect();
+    let begins = json!({"regex_patterns": [{"any_of": [{"pattern": "[ -~]{3}<tool_call>"}], "match": "prefix"}]});
+    for (choice, beside) in [("required", json!({})), ("auto", begins)] {
+        let fields = json!({"tools": tools, "tool_choice": choice, "parallel_tool_calls": false, "seed": 2,
+            "max_tokens": 200, "constraint_ir": beside});
+        let whole = chat(&server, &ask(fields)).await;
+        let answer = &whole["choices"][0];
+        assert_eq!(answer["finish_reason"], "tool_calls", "{answer}");
+        assert_eq!(answer["validation"]["all_satisfied"], true, "{answer}");
+        let call = &answer["message"]["tool_calls"][0]["function"];
+        let name = call["name"].as_str().expect("a name");
+        let called: usize = name.strip_prefix("tool_").and_then(|idx| idx.parse().ok()).expect("one of the tools");
+        let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
+        assert_eq!(arguments.as_object().map(serde_json::Map::len), Some(2 + called % 3), "{call}");
+        for idx in 0..2 + called % 3 {
+            let value = &arguments[format!("p{called}_{idx}")];
+            let holds = match kind(called, idx) {
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+                _ => value.is_number(),
+            };
+            assert!(holds, "{call}");
+        }
+    }
+    let one_more: Vec<Value> = (0..129).map(tool).collect();
+    let (status, reply) = send(&server, &ask(json!({"tools": one_more}))).await;
+    assert!(status == StatusCode::BAD_REQUEST && reply.contains("at most 128"), "{status}: {reply}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use ananke::braid;
 use ananke::constraint::{CodeRules, ConstraintIr, Granularity, ImportRule, Language};
 use ananke::engine::EngineConfig;
 use ananke::maze::{Maze, ModelSource, OpenOptions, open};
-use ananke::server::{ServerConfig, router};
+use ananke::server::{ServerConfig, holes_of_body, router};
 use ananke::verify;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -47,16 +47,21 @@ async fn complete(server: &Router, body: Value) -> Value {
     reply
 }
 
-/// The text of a stream.
-async fn stream(server: &Router, body: &Value) -> String {
-    let request = Request::post("/v1/completions").header(header::CONTENT_TYPE, "application/json");
+/// The chunks of a stream.
+async fn chunks(server: &Router, path: &str, body: &Value) -> Vec<Value> {
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
     let request = request.body(Body::from(body.to_string())).expect("a request");
     let response = server.clone().oneshot(request).await.expect("the router answers everything");
     let bytes = to_bytes(response.into_body(), 16 << 20).await.expect("the body ends");
     let events = String::from_utf8(bytes.to_vec()).expect("events are text");
     let chunks = events.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
-    let chunks = chunks.map(|data| serde_json::from_str::<Value>(data).expect("events are JSON"));
-    chunks.filter_map(|chunk| Some(chunk["choices"][0]["text"].as_str()?.to_owned())).collect()
+    chunks.map(|data| serde_json::from_str::<Value>(data).expect("events are JSON")).collect()
+}
+
+/// The text of a stream.
+async fn stream(server: &Router, body: &Value) -> String {
+    let chunks = chunks(server, "/v1/completions", body).await;
+    chunks.iter().filter_map(|chunk| Some(chunk["choices"][0]["text"].as_str()?.to_owned())).collect()
 }
 
 async fn refusal(server: &Router, body: Value) -> (u16, String, String) {
@@ -309,6 +314,74 @@ async fn editors_are_answered_as_by_llama_cpp() {
         let error = &reply["error"];
         assert_eq!((status.as_u16(), &error["code"], &error["param"]), (400, &json!(code), &json!(field)), "{reply}");
     }
+}
+
+#[tokio::test]
+async fn a_hole_is_filled_as_mistrals_api_does() {
+    let server = server();
+    let hole = json!({"prompt": "def f(x):\n    return ", "suffix": "\n\nf(1)\n", "max_tokens": 8});
+    let with = |fields: Value| {
+        let mut body = hole.clone();
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    // The same tokens are drawn as by completions, for a hole and for a prompt without a suffix.
+    for suffix in [hole["suffix"].clone(), json!(""), Value::Null] {
+        let is_hole = suffix.as_str().is_some_and(|suffix| !suffix.is_empty());
+        let mut plain = with(json!({"seed": 5}));
+        match is_hole {
+            true => plain["suffix"] = suffix.clone(),
+            false => drop(plain.as_object_mut().expect("an object").remove("suffix")),
+        }
+        let expected = complete(&server, plain).await;
+        let body =
+            with(json!({"random_seed": 5, "suffix": suffix, "temperature": null, "stop": null, "metadata": {"a": 1}}));
+        let (status, reply) = post_to(&server, "/v1/fim/completions", &body).await;
+        assert_eq!(status, StatusCode::OK, "{reply}");
+        assert_eq!((&reply["object"], &reply["usage"]), (&json!("chat.completion"), &expected["usage"]), "{reply}");
+        assert_eq!(reply["choices"][0]["message"]["content"], expected["choices"][0]["text"], "{reply}");
+        assert_eq!(reply["choices"][0]["finish_reason"], expected["choices"][0]["finish_reason"], "{reply}");
+        assert_eq!(reply["provenance"][0].get("fim").is_some(), is_hole, "{reply}");
+        let streamed = with(json!({"stream": true, "random_seed": 5, "suffix": suffix}));
+        let chunks = chunks(&server, "/v1/fim/completions", &streamed).await;
+        // Editors read `choices[0].delta.content` of each chunk.
+        let pieces = chunks.iter().map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().expect("text"));
+        assert_eq!(expected["choices"][0]["text"], pieces.collect::<String>());
+        let last = chunks.last().expect("an end");
+        assert_eq!(last["choices"][0]["finish_reason"], expected["choices"][0]["finish_reason"], "{last}");
+    }
+    let digits = json!({"constraint_ir": {"regex_patterns": [{"any_of": [{"pattern": "[0-9]{3}"}], "match": "full"}]}});
+    let (status, reply) = post_to(&server, "/v1/fim/completions", &with(digits)).await;
+    assert_eq!((status, &reply["choices"][0]["finish_reason"]), (StatusCode::OK, &json!("stop")), "{reply}");
+    let text = reply["choices"][0]["message"]["content"].as_str().expect("text");
+    assert!(text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()), "{reply}");
+    for (fields, code, param) in [
+        (json!({"min_tokens": 2}), "unsupported_parameter", "min_tokens"),
+        (json!({"seed": 2}), "unknown_parameter", "seed"),
+        (json!({"n": 2}), "unknown_parameter", "n"),
+        (json!({"stream_options": {}}), "invalid_value", "stream_options"),
+        (json!({"suffix": "", "truncation": "auto"}), "unsupported_parameter", "truncation"),
+        (json!({"suffix": "", "on_unparsable_context": "refuse"}), "invalid_value", "on_unparsable_context"),
+    ] {
+        let (status, reply) = post_to(&server, "/v1/fim/completions", &with(fields)).await;
+        let error = &reply["error"];
+        assert_eq!((status.as_u16(), &error["code"], &error["param"]), (400, &json!(code), &json!(param)), "{reply}");
+    }
+}
+
+#[test]
+fn the_hole_of_a_recorded_body_is_found_whoever_sent_it() {
+    let bodies = [
+        json!({"prompt": "a", "suffix": "b"}),
+        json!({"prompt": "a", "suffix": "b", "random_seed": 1}),
+        json!({"input_prefix": "a", "input_suffix": "b"}),
+    ];
+    for body in bodies {
+        let holes = holes_of_body(body.to_string().as_bytes()).expect("a hole");
+        let sides: Vec<_> = holes.iter().map(|hole| (hole.prefix.as_str(), hole.suffix.as_str())).collect();
+        assert_eq!(sides, [("a", "b")], "{body}");
+    }
+    assert!(holes_of_body(br#"{"prompt": "a", "random_seed": 1}"#).is_err(), "it has no hole");
 }
 
 #[tokio::test]

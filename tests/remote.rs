@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,11 @@ use ananke::server::{ServerConfig, router, serve};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode, header};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -109,7 +115,7 @@ fn answer(mut stream: TcpStream, reply: &Reply, hung_up: &Mutex<usize>) {
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<Asked> {
+fn read_request(stream: impl Read) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     loop {
@@ -432,9 +438,22 @@ async fn what_takes_the_models_tokens_is_refused_by_name() {
         assert_eq!(reply["error"]["param"], param, "{reply}");
     }
     for ir in [json!({"token_masks": {"allowed_tokens": [97]}}), json!({"limits": {"max_tokens": 3}})] {
-        let (status, reply) = post(&server, "/v1/completions", &json!({"prompt": "p", "constraint_ir": ir})).await;
-        assert_eq!((status, error_code(&reply)), (StatusCode::BAD_REQUEST, "unsupported_parameter"), "{reply}");
+        for (path, body, param) in [
+            ("/v1/completions", json!({"prompt": "p", "constraint_ir": ir}), "constraints"),
+            ("/v1/constraints/validate", json!({"text": "a", "ir": ir}), "ir"),
+            ("/v1/constraints/validate", json!({"texts": ["a", "b"], "regex": "a", "ir": ir}), "ir"),
+        ] {
+            let (status, reply) = post(&server, path, &body).await;
+            assert_eq!((status, error_code(&reply)), (StatusCode::BAD_REQUEST, "unsupported_parameter"), "{reply}");
+            assert_eq!(reply["error"]["param"], param, "{reply}");
+            let name = ir.as_object().and_then(|ir| ir.keys().next()).expect("a part");
+            assert!(reply["error"]["message"].as_str().is_some_and(|message| message.contains(name)), "{reply}");
+        }
     }
+    // Whatever is about text is judged here as anywhere.
+    let (status, reply) = post(&server, "/v1/constraints/validate", &json!({"texts": ["a", "b"], "regex": "a"})).await;
+    let satisfied: Vec<&Value> = (0..2).map(|idx| &reply["results"][idx]["all_satisfied"]).collect();
+    assert_eq!((status, satisfied), (StatusCode::OK, vec![&json!(true), &json!(false)]), "{reply}");
     assert!(stub.asked().is_empty());
 }
 
@@ -476,6 +495,128 @@ async fn text_of_no_constraint_passes_and_forbidden_text_never_does() {
     let events = events(&server, "/v1/completions", &ask).await;
     assert!(!streamed_text(&events).contains("password"), "{events:?}");
     assert_eq!(error_code(events.last().expect("an end")), "remote_violated_constraints");
+}
+
+/// Signs a certificate for `name`; both in PEM, with the certificate's key.
+struct Signed {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+fn signed(name: &str) -> Signed {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority signs itself");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let certificate = params.signed_by(&key, &authority).expect("a certificate").pem();
+    Signed { authority: authority.pem(), certificate, key: key.serialize_pem() }
+}
+
+/// A server behind TLS that says `a` to everyone; its port, and what it was asked.
+fn behind_tls(signed: &Signed) -> (u16, Arc<Mutex<Vec<Asked>>>) {
+    let certificate = CertificateDer::from_pem_slice(signed.certificate.as_bytes()).expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(signed.key.as_bytes()).expect("PEM");
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("they belong together");
+    let (listener, config) = (TcpListener::bind("127.0.0.1:0").expect("a free port"), Arc::new(config));
+    let (port, asked) = (listener.local_addr().expect("bound").port(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            let mut stream = StreamOwned::new(connection, stream);
+            // A client that hangs up in the handshake has asked nothing.
+            let Some(request) = read_request(&mut stream) else { continue };
+            seen.lock().expect("no handler panics").push(request);
+            let _ = stream.write_all(said(&["a"], "stop").as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    (port, asked)
+}
+
+/// A client of the server at `port`, which it knows by the authorities in the file, or by those of the web.
+fn known_by(port: u16, authorities: Option<&Path>) -> Router {
+    let address = Address::parse(&format!("https://127.0.0.1:{port}/v1")).expect("an address");
+    let mut config = BackendConfig::new(address, Service::Vllm, "m".into());
+    config.key = Some(Key::new(KEY).expect("a key"));
+    (config.authorities, config.num_attempts_max) = (authorities.map(Path::to_owned), 2);
+    over(config)
+}
+
+#[tokio::test]
+async fn a_server_behind_tls_is_asked_only_where_its_authority_vouches_for_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("the temporary folder is writable");
+        path
+    };
+    let (own, other, elsewhere) = (signed("127.0.0.1"), signed("127.0.0.1"), signed("127.0.0.2"));
+    let (own_file, other_file) = (file("own.pem", &own.authority), file("other.pem", &other.authority));
+    let elsewhere_file = file("elsewhere.pem", &elsewhere.authority);
+    let ((port, asked), (port_elsewhere, asked_elsewhere)) = (behind_tls(&own), behind_tls(&elsewhere));
+    let ask = json!({"prompt": "p"});
+    for (server, what) in [
+        (known_by(port, Some(&other_file)), "another authority"),
+        (known_by(port, None), "the authorities of the web"),
+        (known_by(port_elsewhere, Some(&elsewhere_file)), "a certificate of another host"),
+    ] {
+        let (status, reply) = post(&server, "/v1/completions", &ask).await;
+        assert_eq!((status, error_code(&reply)), (StatusCode::BAD_GATEWAY, "remote_untrusted"), "{what}: {reply}");
+        let message = reply["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("127.0.0.1") && message.contains("certificate"), "{what}: {message}");
+    }
+    let num_asked = |asked: &Mutex<Vec<Asked>>| asked.lock().expect("no handler panics").len();
+    assert_eq!((num_asked(&asked), num_asked(&asked_elsewhere)), (0, 0), "nothing is sent to who is not trusted");
+    let (status, reply) = post(&known_by(port, Some(&own_file)), "/v1/completions", &ask).await;
+    assert_eq!((status, &reply["choices"][0]["text"]), (StatusCode::OK, &json!("a")), "{reply}");
+    let heads: Vec<String> = asked.lock().expect("no handler panics").iter().map(|asked| asked.head.clone()).collect();
+    assert!(heads.len() == 1 && heads[0].contains(&format!("authorization: bearer {KEY}")), "{heads:?}");
+}
+
+#[tokio::test]
+async fn where_tls_was_named_nothing_is_sent_in_the_clear() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&seen);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut first = vec![0; 4096];
+            let len = stream.read(&mut first).unwrap_or(0);
+            kept.lock().expect("no handler panics").push(first[..len].to_vec());
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let (status, reply) = post(&known_by(port, None), "/v1/completions", &json!({"prompt": "p"})).await;
+    assert_eq!((status, error_code(&reply)), (StatusCode::SERVICE_UNAVAILABLE, "remote_unreachable"), "{reply}");
+    let seen = seen.lock().expect("no handler panics").clone();
+    assert_eq!(seen.len(), 2, "a broken connection is tried again");
+    for bytes in seen {
+        // The record type of a handshake and TLS's major version, and nothing of the request.
+        assert_eq!(bytes[..2], [22, 3]);
+        let holds = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+        assert!(!holds(b"POST") && !holds(KEY.as_bytes()));
+    }
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_an_error_at_the_start() {
+    let address = Address::parse("https://127.0.0.1:1/v1").expect("an address");
+    let mut config = BackendConfig::new(address, Service::Vllm, "m".into());
+    config.authorities = Some("no-such-file.pem".into());
+    let opened = maze::open(OpenOptions::new(ModelSource::Remote(Box::new(config))));
+    let error = opened.err().expect("there is no such file").to_string();
+    assert!(error.contains("no-such-file.pem") && error.contains("cannot be read"), "{error}");
 }
 
 /// An ananke of its own on a port, over a model of noise.

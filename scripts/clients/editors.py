@@ -99,11 +99,15 @@ def continue_models(target):
     assert [model["id"] for model in models] == [target.model]
 
 
-refused(
-    "Continue, OpenAI and Mistral: /fim/completions",
-    "404 unsupported_endpoint",
-    lambda t: send(t, "/v1/fim/completions", continue_fim(t), continue_headers(t)),
-)
+@works("Continue, OpenAI and Mistral: /fim/completions")
+def continue_fim_endpoint(target):
+    chunks = events(send(target, "/v1/fim/completions", continue_fim(target), continue_headers(target)))
+    # Continue adds up this field of every chunk without looking whether it is there.
+    text = "".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks)
+    assert not any(stop in text for stop in CONTINUE_STOPS), text
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length"), chunks[-1]
+
+
 refused(
     "Continue, llama.cpp: /completion",
     "404 unsupported_endpoint",

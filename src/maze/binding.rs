@@ -112,6 +112,11 @@ impl Bindings {
         self.0.iter().map(|field| field.ir(judge).map_err(|why| (field.name(), why))).collect()
     }
 
+    /// The name of the field that became the IR at `index`; empty where none did.
+    pub(crate) fn field_name(&self, index: usize) -> &'static str {
+        self.0.get(index).map_or("", Field::name)
+    }
+
     /// The name of a part as it was written: `constraints[1].regex_patterns[0]` is `regex` where the second field is
     /// one, and `ir.grammar` is the grammar of a whole IR.
     #[must_use]

@@ -454,6 +454,7 @@ fn remote_code(error: &RemoteError) -> &'static str {
         RemoteError::Refused { .. } | RemoteError::Status { .. } => "remote_failed",
         RemoteError::LeftAlone { .. } => "remote_left_alone",
         RemoteError::Broken { .. } | RemoteError::Transport { .. } => "remote_unreachable",
+        RemoteError::Untrusted { .. } => "remote_untrusted",
         RemoteError::Busy { .. } => "overloaded",
         RemoteError::Timeout { .. } | RemoteError::Stalled { .. } => "remote_timeout",
         RemoteError::CutOff { .. } | RemoteError::Cut { .. } => "remote_cut_off",

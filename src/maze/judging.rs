@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::backend::Backend;
 use super::judge::{Judge, JudgeConfig, Judged};
-use super::{Bindings, Error, Maze, beside};
+use super::{Bindings, Error, Maze, beside, remote};
 use crate::constraint::ConstraintIr;
 
 /// Texts, and what binds each of them.
@@ -26,7 +27,7 @@ impl Maze {
     ///
     /// # Errors
     /// [`Error::TextTooLarge`] where the texts have more than `judged_bytes_max` together, a constraint that cannot be
-    /// compiled, or [`Error::JudgeTimeout`].
+    /// compiled, [`Error::RemoteUnsupported`] for one on the tokens of a remote model, or [`Error::JudgeTimeout`].
     pub async fn judge<H: Send + 'static>(&self, request: JudgeRequest, held: H) -> Result<Vec<Judged>, Error> {
         let (size, limit) = (request.texts.iter().map(String::len).sum(), self.inner.config.judged_bytes_max);
         if size > limit {
@@ -40,6 +41,10 @@ impl Maze {
             let irs = pool.judging(client.as_ref(), |judge| {
                 own.irs(judge).map_err(|(field, fault)| Error::Binding { field, fault })
             })?;
+            if let Backend::Remote(_) = &maze.inner.backend {
+                let mut fields = irs.iter().enumerate();
+                fields.try_for_each(|(index, ir)| remote::check_constraint(ir, own.field_name(index)))?;
+            }
             let irs = Arc::<[ConstraintIr]>::from(irs);
             let lookup = pool.look_up(&irs, client.as_ref()).map_err(|error| named(error, &own))?;
             Ok((irs, lookup))

@@ -6,6 +6,8 @@
 //! are what it takes.
 
 use std::collections::VecDeque;
+use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use hyper::{Method, Request, Response};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, crypto::ring};
+use rustls::{CertificateError, ClientConfig, crypto::ring};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -260,9 +262,12 @@ impl Backend {
         })
     }
 
-    fn broken(&self, error: &dyn std::error::Error) -> RemoteError {
+    fn broken(&self, error: &(dyn Error + 'static)) -> RemoteError {
+        if let Some(distrust) = distrust(error) {
+            return RemoteError::Untrusted { host: self.host(), why: distrust.to_string() };
+        }
         let mut why = error.to_string();
-        let causes = std::iter::successors(error.source(), |error| error.source());
+        let causes = std::iter::successors(error.source(), |&error| error.source());
         causes.for_each(|cause| why = format!("{why}: {cause}"));
         RemoteError::Broken { host: self.host(), why: self.excerpt(&why) }
     }
@@ -429,6 +434,22 @@ fn tls(authorities: Option<&Path>) -> Result<ClientConfig, RemoteError> {
         }
     };
     Ok(builder.with_no_client_auth())
+}
+
+/// What was wrong with a server's certificate, where that is why there is no connection.
+fn distrust<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CertificateError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref::<rustls::Error>() {
+            return Some(why);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            // Its source would be the source of what it holds, which is passed over.
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// The next bytes of a body; its trailers are skipped.

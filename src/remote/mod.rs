@@ -127,6 +127,14 @@ pub enum RemoteError {
         /// What the client says.
         why: String,
     },
+    /// A backend showed a certificate that none of the authorities vouches for, or one of another host. Nothing was sent.
+    #[error("{host} is not trusted: {why}; name the authority that signed its certificate, or mend the certificate")]
+    Untrusted {
+        /// Who was asked.
+        host: String,
+        /// What is wrong with its certificate.
+        why: String,
+    },
     /// Nothing came from a backend for too long.
     #[error("{host} was silent for {} s", limit.as_secs_f64())]
     Stalled {
@@ -233,6 +241,7 @@ impl RemoteError {
         match self {
             Self::Refused { status, .. } => *status >= 500,
             Self::Broken { .. }
+            | Self::Untrusted { .. }
             | Self::Stalled { .. }
             | Self::CutOff { .. }
             | Self::Reported { .. }

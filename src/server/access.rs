@@ -42,7 +42,7 @@ enum Need {
 
 /// What each route needs, by its template. A route that is not listed needs `admin`, so that one nobody thought of is
 /// closed; a test holds that every route is listed.
-const NEEDS: [(&str, Need); 23] = [
+const NEEDS: [(&str, Need); 24] = [
     ("/", Need::Key),
     ("/health", Need::Nothing),
     ("/ready", Need::Nothing),
@@ -65,6 +65,7 @@ const NEEDS: [(&str, Need); 23] = [
     ("/v1/provenance/{*id}", Need::Key),
     ("/openapi.json", Need::Key),
     ("/infill", Need::Scope(Scope::Generate)),
+    ("/v1/fim/completions", Need::Scope(Scope::Generate)),
     (UNMATCHED, Need::Key),
 ];
 

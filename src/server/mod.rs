@@ -15,6 +15,7 @@ mod connection;
 mod constraints;
 mod dialects;
 mod error;
+mod fim;
 mod generate;
 mod health;
 mod id;
@@ -176,7 +177,7 @@ impl App {
 }
 
 /// What `GET /` lists; [`router`] says the same in axum's words.
-const ROUTES: [&str; 22] = [
+const ROUTES: [&str; 23] = [
     "GET /",
     "GET /health",
     "GET /ready",
@@ -199,6 +200,7 @@ const ROUTES: [&str; 22] = [
     "GET /v1/provenance/{id}",
     "GET /openapi.json",
     "POST /infill",
+    "POST /v1/fim/completions",
 ];
 
 /// All routes, over one maze, open to everyone.
@@ -246,6 +248,7 @@ pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> R
         .route("/v1/provenance/{*id}", get(archive::get))
         .route("/openapi.json", get(openapi::describe))
         .route("/infill", post(infill::create))
+        .route("/v1/fim/completions", post(fim::create))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())

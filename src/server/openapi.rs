@@ -13,6 +13,7 @@ use super::{
     analysis::{CompileBody, ExtractRequest, ValidateBody, ValidateReply},
     chat::wire::{ChatChoice, ChatReply, ChatRequest},
     error::ErrorBody,
+    fim::FimBody,
     infill::InfillBody,
     openai::{Completion, CompletionRequest, GenerateBody, GenerateReply, ModelList, ModelObject},
     responses::wire::{Response, ResponsesRequest},
@@ -53,7 +54,7 @@ const GET: Operation = Operation {
 };
 const POST: Operation = Operation { method: "post", ..GET };
 
-const OPERATIONS: [Operation; 22] = [
+const OPERATIONS: [Operation; 23] = [
     Operation { path: "/", summary: "What this server is and offers.", ..GET },
     Operation { path: "/health", summary: "Live, with the engine's counters.", ..GET },
     Operation { path: "/ready", summary: "Whether the next request would find a place.", ..GET },
@@ -97,6 +98,14 @@ const OPERATIONS: [Operation; 22] = [
         path: "/infill",
         summary: "Fills a hole, as llama.cpp's server does.",
         request: Some(schema::<InfillBody>),
+        ..POST
+    },
+    Operation {
+        path: "/v1/fim/completions",
+        summary: "Fills a hole, as Mistral's API does.",
+        request: Some(schema::<FimBody>),
+        reply: schema::<ChatReply<ChatChoice>>,
+        streams: true,
         ..POST
     },
     tokenize("/v1/tokenize"),

@@ -8,10 +8,11 @@ use super::{
     },
     completions,
     error::HttpError,
+    fim::FimBody,
     infill::InfillBody,
     responses,
 };
-use crate::maze::{Hole, Message};
+use crate::maze::{Hole, Message, Prompt};
 
 /// The messages that a chat template is given for the body of `POST /v1/chat/completions` or `POST /v1/responses`, or for
 /// a list of messages alone. Fields that do not enter the prompt change nothing.
@@ -22,7 +23,8 @@ pub fn messages_of_body(body: &[u8]) -> Result<Vec<Message>, String> {
     read(body).map_err(|error| error.message())
 }
 
-/// The holes that the body of `POST /v1/completions`, with a `suffix`, or of `POST /infill` asks to fill, in order.
+/// The holes that the body of `POST /v1/completions` or `POST /v1/fim/completions`, with a `suffix`, or of `POST /infill`
+/// asks to fill, in order.
 ///
 /// # Errors
 /// What cannot be read, and where.
@@ -30,7 +32,14 @@ pub fn holes_of_body(body: &[u8]) -> Result<Vec<Hole>, String> {
     let is_infill = serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|it| it.get("input_prefix").is_some());
     let holes = match is_infill {
         true => parse::<InfillBody>(body).map(|mut body| vec![body.take_hole()]),
-        false => parse(body).and_then(completions::holes),
+        // Of a body that is neither it is said why it is not the first.
+        false => parse(body).and_then(completions::holes).or_else(|error| match parse::<FimBody>(body) {
+            Ok(body) => match body.into_prompt()? {
+                Prompt::Hole(hole) => Ok(vec![hole]),
+                _ => Err(error),
+            },
+            Err(_) => Err(error),
+        }),
     };
     holes.map_err(|error| error.message())
 }

@@ -15,6 +15,7 @@ use self::answer::Job;
 pub(super) use self::answer::{RemoteEnd, RemoteStream};
 use super::backend::ChoiceStream;
 use super::{Error, GenerateRequest, Maze, Prompt, TokenizedPrompt};
+use crate::constraint::ConstraintIr;
 use crate::guide::CompiledConstraint;
 use crate::remote::{Ask, Backend, Input, RemoteError};
 
@@ -83,18 +84,29 @@ pub(super) fn read_prompt(maze: &Maze, prompt: &Prompt) -> Result<TokenizedPromp
 /// # Errors
 /// [`Error::RemoteUnsupported`].
 pub(super) fn check(request: &GenerateRequest) -> Result<(), Error> {
-    let lists = request.constraints.iter().any(|ir| ir.token_masks.is_some());
-    let counts = request.constraints.iter().any(|ir| ir.limits.max_tokens.is_some());
     let refused = [
         ("logprobs", request.num_logprobs.is_some(), "a remote model's log-probabilities are over tokens of its own"),
         ("logit_bias", !request.sampling.logit_bias.is_empty(), "the token ids of a remote model are not known here"),
-        ("constraints", lists, "`token_masks` name ids, and those of a remote model are not known here"),
-        ("constraints", counts, "`limits.max_tokens` counts tokens of a local model; send `max_tokens` beside it"),
     ];
     match refused.into_iter().find(|(_, is_asked, _)| *is_asked) {
         Some((param, _, reason)) => Err(Error::RemoteUnsupported { param, reason }),
-        None => Ok(()),
+        None => request.constraints.iter().try_for_each(|ir| check_constraint(ir, "constraints")),
     }
+}
+
+/// Refuses a constraint on the tokens of the model, which `param` states: text has none of them here.
+///
+/// # Errors
+/// [`Error::RemoteUnsupported`].
+pub(super) fn check_constraint(ir: &ConstraintIr, param: &'static str) -> Result<(), Error> {
+    let reason = if ir.token_masks.is_some() {
+        "`token_masks` name ids, and those of a remote model are not known here"
+    } else if ir.limits.max_tokens.is_some() {
+        "`limits.max_tokens` counts tokens of a local model; send `max_tokens` beside it"
+    } else {
+        return Ok(());
+    };
+    Err(Error::RemoteUnsupported { param, reason })
 }
 
 /// Takes places for the choices of a request and prepares to ask for them.

@@ -42,9 +42,21 @@ pub(crate) async fn create(
     Body(request): Body<ChatRequest>,
 ) -> Result<Response, HttpError> {
     app.expect_model(request.model.as_deref())?;
-    let Plan { request, tools, origins, delivery } = Plan::new(request, &app, &caller)?;
+    let plan = Plan::new(request, &app, &caller)?;
+    answer(plan, &app, &caller, &recorder, deadline).await
+}
+
+/// Generates what was planned, and sends it as a chat's answer.
+pub(crate) async fn answer(
+    plan: Plan,
+    app: &App,
+    caller: &Caller,
+    recorder: &Recorder,
+    deadline: Deadline,
+) -> Result<Response, HttpError> {
+    let Plan { request, tools, origins, delivery, every_piece_has_content } = plan;
     let (num_choices, logprobs) = (request.num_choices, request.num_logprobs.is_some());
-    let mut generations = recorder.generate(&app.maze, &caller, &[request], &origins).await?;
+    let mut generations = recorder.generate(&app.maze, caller, &[request], &origins).await?;
     let generation = generations.pop().expect("one request was handed in and admitted");
     let reply = Reply::new(&generation, app.maze.model().id.clone(), logprobs);
     match delivery {
@@ -54,7 +66,8 @@ pub(crate) async fn create(
         }
         Delivery::Stream { usage } => {
             let choices = (0..num_choices).map(|_| tools.as_ref().map(Tools::reader)).map(Progress::new).collect();
-            let state = Streaming { reply, generation, choices, origins, num_tokens: 0, usage };
+            let state =
+                Streaming { reply, generation, choices, origins, num_tokens: 0, usage, every_piece_has_content };
             let chunks: Chunks<_> = Box::pin(stream::unfold(state, Streaming::next));
             Ok(sse::respond(chunks, app.config.keep_alive_interval(), deadline))
         }
@@ -67,6 +80,9 @@ pub(crate) struct Plan {
     pub(crate) tools: Option<Tools>,
     pub(crate) origins: Origins,
     pub(crate) delivery: Delivery,
+    /// Whether each piece of a stream has its `content`, empty where there is none: clients that fill holes read it
+    /// unasked.
+    pub(crate) every_piece_has_content: bool,
 }
 
 impl Plan {
@@ -103,7 +119,7 @@ impl Plan {
             whole: delivery.is_whole(),
             ..GenerateRequest::default()
         });
-        Ok(Self { request, tools, origins, delivery })
+        Ok(Self { request, tools, origins, delivery, every_piece_has_content: false })
     }
 }
 
@@ -306,6 +322,7 @@ struct Streaming {
     num_tokens: u32,
     /// Whether the chunk with the usage still has to be sent.
     usage: bool,
+    every_piece_has_content: bool,
 }
 
 type Chunk = ChatReply<ChatDelta>;
@@ -340,6 +357,9 @@ impl Streaming {
         let mut message = self.reply.delta(delta.choice, pieces);
         if !std::mem::replace(&mut progress.has_begun, true) {
             message.role = Some(ASSISTANT);
+            message.content.get_or_insert_default();
+        }
+        if self.every_piece_has_content {
             message.content.get_or_insert_default();
         }
         let mut choice = ChatDelta {

@@ -48,7 +48,7 @@ pub(crate) async fn create(
     app.expect_model(request.model.as_deref())?;
     let (chat, places) = input::chat(&mut request)?;
     let plan = Plan::new(chat, &app, &caller).map_err(|error| places.locate(error))?;
-    let Plan { request: asked, tools, origins, delivery } = plan;
+    let Plan { request: asked, tools, origins, delivery, .. } = plan;
     let generations = recorder.generate(&app.maze, &caller, std::slice::from_ref(&asked), &origins).await;
     let mut generations = generations.map_err(|error| places.locate(error))?;
     let generation = generations.pop().expect("one request was handed in and admitted");
