@@ -165,7 +165,7 @@ impl LanguageModel for DeepseekV2 {
             Outcome::Left(pass) => pass,
         };
         let step = body.step(batch, cache, &info.device)?;
-        Ok(Logits::new(body.forward(&step, cache)?)?.of_pass(pass))
+        Logits::new(body.forward(&step, cache)?, pass)
     }
 
     fn runs_ahead(&self) -> bool {

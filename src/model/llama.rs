@@ -116,7 +116,7 @@ impl LanguageModel for Llama {
             Outcome::Left(pass) => pass,
         };
         let logits = body.forward(&body.step(batch, cache, &info.device)?, cache)?;
-        Ok(Logits::new(logits)?.of_pass(pass))
+        Logits::new(logits, pass)
     }
 
     fn runs_ahead(&self) -> bool {
