@@ -10,6 +10,8 @@
 //! column says what the steps did in the end.
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 
+mod common;
+
 use std::error::Error;
 use std::time::Instant;
 
@@ -85,22 +87,6 @@ impl Cell {
     }
 }
 
-/// The shapes of DeepSeek-Coder 1.3B and 6.7B, and one for a CPU.
-fn config_json(shape: &str) -> Outcome<String> {
-    let (hidden, intermediate, layers, heads) = match shape {
-        "tiny" => (512, 1408, 4, 4),
-        "1.3b" => (2048, 5504, 24, 16),
-        "6.7b" => (4096, 11_008, 32, 32),
-        other => return Err(format!("shape `{other}`; expected tiny, 1.3b or 6.7b").into()),
-    };
-    Ok(format!(
-        r#"{{"model_type": "llama", "vocab_size": 32256, "hidden_size": {hidden}, "intermediate_size": {intermediate},
-            "num_hidden_layers": {layers}, "num_attention_heads": {heads}, "num_key_value_heads": {heads},
-            "max_position_embeddings": 16384, "rms_norm_eps": 1e-6, "rope_theta": 100000,
-            "rope_scaling": {{"type": "linear", "factor": 4.0}}, "tie_word_embeddings": false}}"#
-    ))
-}
-
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (mut device, mut steps, mut cells) = (Device::Cpu, 64, Vec::new());
@@ -121,7 +107,7 @@ fn main() -> Outcome<()> {
     println!("| shape | layout | batch | context | steps | tok/s | ms per step | GB per step | of copy |");
     println!("|---|---|---|---|---|---|---|---|---|");
     for cells in cells.chunk_by(|a, b| (&a.shape, a.layout) == (&b.shape, b.layout)) {
-        let config = config_json(&cells[0].shape)?;
+        let config = common::config_json(&cells[0].shape)?;
         let graphs = Some(GraphConfig::default());
         let mut modes = vec![(None, false), (graphs.clone(), false), (graphs, true)];
         modes.truncate(if device.is_cpu() { 1 } else { modes.len() });

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use ananke::kernels::{
     self, BatchSequence, BlockFormat, ExpertChoice, ExpertScaling, MlaAttention, PagedAttention, PairGroups, PlanCell,
-    PlanarBlocks,
+    PlanarBlocks, StagingConfig, Uploader,
 };
 use ananke::model::{Device, open_gpu};
 use candle_core::{DType, Tensor};
@@ -103,7 +103,8 @@ impl Bench {
         let (inputs, outputs) = (4096, 22_016);
         for (format, name) in [(BlockFormat::Q8_0, "Q8_0"), (BlockFormat::Q4_0, "Q4_0"), (BlockFormat::Q4_1, "Q4_1")] {
             let bytes = vec![0x2cu8; outputs * inputs / 32 * format.block_bytes()];
-            let make = |_| PlanarBlocks::new(&bytes, format, outputs, inputs, &self.device);
+            let uploader = Uploader::new(&self.device, &StagingConfig::default())?;
+            let make = |_| PlanarBlocks::new(&bytes, format, outputs, inputs, &uploader);
             let weights: Vec<PlanarBlocks> =
                 (0..4).map(make).collect::<Result<Option<Vec<_>>, _>>()?.ok_or("the size is wrong")?;
             for rows in [1, 4, 8, 64] {
@@ -154,8 +155,8 @@ impl Bench {
         for (format, name) in [(BlockFormat::Q8_0, "Q8_0"), (BlockFormat::Q4_0, "Q4_0")] {
             let stacked = NUM_EXPERTS * outputs;
             let bytes = vec![0x2cu8; stacked * inputs / 32 * format.block_bytes()];
-            let weights =
-                PlanarBlocks::new(&bytes, format, stacked, inputs, &self.device)?.ok_or("the size is wrong")?;
+            let uploader = Uploader::new(&self.device, &StagingConfig::default())?;
+            let weights = PlanarBlocks::new(&bytes, format, stacked, inputs, &uploader)?.ok_or("the size is wrong")?;
             for rows in [1, 4, 8, 64, 512] {
                 let xs = self.random(rows, inputs, DType::F32)?;
                 let (ids, num_read) = choose(rows)?;

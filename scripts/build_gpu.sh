@@ -61,11 +61,11 @@ for program in ananke-serve ananke; do
   install "$folder/$target/release/$program" "$folder/bin/$program"
 done
 # Of tests and benches only cargo knows the files' names.
-cargo test "${build[@]}" --no-run --lib --test gpu --bench kernels --bench decode --bench prefill --bench constrained \
+cargo test "${build[@]}" --no-run --lib --test gpu --bench kernels --bench decode --bench load --bench prefill --bench constrained \
   --message-format json-render-diagnostics |
   python3 -c 'import json, sys
 names = {("lib", "ananke"): "test-lib", ("test", "gpu"): "test-gpu",
-         **{("bench", name): f"bench-{name}" for name in ("kernels", "decode", "prefill", "constrained")}}
+         **{("bench", name): f"bench-{name}" for name in ("kernels", "decode", "load", "prefill", "constrained")}}
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable"):

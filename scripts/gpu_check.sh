@@ -4,6 +4,7 @@
 #   scripts/gpu_check.sh parity        every kernel against its CPU body, whole models' logits, and a run under
 #                                      compute-sanitizer where that is installed
 #   scripts/gpu_check.sh kernels       each kernel's time and share of the memory's speed
+#   scripts/gpu_check.sh load          how fast weights go from a file to the device, beside page-locked copies
 #   scripts/gpu_check.sh decode        tokens per second of made-up models of real shapes
 #   scripts/gpu_check.sh prefill       the same for prompts of 512, 4K and 16K tokens, beside PyTorch
 #   scripts/gpu_check.sh peers         decode beside transformers and llama.cpp
@@ -138,7 +139,7 @@ case $stage in
     grep -hE '^(test .*(ok|FAILED)|test result)|ERROR SUMMARY|passed=|panicked at|off by' "$log" | tail -n 60
     grep -q '^passed=1$' "$log"
     ;;
-  kernels | decode)
+  kernels | load | decode)
     bench=$(program "bench-$stage")
     logged "$bench" ${gpu:+--gpu "$gpu"} "$@"
     report
@@ -180,7 +181,7 @@ case $stage in
     report
     ;;
   *)
-    echo "usage: $0 parity | kernels | decode | prefill | peers | constrained | serve [--cpu] [ARGUMENT...]" >&2
+    echo "usage: $0 parity | kernels | load | decode | prefill | peers | constrained | serve [--cpu] [ARGUMENT...]" >&2
     exit 2
     ;;
 esac

@@ -3,7 +3,11 @@
 
 mod common;
 
-use ananke::model::{LoadOptions, QuantLayout, Quantization, WeightSource, load};
+use std::sync::{Arc, Mutex};
+
+use ananke::model::{
+    LoadOptions, LoadProgress, LoadReport, QuantLayout, Quantization, StagingConfig, WeightSource, load,
+};
 use common::{Driver, TestResult, argmax, repository, worst_difference};
 
 #[derive(serde::Deserialize)]
@@ -100,4 +104,45 @@ fn correlation(xs: &[Vec<f32>], ys: &[Vec<f32>]) -> f64 {
     let (mean_x, mean_y) = (mean(|pair| pair.0), mean(|pair| pair.1));
     let sum = |of: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|&(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>();
     sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
+}
+
+/// What it hears.
+#[derive(Debug, Default)]
+struct Recorder {
+    heard: Mutex<Vec<(u64, Option<u64>)>>,
+    reports: Mutex<Vec<LoadReport>>,
+}
+
+impl LoadProgress for Recorder {
+    fn advance(&self, done: u64, total: Option<u64>) {
+        self.heard.lock().expect("nobody panicked").push((done, total));
+    }
+
+    fn finish(&self, report: &LoadReport) {
+        self.reports.lock().expect("nobody panicked").push(*report);
+    }
+}
+
+#[test]
+fn whoever_listens_hears_of_every_byte_once() -> Result<(), Box<dyn std::error::Error>> {
+    let recorder = Arc::new(Recorder::default());
+    let options = LoadOptions { progress: Some(recorder.clone()), ..LoadOptions::default() };
+    let path = repository("models/ananke-nano");
+    let load_report = load(WeightSource::Path(&path), &options)?.info().load;
+    let heard = recorder.heard.lock().expect("nobody panicked");
+    assert!(heard.len() > 10 && heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "{heard:?}");
+    let &(done, total) = heard.last().ok_or("nothing was heard")?;
+    assert_eq!((Some(done), load_report.num_bytes), (total, done));
+    assert_eq!(*recorder.reports.lock().expect("nobody panicked"), [load_report]);
+    assert!(std::fs::metadata(path.join("model.safetensors"))?.len() > done && done > 1_000_000, "{done}");
+    Ok(())
+}
+
+#[test]
+fn buffers_of_nothing_are_refused_before_anything_is_read() {
+    let staging = StagingConfig { buffer_bytes: 0, ..StagingConfig::default() };
+    let path = repository("models/ananke-nano");
+    let loaded = load(WeightSource::Path(&path), &LoadOptions { staging, ..LoadOptions::default() });
+    let error = loaded.err().expect("it is refused").to_string();
+    assert!(error.contains("`buffer_bytes` is 0"), "{error}");
 }

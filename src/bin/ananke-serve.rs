@@ -14,6 +14,7 @@ use std::{
 
 use ananke::{
     audit::{AuditError, AuditLog},
+    cli,
     config::{Config, LogFormat, ServeArgs},
     idle,
     maze::{self, Maze, ModelCard},
@@ -52,11 +53,12 @@ fn main() -> ExitCode {
     if args.probe_child {
         return probe();
     }
-    let config = match args.into_config(embedded::model()) {
+    let mut config = match args.into_config(embedded::model()) {
         Ok(config) => config,
         Err(error) => return fail(2, &error, error.hint()),
     };
     init_log(config.log_format);
+    config.open.progress = Some(cli::load_progress());
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Open { error, gpu: true }) => {

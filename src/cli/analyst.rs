@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::load_progress;
 use crate::config::ConfigError;
 use crate::constraint::ConstraintIr;
 use crate::maze::{
@@ -114,7 +115,8 @@ fn local_options(model: Option<&str>, embedded: Option<EmbeddedModel>) -> Result
         (None, Some(embedded)) => ModelSource::Embedded(embedded),
         (None, None) => return Err(ConfigError::NoLocalModel),
     };
-    let mut options = OpenOptions { offline: true, ..OpenOptions::new(source) };
+    let progress = Some(load_progress());
+    let mut options = OpenOptions { offline: true, progress, ..OpenOptions::new(source) };
     options.context_len_max = Some(LOCAL_CONTEXT_MAX);
     options.engine.num_seqs_max = 1;
     Ok(options)

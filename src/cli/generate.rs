@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::read_text;
+use super::{load_progress, read_text};
 use crate::clew;
 use crate::config::ModelArgs;
 use crate::constraint::ConstraintIr;
@@ -70,7 +70,8 @@ pub(super) fn run(
     embedded: Option<EmbeddedModel>,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let options = args.model.clone().open_options(embedded)?;
+    let mut options = args.model.clone().open_options(embedded)?;
+    options.progress = Some(load_progress());
     let format = args.format;
     let maze = maze::open(options)?;
     if let Some(report) = &maze.model().quantization {

@@ -13,6 +13,7 @@ mod compile_masks;
 mod extract;
 mod generate;
 mod keys;
+mod loading;
 mod replay;
 mod validate;
 
@@ -21,6 +22,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+
+pub use loading::load_progress;
 
 use crate::constraint::{ConstraintIr, Language};
 use crate::maze::EmbeddedModel;

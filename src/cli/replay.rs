@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use super::read_text;
+use super::{load_progress, read_text};
 use crate::config::ModelArgs;
 use crate::constraint::{ConstraintIr, Digest};
 use crate::maze::{self, Completed, EmbeddedModel, GenerateRequest, Hole, Maze, Prompt, PromptRecord, SamplingParams};
@@ -98,7 +98,9 @@ pub(super) fn run(
     let requests = record.requests.iter().zip(&args.prompt);
     let requests = requests.map(|(request, path)| request.again(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut outputs = read_outputs(&record, &args.output)?.into_iter();
-    let maze = maze::open(args.model.open_options(embedded)?)?;
+    let mut options = args.model.open_options(embedded)?;
+    options.progress = Some(load_progress());
+    let maze = maze::open(options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report { out, differs: false };
     for (request, again) in record.requests.iter().zip(requests) {

@@ -6,13 +6,13 @@
 //! On a device the numbers of all rows come first, then all scales, so that neighbouring lanes load neighbouring bytes.
 #![allow(unsafe_code)]
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::Sums;
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements, vector};
 use super::parallel::{Shared, for_each_range};
 use super::tile::{TILE_COLS, dots};
+use super::{Sums, Uploader};
 
 const OP: &str = "fp8_matmul";
 
@@ -103,11 +103,11 @@ impl Fp8Shape {
 }
 
 impl Fp8Matrix {
-    /// Brings blocks, row after row, to `device`; `None` when they are not the size that the shape implies.
+    /// Brings blocks, row after row, to a device; `None` when they are not the size that the shape implies.
     ///
     /// # Errors
     /// When the device cannot hold them.
-    pub fn new(blocks: &[u8], rows: usize, width: usize, device: &Device) -> Result<Option<Self>> {
+    pub fn new(blocks: &[u8], rows: usize, width: usize, uploader: &Uploader) -> Result<Option<Self>> {
         let shape = Fp8Shape { rows, width };
         if !width.is_multiple_of(FP8_BLOCK_LEN) || blocks.len() != shape.scales() / FP8_BLOCK_LEN * FP8_BLOCK_BYTES {
             return Ok(None);
@@ -116,8 +116,8 @@ impl Fp8Matrix {
         let parts = || blocks.chunks_exact(FP8_BLOCK_BYTES).map(|block| block.split_at(4));
         parts().for_each(|(_, numbers)| bytes.extend_from_slice(numbers));
         parts().for_each(|(scale, _)| bytes.extend_from_slice(scale));
-        let len = bytes.len();
-        Ok(Some(Self { bytes: Tensor::from_vec(bytes, len, device)?, shape, sums: Sums::Fastest }))
+        let bytes = uploader.tensor(&[&bytes], DType::U8, &[bytes.len()])?;
+        Ok(Some(Self { bytes, shape, sums: Sums::Fastest }))
     }
 
     /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
@@ -270,9 +270,11 @@ impl CustomOp2 for Fp8Rows {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
     use crate::kernels::matmul;
-    use crate::kernels::testing::{assert_close, devices, noise};
+    use crate::kernels::testing::{assert_close, devices, noise, uploader};
 
     /// The definition: sign, exponent less 7, mantissa with its hidden bit; below the least exponent without.
     fn defined(byte: u8) -> f64 {
@@ -325,7 +327,8 @@ mod tests {
     #[test]
     fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
         for device in devices() {
-            let weight = Fp8Matrix::new(&fp8_blocks(&noise(33 * 256, 5)), 33, 256, &device)?.expect("whole blocks");
+            let weight =
+                Fp8Matrix::new(&fp8_blocks(&noise(33 * 256, 5)), 33, 256, &uploader(&device)?)?.expect("whole blocks");
             let weight = weight.with_sums(Sums::BatchInvariant);
             let xs = Tensor::from_vec(noise(130 * 256, 3), (130, 256), &device)?;
             let together = fp8_matmul(&xs, &weight)?.to_vec2::<f32>()?;
@@ -344,7 +347,7 @@ mod tests {
                 [(1, 128, 1), (2, 384, 37), (3, 4096, 48), (9, 128, 5), (16, 640, 6), (70, 256, 33)]
             {
                 let blocks = fp8_blocks(&noise(outputs * width, 7));
-                let weight = Fp8Matrix::new(&blocks, outputs, width, &device)?.expect("the size is right");
+                let weight = Fp8Matrix::new(&blocks, outputs, width, &uploader(&device)?)?.expect("the size is right");
                 assert_eq!(weight.num_bytes(), blocks.len());
                 let decoded = Tensor::from_vec(fp8_values(&blocks), (outputs, width), &Device::Cpu)?;
                 let xs = Tensor::from_vec(noise(rows * width, 3), (rows, width), &Device::Cpu)?;
@@ -365,12 +368,12 @@ mod tests {
     fn a_row_that_begins_anywhere_is_multiplied_too() -> Result<()> {
         for device in devices() {
             let blocks = fp8_blocks(&noise(5 * 128, 7));
-            let weight = Fp8Matrix::new(&blocks, 5, 128, &device)?.expect("the size is right");
+            let weight = Fp8Matrix::new(&blocks, 5, 128, &uploader(&device)?)?.expect("the size is right");
             let wide = Tensor::from_vec(noise(2 * 131, 3), (2, 131), &Device::Cpu)?;
             let xs = wide.narrow(1, 1, 128)?.contiguous()?;
             let ys = fp8_matmul(&wide.to_device(&device)?.narrow(1, 1, 128)?, &weight)?;
             let tolerance = if device.is_cpu() { 0.0 } else { 1e-2 };
-            let alone = Fp8Matrix::new(&blocks, 5, 128, &Device::Cpu)?.expect("the size is right");
+            let alone = Fp8Matrix::new(&blocks, 5, 128, &uploader(&Device::Cpu)?)?.expect("the size is right");
             assert_close(&ys, &fp8_matmul(&xs, &alone)?, tolerance, "rows 131 apart")?;
         }
         Ok(())
@@ -379,7 +382,7 @@ mod tests {
     #[test]
     fn a_row_is_the_same_to_the_bit_alone_and_in_company() -> Result<()> {
         let blocks = fp8_blocks(&noise(50 * 256, 7));
-        let weight = Fp8Matrix::new(&blocks, 50, 256, &Device::Cpu)?.expect("the size is right");
+        let weight = Fp8Matrix::new(&blocks, 50, 256, &uploader(&Device::Cpu)?)?.expect("the size is right");
         let xs = Tensor::from_vec(noise(13 * 256, 3), (13, 256), &Device::Cpu)?;
         let together = fp8_matmul(&xs, &weight)?.to_vec2::<f32>()?;
         for (row_idx, row) in together.iter().enumerate() {
@@ -390,9 +393,10 @@ mod tests {
 
     #[test]
     fn bytes_of_another_size_and_rows_that_are_not_there_are_refused() -> Result<()> {
-        assert!(Fp8Matrix::new(&[0; 131], 1, 128, &Device::Cpu)?.is_none());
-        assert!(Fp8Matrix::new(&[0; 132], 1, 127, &Device::Cpu)?.is_none());
-        let weight = Fp8Matrix::new(&[0; 132], 1, 128, &Device::Cpu)?.expect("the size is right");
+        let cpu = uploader(&Device::Cpu)?;
+        assert!(Fp8Matrix::new(&[0; 131], 1, 128, &cpu)?.is_none());
+        assert!(Fp8Matrix::new(&[0; 132], 1, 127, &cpu)?.is_none());
+        let weight = Fp8Matrix::new(&[0; 132], 1, 128, &cpu)?.expect("the size is right");
         assert!(fp8_rows(&Tensor::new(&[1u32], &Device::Cpu)?, &weight).is_err());
         assert!(fp8_matmul(&Tensor::zeros((1, 64), candle_core::DType::F32, &Device::Cpu)?, &weight).is_err());
         Ok(())

@@ -31,7 +31,10 @@ mod rms_norm;
 mod rope;
 mod rope_kv_write;
 mod silu_mul;
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU's memory is reached through buffers"))]
+mod staging;
 mod sums;
+mod uploader;
 mod weighted_sum;
 
 pub mod gpu;
@@ -60,5 +63,7 @@ pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use rope_kv_write::{RopeKvWrite, rope_kv_write};
 pub use silu_mul::silu_mul;
+pub use staging::StagingConfig;
 pub use sums::Sums;
+pub use uploader::Uploader;
 pub use weighted_sum::weighted_sum;

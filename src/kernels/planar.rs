@@ -4,13 +4,13 @@
 //! 32, whole sums exact, blocks in order. Only the place of the weights differs: planes, each row after row, so that
 //! neighbouring lanes load neighbouring 16 bytes. The CPU body is the specification, not a fast product.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use half::f16;
 
 use super::block_matrix::{BLOCK_LEN, round_row};
 use super::operand::{Matrix, elements, vector};
 use super::pair_groups::{PairGroups, outputs_of_group, pairs_per_row};
-use super::{BlockFormat, Sums};
+use super::{BlockFormat, Sums, Uploader};
 
 const OP: &str = "planar_matmul";
 
@@ -110,11 +110,17 @@ impl RoundedRow {
 }
 
 impl PlanarBlocks {
-    /// Brings the `bytes` of a file to `device`; `None` when they are not the size that format and shape imply.
+    /// Brings the `bytes` of a file to a device; `None` when they are not the size that format and shape imply.
     ///
     /// # Errors
     /// When the device cannot hold them.
-    pub fn new(bytes: &[u8], format: BlockFormat, rows: usize, width: usize, device: &Device) -> Result<Option<Self>> {
+    pub fn new(
+        bytes: &[u8],
+        format: BlockFormat,
+        rows: usize,
+        width: usize,
+        uploader: &Uploader,
+    ) -> Result<Option<Self>> {
         let blocks = width / BLOCK_LEN;
         if !width.is_multiple_of(BLOCK_LEN) || bytes.len() != rows * blocks * format.block_bytes() {
             return Ok(None);
@@ -136,8 +142,8 @@ impl PlanarBlocks {
                 }
             }
         }
-        let len = laid.len();
-        Ok(Some(Self { bytes: Tensor::from_vec(laid, len, device)?, planes, sums: Sums::Fastest }))
+        let bytes = uploader.tensor(&[&laid], DType::U8, &[laid.len()])?;
+        Ok(Some(Self { bytes, planes, sums: Sums::Fastest }))
     }
 
     /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
@@ -325,8 +331,10 @@ impl CustomOp2 for PlanarRows {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
-    use crate::kernels::testing::{assert_close, devices, noise};
+    use crate::kernels::testing::{assert_close, devices, noise, uploader};
     use crate::kernels::{BlockMatrix, block_matmul, grouped_block_matmul};
 
     const FORMATS: [BlockFormat; 5] =
@@ -361,7 +369,8 @@ mod tests {
                 for (rows, width, outputs) in [(1, 32, 1), (2, 96, 37), (3, 4096, 48), (9, 160, 5), (70, 256, 33)] {
                     let bytes = file(format, outputs, width, 7);
                     let oracle = BlockMatrix::new(&bytes, format, outputs, width).expect("the size is right");
-                    let weight = PlanarBlocks::new(&bytes, format, outputs, width, &device)?.expect("it is");
+                    let weight =
+                        PlanarBlocks::new(&bytes, format, outputs, width, &uploader(&device)?)?.expect("it is");
                     let xs = Tensor::from_vec(noise(rows * width, 3), (rows, width), &Device::Cpu)?;
                     let expected = block_matmul(&xs, &oracle)?;
                     let ys = planar_matmul(&xs.to_device(&device)?, &weight)?.to_device(&Device::Cpu)?;
@@ -389,7 +398,7 @@ mod tests {
                     let group_bytes = bytes.len() / num_groups;
                     let matrix = |bytes| BlockMatrix::new(bytes, format, outputs, width).expect("the size is right");
                     let oracle: Vec<BlockMatrix> = bytes.chunks_exact(group_bytes).map(matrix).collect();
-                    let weight = PlanarBlocks::new(&bytes, format, num_groups * outputs, width, &device)?;
+                    let weight = PlanarBlocks::new(&bytes, format, num_groups * outputs, width, &uploader(&device)?)?;
                     let weight = weight.expect("the size is right");
                     let ids: Vec<u32> = (0..rows * per_row).map(|i| (i * i % 11 % num_groups) as u32).collect();
                     let ids = Tensor::from_vec(ids, (rows, per_row), &Device::Cpu)?;
@@ -413,7 +422,7 @@ mod tests {
             for format in FORMATS {
                 let bytes = file(format, 9, 96, 11);
                 let oracle = BlockMatrix::new(&bytes, format, 9, 96).expect("the size is right");
-                let weight = PlanarBlocks::new(&bytes, format, 9, 96, &device)?.expect("it is");
+                let weight = PlanarBlocks::new(&bytes, format, 9, 96, &uploader(&device)?)?.expect("it is");
                 let ids = [8u32, 0, 3];
                 let rows = planar_rows(&Tensor::new(&ids, &device)?, &weight)?.to_vec2::<f32>()?;
                 for (row, id) in rows.iter().zip(ids) {
@@ -434,7 +443,8 @@ mod tests {
         for device in devices() {
             for format in FORMATS {
                 let bytes = file(format, 33, 256, 5);
-                let weight = PlanarBlocks::new(&bytes, format, 33, 256, &device)?.expect("the size is right");
+                let weight =
+                    PlanarBlocks::new(&bytes, format, 33, 256, &uploader(&device)?)?.expect("the size is right");
                 let weight = weight.with_sums(Sums::BatchInvariant);
                 let xs = Tensor::from_vec(noise(130 * 256, 3), (130, 256), &device)?;
                 let together = planar_matmul(&xs, &weight)?.to_vec2::<f32>()?;
@@ -449,9 +459,10 @@ mod tests {
 
     #[test]
     fn bytes_of_another_size_are_refused() -> Result<()> {
-        assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 32, &Device::Cpu)?.is_some());
-        assert!(PlanarBlocks::new(&[0; 33], BlockFormat::Q8_0, 1, 32, &Device::Cpu)?.is_none());
-        assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 31, &Device::Cpu)?.is_none());
+        let cpu = uploader(&Device::Cpu)?;
+        assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 32, &cpu)?.is_some());
+        assert!(PlanarBlocks::new(&[0; 33], BlockFormat::Q8_0, 1, 32, &cpu)?.is_none());
+        assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 31, &cpu)?.is_none());
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::gpu::{self, GpuId};
+use super::{StagingConfig, Uploader};
 
 /// The CPU, and on a machine with a GPU of the build's capability that GPU: one test body for both.
 pub(crate) fn devices() -> Vec<Device> {
@@ -13,6 +14,14 @@ pub(crate) fn devices() -> Vec<Device> {
         Err(error) => assert!(std::env::var_os("ANANKE_REQUIRE_GPU").is_none(), "{error}"),
     }
     devices
+}
+
+/// An uploader to `device`, with small buffers.
+///
+/// # Errors
+/// When the device refuses.
+pub(crate) fn uploader(device: &Device) -> Result<Uploader> {
+    Uploader::new(device, &StagingConfig { num_buffers: 2, buffer_bytes: 64 << 10 })
 }
 
 /// `len` numbers between -1 and 1.

@@ -13,8 +13,8 @@ use crate::engine::{Engine, EngineConfig};
 use crate::guide::{Guide, GuideConfig};
 use crate::hub::{self, HubOptions};
 use crate::model::{
-    self, GgufFile, GpuId, GraphConfig, KvCache, LanguageModel, LoadOptions, ModelFiles, ModelInfo, Quantization,
-    WeightSource,
+    self, GgufFile, GpuId, GraphConfig, KvCache, LanguageModel, LoadOptions, LoadProgress, ModelFiles, ModelInfo,
+    Quantization, WeightSource,
 };
 use crate::remote::{self, BackendConfig};
 use crate::text::{ConfigFiles, GgufVocab, Tokenizer, TokenizerConfig};
@@ -76,6 +76,8 @@ pub struct OpenOptions {
     pub decode_graphs: Option<GraphConfig>,
     /// Whether a row's bits must not depend on what runs beside it, on a GPU too.
     pub batch_invariant: bool,
+    /// Who hears how far the weights are loaded; nobody by default.
+    pub progress: Option<Arc<dyn LoadProgress>>,
     /// Never open a connection.
     pub offline: bool,
     /// Positions of a sequence; at most, and by default, the model's own.
@@ -102,6 +104,7 @@ impl OpenOptions {
             quantize: None,
             decode_graphs: Some(GraphConfig::default()),
             batch_invariant: false,
+            progress: None,
             offline: false,
             context_len_max: None,
             kv_bytes: None,
@@ -150,7 +153,9 @@ pub fn open(options: OpenOptions) -> Result<Maze, Error> {
     // Before the model: a key that cannot be read is known at once.
     let tiers = options.cache.as_ref().map(Tiers::open).transpose()?;
     let (quantize, graphs) = (options.quantize, options.decode_graphs.clone());
-    let load = LoadOptions { device, layout: None, quantize, graphs, batch_invariant: options.batch_invariant };
+    let batch_invariant = options.batch_invariant;
+    let progress = options.progress.clone();
+    let load = LoadOptions { device, quantize, graphs, batch_invariant, progress, ..LoadOptions::default() };
     let (weights, opened) = match &options.source {
         ModelSource::Embedded(files) => {
             (WeightsDigest::of_bytes(files.weights, quantize), open_embedded(files, &load)?)
@@ -208,6 +213,7 @@ struct Opened {
 
 fn start(opened: Opened, options: OpenOptions) -> Result<Maze, Error> {
     let Opened { name, model, tokenizer, embedded } = opened;
+    tracing::info!("loaded {}", model.info().load);
     let card = card(name, model.info(), &tokenizer, embedded, options.context_len_max);
     if let Some(report) = &card.quantization {
         tracing::info!("{report}");

@@ -118,8 +118,6 @@ pub enum Pass {
 pub enum EagerReason {
     /// Recording is switched off.
     Off,
-    /// The architecture's steps are not recorded.
-    Architecture,
     /// A sequence ran more than one token: a prompt, a chunk, or forced tokens.
     Chunk,
     /// There are more sequences than the largest size has.
@@ -136,23 +134,14 @@ pub enum EagerReason {
 
 impl EagerReason {
     /// All of them, each at its own index.
-    pub const ALL: [Self; 8] = [
-        Self::Off,
-        Self::Architecture,
-        Self::Chunk,
-        Self::BatchSize,
-        Self::ContextLen,
-        Self::Recording,
-        Self::Failed,
-        Self::Memory,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Off, Self::Chunk, Self::BatchSize, Self::ContextLen, Self::Recording, Self::Failed, Self::Memory];
 
     /// Its name, as metrics have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
-            Self::Architecture => "architecture",
             Self::Chunk => "chunk",
             Self::BatchSize => "batch_size",
             Self::ContextLen => "context_len",

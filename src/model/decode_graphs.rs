@@ -143,7 +143,7 @@ impl DecodeGraphs {
                 (self.record(bucket, inputs, &step, compute)?, Pass::Eager(EagerReason::Recording))
             }
         };
-        Ok(Outcome::Done(Logits::new(logits.narrow(0, 0, batch.logit_rows.len())?)?.of_pass(pass)))
+        Ok(Outcome::Done(Logits::new(logits.narrow(0, 0, batch.logit_rows.len())?, pass)?))
     }
 
     /// Runs a step and records it for the next of its bucket. Its logits are where theirs will be.

@@ -13,9 +13,10 @@ use super::layers::{
     AngleTable, Embedding, Epilogue, GroupedLinear, Linear, Loader, Mixture, MixtureShape, Mlp, RmsNorm,
     RotaryEmbedding,
 };
+use super::shard::{Ranks, Share};
 use super::{
     Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
-    QuantWeight, Sampling,
+    QuantWeight, Sampling, Shard,
 };
 use crate::kernels::{self, ExpertChoice, ExpertScaling, MlaAttention, PairGroups, PlanCell, Sums};
 
@@ -46,6 +47,7 @@ struct Layer {
     attention: Attention,
     post_attention_layernorm: RmsNorm,
     mlp: FeedForward,
+    ranks: Ranks,
 }
 
 struct Attention {
@@ -64,6 +66,16 @@ struct Attention {
 enum FeedForward {
     Dense(Mlp),
     Mixture(Mixture),
+}
+
+/// What this rank has of the model. Latents are whole on every rank: each of its heads reads all of them.
+struct Shares {
+    heads: Share,
+    /// Of the dense layers.
+    intermediate: Share,
+    /// Of an expert.
+    moe_intermediate: Share,
+    shared_intermediate: Option<Share>,
 }
 
 /// How queries and the cached rows are divided.
@@ -106,14 +118,16 @@ struct Step<'a> {
 
 impl DeepseekV2 {
     pub(crate) fn load(config: &DeepseekV2Config, loader: &Loader<'_>) -> Result<Self, ModelError> {
-        let heads = Heads::of(config);
+        let shares = Shares::new(config, loader.shard())?;
+        let heads = Heads::of(config, &shares);
         let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
-        let layers =
-            (0..config.num_hidden_layers).map(|idx| Layer::load(config, loader, idx)).collect::<Result<_, _>>()?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|idx| Layer::load(config, &shares, loader, idx))
+            .collect::<Result<_, _>>()?;
         let norm = loader.rms_norm("model.norm.weight", config.hidden_size, config.rms_norm_eps)?;
         let lm_head = match config.tie_word_embeddings {
             true => embed_tokens.tied_head(),
-            false => loader.linear("", &[("lm_head", config.vocab_size)], config.hidden_size, false)?,
+            false => loader.linear("", &[("lm_head", &Share::whole(config.vocab_size))], config.hidden_size, false)?,
         };
         let kv_dtype = loader.kv_dtype(
             "model.layers.0.self_attn.kv_a_proj_with_mqa.weight",
@@ -131,6 +145,7 @@ impl DeepseekV2 {
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
+            load: loader.finish()?,
             quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(heads.rope, config.rope_theta, &config.rope_scaling, loader.device());
@@ -165,7 +180,7 @@ impl LanguageModel for DeepseekV2 {
             Outcome::Left(pass) => pass,
         };
         let step = body.step(batch, cache, &info.device)?;
-        Ok(Logits::new(body.forward(&step, cache)?)?.of_pass(pass))
+        Logits::new(body.forward(&step, cache)?, pass)
     }
 
     fn runs_ahead(&self) -> bool {
@@ -266,38 +281,46 @@ impl HeadIds {
 }
 
 impl Layer {
-    fn load(config: &DeepseekV2Config, loader: &Loader<'_>, layer_idx: usize) -> Result<Self, ModelError> {
+    fn load(
+        config: &DeepseekV2Config,
+        shares: &Shares,
+        loader: &Loader<'_>,
+        layer_idx: usize,
+    ) -> Result<Self, ModelError> {
         let DeepseekV2Config { hidden_size, rms_norm_eps, .. } = *config;
         let prefix = format!("model.layers.{layer_idx}.");
         let norm = |name: &str| loader.rms_norm(&format!("{prefix}{name}.weight"), hidden_size, rms_norm_eps);
         let mlp = format!("{prefix}mlp.");
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
-            attention: Attention::load(config, loader, &format!("{prefix}self_attn."))?,
+            attention: Attention::load(config, shares, loader, &format!("{prefix}self_attn."))?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
             mlp: match layer_idx < config.first_k_dense_replace {
-                true => FeedForward::Dense(Mlp::load(loader, &mlp, hidden_size, config.intermediate_size)?),
-                false => FeedForward::Mixture(Mixture::load(loader, &mlp, &mixture_shape(config))?),
+                true => FeedForward::Dense(Mlp::load(loader, &mlp, hidden_size, &shares.intermediate)?),
+                false => FeedForward::Mixture(Mixture::load(loader, &mlp, &mixture_shape(config, shares))?),
             },
+            ranks: loader.ranks(),
         })
     }
 
     fn forward(&self, xs: &Tensor, heads: Heads, step: &Step<'_>, latents: &Tensor) -> Result<Tensor, ModelError> {
-        let xs = self.attention.forward(&self.input_layernorm.forward(xs)?, xs, heads, step, latents)?;
+        let normed = self.input_layernorm.forward(xs)?;
+        let ys = self.attention.forward(&normed, heads, step, latents)?;
+        let xs = self.ranks.sum_onto(xs, |epilogue| self.attention.o_proj.forward(&ys, epilogue))?;
         let normed = self.post_attention_layernorm.forward(&xs)?;
-        match &self.mlp {
-            FeedForward::Dense(mlp) => mlp.forward(&normed, Epilogue::Add(&xs)),
-            FeedForward::Mixture(mixture) => mixture.forward(&normed, &xs),
-        }
+        self.ranks.sum_onto(&xs, |epilogue| match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(&normed, epilogue),
+            FeedForward::Mixture(mixture) => mixture.forward(&normed, epilogue),
+        })
     }
 }
 
-fn mixture_shape(config: &DeepseekV2Config) -> MixtureShape {
+fn mixture_shape(config: &DeepseekV2Config, shares: &Shares) -> MixtureShape {
     MixtureShape {
         hidden_size: config.hidden_size,
-        intermediate_size: config.moe_intermediate_size,
+        intermediate: shares.moe_intermediate.clone(),
         num_experts: config.n_routed_experts,
-        num_shared_experts: config.n_shared_experts,
+        shared_intermediate: shares.shared_intermediate.clone(),
         choice: ExpertChoice {
             num_chosen: config.num_experts_per_tok,
             num_groups: config.n_group,
@@ -308,43 +331,40 @@ fn mixture_shape(config: &DeepseekV2Config) -> MixtureShape {
 }
 
 impl Attention {
-    fn load(config: &DeepseekV2Config, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
-        let heads = Heads::of(config);
+    fn load(config: &DeepseekV2Config, shares: &Shares, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
+        let heads = Heads::of(config, shares);
         let hidden_size = config.hidden_size;
         let matrix = |name: &str, outputs, inputs| loader.matrix(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
         let norm = |name: &str, width| loader.rms_norm(&format!("{prefix}{name}.weight"), width, LATENT_NORM_EPS);
-        let queries = |name, inputs| {
-            Ok::<_, ModelError>(matrix(name, heads.q_width(), inputs)?.permute_rows(|row_idx| heads.query_row(row_idx)))
+        let queries = |name: &str, inputs| {
+            let rows = shares.heads.of_width(heads.nope + heads.rope);
+            let weight = loader.matrix_rows(&format!("{prefix}{name}.weight"), &rows, inputs)?;
+            Ok::<_, ModelError>(weight.permute_rows(|row_idx| heads.query_row(row_idx)))
         };
-        let kv_a = matrix("kv_a_proj_with_mqa", heads.latent + heads.rope, hidden_size)?;
+        let (q_a_name, kv_a_name) =
+            (if config.q_lora_rank.is_some() { "q_a_proj" } else { "q_proj" }, "kv_a_proj_with_mqa");
+        let kv_a = matrix(kv_a_name, heads.latent + heads.rope, hidden_size)?;
         let kv_a = kv_a.permute_rows(|row_idx| heads.latent_row(row_idx));
         let (q_a, q_b) = match config.q_lora_rank {
-            None => (queries("q_proj", hidden_size)?, None),
+            None => (queries(q_a_name, hidden_size)?, None),
             Some(rank) => {
-                let q_b = loader.linear_of(vec![queries("q_b_proj", rank)?])?;
-                (matrix("q_a_proj", rank, hidden_size)?, Some((norm("q_a_layernorm", rank)?, q_b)))
+                let q_b = loader.linear_of(prefix, vec![("q_b_proj", queries("q_b_proj", rank)?)])?;
+                (matrix(q_a_name, rank, hidden_size)?, Some((norm("q_a_layernorm", rank)?, q_b)))
             }
         };
-        let (k_b_proj, v_b_proj) = load_kv_b(heads, loader, prefix)?;
+        let (k_b_proj, v_b_proj) = load_kv_b(heads, &shares.heads, loader, prefix)?;
         Ok(Self {
-            qkv_a_proj: loader.linear_of(vec![q_a, kv_a])?,
+            qkv_a_proj: loader.linear_of(prefix, vec![(q_a_name, q_a), (kv_a_name, kv_a)])?,
             q_b,
             kv_a_layernorm: norm("kv_a_layernorm", heads.latent)?,
             k_b_proj,
             v_b_proj,
-            o_proj: loader.linear(prefix, &[("o_proj", hidden_size)], heads.num_heads * heads.value, false)?,
+            o_proj: loader.term(prefix, ("o_proj", hidden_size), &shares.heads.of_width(heads.value), false)?,
         })
     }
 
-    /// Attends, and adds what comes out to `residual`.
-    fn forward(
-        &self,
-        xs: &Tensor,
-        residual: &Tensor,
-        heads: Heads,
-        step: &Step<'_>,
-        latents: &Tensor,
-    ) -> Result<Tensor, ModelError> {
+    /// `[rows, heads * value]`: what the heads gather, for `o_proj`.
+    fn forward(&self, xs: &Tensor, heads: Heads, step: &Step<'_>, latents: &Tensor) -> Result<Tensor, ModelError> {
         let Heads { num_heads, nope, rope, value, latent, .. } = heads;
         let num_tokens = xs.dims()[0];
         let qkv = self.qkv_a_proj.forward(xs, Epilogue::None)?;
@@ -365,51 +385,68 @@ impl Attention {
         let q_nope = q.narrow(1, 0, num_heads * nope)?.contiguous()?.reshape((num_tokens * num_heads, nope))?;
         let q_latent = self.k_b_proj.forward(&q_nope, &step.heads)?;
         let gathered = kernels::mla_attention(&q_latent, &q_rope, latents, &step.attention)?;
-        let ys = self.v_b_proj.forward(&gathered, &step.heads)?.reshape((num_tokens, num_heads * value))?;
-        self.o_proj.forward(&ys, Epilogue::Add(residual))
+        Ok(self.v_b_proj.forward(&gathered, &step.heads)?.reshape((num_tokens, num_heads * value))?)
     }
 }
 
-/// The two halves of `kv_b_proj`, per head: the keys' turned around, the values' as they are.
+/// The two halves of `kv_b_proj`, per head of this rank: the keys' turned around, the values' as they are.
 ///
 /// Newer GGUF files have them apart. The keys' half of other quantized files is kept as f32, since a block of it holds
 /// neighbours of a row that is now a column.
-fn load_kv_b(heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<(GroupedLinear, GroupedLinear), ModelError> {
-    let Heads { num_heads, nope, value, latent, .. } = heads;
+fn load_kv_b(
+    heads: Heads,
+    share: &Share,
+    loader: &Loader<'_>,
+    prefix: &str,
+) -> Result<(GroupedLinear, GroupedLinear), ModelError> {
+    let Heads { nope, value, latent, .. } = heads;
+    let num_heads = share.len;
     let per_head = |name: &str, head_rows: &dyn Fn(usize) -> Result<QuantWeight<'static>, ModelError>| {
         let group = |head| Ok::<_, ModelError>(vec![loader.laid_out(name, head_rows(head)?)?]);
-        loader.grouped((0..num_heads).map(group).collect::<Result<_, _>>()?)
+        loader.grouped(name, share.own.clone().map(group).collect::<Result<_, _>>()?)
     };
     let (k_name, v_name) = (format!("{prefix}k_b_proj.weight"), format!("{prefix}v_b_proj.weight"));
     if loader.has(&k_name) {
-        let k_b = loader.stored_matrix(&k_name, &[num_heads, latent, nope])?;
-        let v_b = loader.stored_matrix(&v_name, &[num_heads, value, latent])?;
-        let rows = |weight: &QuantWeight<'_>, head, len| Ok(weight.rows(head * len..(head + 1) * len).into_owned());
+        let k_b = loader.unread_matrix(&k_name, &[num_heads, latent, nope])?;
+        let v_b = loader.unread_matrix(&v_name, &[num_heads, value, latent])?;
+        let rows =
+            |weight: &QuantWeight<'_>, head, len| Ok(loader.part(weight, head * len..(head + 1) * len).into_owned());
         let k_b_proj = per_head(&k_name, &|head| rows(&k_b, head, latent))?;
         return Ok((k_b_proj, per_head(&v_name, &|head| rows(&v_b, head, value))?));
     }
     let name = format!("{prefix}kv_b_proj.weight");
-    let kv_b = loader.stored_matrix(&name, &[num_heads * (nope + value), latent])?;
-    let rows = |start, len| kv_b.rows(start..start + len);
+    let kv_b = loader.unread_matrix(&name, &[num_heads * (nope + value), latent])?;
+    let rows = |start, len| loader.part(&kv_b, start..start + len);
     let k_b_proj = per_head(&name, &|head| rows(head * (nope + value), nope).transposed())?;
     let v_b_proj = per_head(&name, &|head| Ok(rows(head * (nope + value) + nope, value).into_owned()))?;
     Ok((k_b_proj, v_b_proj))
 }
 
+impl Shares {
+    fn new(config: &DeepseekV2Config, shard: Shard) -> Result<Self, ModelError> {
+        let moe_intermediate = shard.share("moe_intermediate_size", config.moe_intermediate_size)?;
+        let num_shared = config.n_shared_experts;
+        // As many columns of a matrix that has the shared experts side by side, wherever they come to lie.
+        let shared = shard.share("moe_intermediate_size", num_shared * config.moe_intermediate_size)?;
+        Ok(Self {
+            heads: shard.share("num_attention_heads", config.num_attention_heads)?,
+            intermediate: shard.share("intermediate_size", config.intermediate_size)?,
+            moe_intermediate,
+            shared_intermediate: (num_shared > 0).then_some(shared),
+        })
+    }
+}
+
 impl Heads {
-    fn of(config: &DeepseekV2Config) -> Self {
+    fn of(config: &DeepseekV2Config, shares: &Shares) -> Self {
         Self {
-            num_heads: config.num_attention_heads,
+            num_heads: shares.heads.own.len(),
             nope: config.qk_nope_head_dim,
             rope: config.qk_rope_head_dim,
             value: config.v_head_dim,
             latent: config.kv_lora_rank,
             scale: config.softmax_scale() as f32,
         }
-    }
-
-    fn q_width(&self) -> usize {
-        self.num_heads * (self.nope + self.rope)
     }
 
     /// Where the checkpoint has row `row_idx` of the queries: it keeps each head's parts together and pairs neighbours

@@ -47,6 +47,10 @@ impl Weights for DummyWeights {
         !name.ends_with("k_b_proj.weight") && !name.ends_with("v_b_proj.weight")
     }
 
+    fn num_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
         let made = match *shape {
             [len] => {

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::{QuantLayout, Quantization};
@@ -168,7 +169,65 @@ pub enum ModelError {
         /// What would do.
         expected: &'static str,
     },
+    /// A tensor that did not get to the device.
+    #[error("cannot bring {} to the device: {source}", tensors.join(", "))]
+    Upload {
+        /// The tensor, or those that were to lie together.
+        tensors: Vec<String>,
+        /// What the device said.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// A rank that is none of its ranks.
+    #[error("rank {rank} of {num_ranks}: ranks are counted from 0, and there is at least one")]
+    InvalidShard {
+        /// The rank.
+        rank: usize,
+        /// How many there are.
+        num_ranks: usize,
+    },
+    /// What ranks cannot divide evenly.
+    #[error("{num_ranks} ranks cannot share `{what}` of {len} evenly; take a number of ranks that divides it")]
+    UnevenShards {
+        /// The key of the configuration.
+        what: &'static str,
+        /// Its value.
+        len: usize,
+        /// How many ranks there are.
+        num_ranks: usize,
+    },
+    /// A rank's columns that begin or end inside a block of weights.
+    #[error(
+        "tensor `{tensor}` is stored as {layout:?}, {} columns to a block, and a rank's columns {}..{} cut one; take fewer \
+         ranks, or a checkpoint in bf16, f16 or f32",
+        layout.block_len(), columns.start, columns.end
+    )]
+    ShardCutsBlock {
+        /// The tensor.
+        tensor: String,
+        /// How it is stored.
+        layout: QuantLayout,
+        /// The columns.
+        columns: Range<usize>,
+    },
     /// The device failed, or a kernel refused its operands.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),
+}
+
+impl ModelError {
+    /// The same failure of a device, with the name of the tensor that was on its way.
+    pub(crate) fn of_tensor(self, name: &str) -> Self {
+        self.of_tensors(name, [""])
+    }
+
+    /// The same failure of a device, with the names of the tensors that were on their way: `prefix` and each of `names`.
+    pub(crate) fn of_tensors<'a>(self, prefix: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        match self {
+            Self::Compute(source) => {
+                Self::Upload { tensors: names.into_iter().map(|name| format!("{prefix}{name}")).collect(), source }
+            }
+            other => other,
+        }
+    }
 }

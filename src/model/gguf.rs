@@ -5,6 +5,7 @@
 //! that the model code knows one of each.
 
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
@@ -346,16 +347,26 @@ impl Weights for GgufWeights<'_> {
         self.file.has(&gguf_name(name).0)
     }
 
+    fn num_bytes(&self) -> Option<u64> {
+        Some((self.file.file.len() as u64).saturating_sub(self.file.content.tensor_data_offset))
+    }
+
     fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        self.rows(name, shape, 0..shape[0])
+    }
+
+    fn rows(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<QuantWeight<'_>, ModelError> {
         let (gguf_name, expert) = gguf_name(name);
         let Some(info) = self.file.content.tensor_infos.get(&gguf_name) else {
             let file = self.file.file.name();
             return Err(ModelError::MissingTensor { file, tensor: gguf_name, expected: shape.into() });
         };
         if let Some(expert) = expert {
-            return self.file.expert(&gguf_name, info, (expert, self.num_experts), shape);
+            let weight = self.file.expert(&gguf_name, info, (expert, self.num_experts), shape)?;
+            return Ok(weight.into_rows(rows));
         }
-        let weight = self.file.tensor(&gguf_name, info, shape)?;
+        // Rows change places within a head only, and parts are whole heads.
+        let weight = self.file.tensor(&gguf_name, info, shape)?.into_rows(rows);
         let turned = gguf_name.contains(".attn_q.") || gguf_name.contains(".attn_k.");
         match self.head_dim.filter(|_| turned) {
             Some(head_dim) => Ok(weight.permute_rows(|row_idx| interleaved_row(row_idx, head_dim))),
@@ -428,5 +439,34 @@ fn explain(error: &candle_core::Error) -> String {
             "it ends inside its header".into()
         }
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_queries_has_the_rows_that_the_whole_has_there() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("queries.gguf");
+        let rows = Tensor::arange(0f32, 24f32, &Device::Cpu)?.reshape((12, 2))?;
+        let stored = QTensor::quantize(&rows, GgmlDType::F32)?;
+        gguf_file::write(&mut std::fs::File::create(&path)?, &[], &[("blk.0.attn_q.weight", &stored)])?;
+        let file = GgufFile::open(&path)?;
+        let weights = GgufWeights { file: &file, head_dim: Some(4), num_experts: 0 };
+        let (name, shape) = ("model.layers.0.self_attn.q_proj.weight", [12, 2]);
+        // Three heads of four rows, whose neighbours are paired in the file and whose halves are here.
+        let whole = weights.get(name, &shape)?.to_f32()?;
+        assert_eq!(whole[..8], [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
+        for (first, end) in [(0, 4), (4, 12), (8, 12)] {
+            let part = weights.rows(name, &shape, first..end)?;
+            assert_eq!((part.shape(), part.to_f32()?), (&[end - first, 2][..], whole[2 * first..2 * end].to_vec()));
+        }
+        assert_eq!(weights.num_bytes(), Some(96));
+        Ok(())
     }
 }

@@ -5,9 +5,10 @@ use candle_core::{DType, Device, Tensor};
 use super::config::LlamaConfig;
 use super::decode_graphs::{DecodeGraphs, Outcome, RecordedAttention, StepInputs};
 use super::layers::{AngleTable, Embedding, Epilogue, Linear, Loader, RmsNorm, RotaryEmbedding};
+use super::shard::{Ranks, Share};
 use super::{
     Batch, BatchSequence, GraphConfig, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec,
-    Sampling,
+    Sampling, Shard,
 };
 use crate::kernels::{self, PagedAttention, PlanCell, RopeKvWrite, Sums};
 
@@ -36,6 +37,14 @@ struct Layer {
     post_attention_layernorm: RmsNorm,
     gate_up_proj: Linear,
     down_proj: Linear,
+    ranks: Ranks,
+}
+
+/// What this rank has of the model.
+struct Shares {
+    heads: Share,
+    kv_heads: Share,
+    intermediate: Share,
 }
 
 /// How a row of queries, keys and values is divided.
@@ -59,22 +68,23 @@ struct Step<'a> {
 
 impl Llama {
     pub(crate) fn load(config: &LlamaConfig, loader: &Loader<'_>) -> Result<Self, ModelError> {
+        let shares = Shares::new(config, loader.shard())?;
         let heads = Heads {
-            num_heads: config.num_attention_heads,
-            num_kv_heads: config.num_key_value_heads,
+            num_heads: shares.heads.own.len(),
+            num_kv_heads: shares.kv_heads.own.len(),
             head_dim: config.head_dim,
             sums: loader.sums(),
         };
         let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
-        let layer = |layer_idx| Layer::load(config, heads, loader, &format!("model.layers.{layer_idx}."));
+        let layer = |layer_idx| Layer::load(config, &shares, loader, &format!("model.layers.{layer_idx}."));
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?;
         let norm = loader.rms_norm("model.norm.weight", config.hidden_size, config.rms_norm_eps)?;
         let lm_head = match config.tie_word_embeddings {
             true => embed_tokens.tied_head(),
-            false => loader.linear("", &[("lm_head", config.vocab_size)], config.hidden_size, false)?,
+            false => loader.linear("", &[("lm_head", &Share::whole(config.vocab_size))], config.hidden_size, false)?,
         };
         let q_proj = "model.layers.0.self_attn.q_proj.weight";
-        let kv_dtype = loader.kv_dtype(q_proj, &[heads.q_width(), config.hidden_size])?;
+        let kv_dtype = loader.kv_dtype(q_proj, &[shares.heads.len * config.head_dim, config.hidden_size])?;
         let plane = |name| PlaneSpec { name, width: heads.kv_width() };
         let info = ModelInfo {
             architecture: config.architecture.clone(),
@@ -88,6 +98,7 @@ impl Llama {
             device: loader.device().clone(),
             weight_bytes: loader.num_bytes(),
             num_parameters: loader.num_parameters(),
+            load: loader.finish()?,
             quantization: loader.quantization(),
         };
         let rotary = RotaryEmbedding::new(config.head_dim, config.rope_theta, &config.rope_scaling, loader.device());
@@ -116,7 +127,7 @@ impl LanguageModel for Llama {
             Outcome::Left(pass) => pass,
         };
         let logits = body.forward(&body.step(batch, cache, &info.device)?, cache)?;
-        Ok(Logits::new(logits)?.of_pass(pass))
+        Logits::new(logits, pass)
     }
 
     fn runs_ahead(&self) -> bool {
@@ -183,20 +194,22 @@ impl Body {
 }
 
 impl Layer {
-    fn load(config: &LlamaConfig, heads: Heads, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
-        let LlamaConfig { hidden_size, intermediate_size, rms_norm_eps, biases, .. } = *config;
+    fn load(config: &LlamaConfig, shares: &Shares, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
+        let LlamaConfig { hidden_size, head_dim, rms_norm_eps, biases, .. } = *config;
         let norm = |name: &str| loader.rms_norm(&format!("{prefix}{name}.weight"), hidden_size, rms_norm_eps);
-        let linear = |names: &[(&str, usize)], inputs, bias| loader.linear(prefix, names, inputs, bias);
-        let (q, kv) = (heads.q_width(), heads.kv_width());
-        let qkv = [("self_attn.q_proj", q), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)];
-        let gate_up = [("mlp.gate_proj", intermediate_size), ("mlp.up_proj", intermediate_size)];
+        let linear = |names: &[(&str, &Share)], bias| loader.linear(prefix, names, hidden_size, bias);
+        let term = |name, inputs: &Share, bias| loader.term(prefix, (name, hidden_size), inputs, bias);
+        let (q, kv) = (shares.heads.of_width(head_dim), shares.kv_heads.of_width(head_dim));
+        let inner = &shares.intermediate;
+        let qkv = [("self_attn.q_proj", &q), ("self_attn.k_proj", &kv), ("self_attn.v_proj", &kv)];
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
-            qkv_proj: linear(&qkv, hidden_size, biases.qkv_proj)?,
-            o_proj: linear(&[("self_attn.o_proj", hidden_size)], q, biases.o_proj)?,
+            qkv_proj: linear(&qkv, biases.qkv_proj)?,
+            o_proj: term("self_attn.o_proj", &q, biases.o_proj)?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
-            gate_up_proj: linear(&gate_up, hidden_size, biases.mlp)?,
-            down_proj: linear(&[("mlp.down_proj", hidden_size)], intermediate_size, biases.mlp)?,
+            gate_up_proj: linear(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)], biases.mlp)?,
+            down_proj: term("mlp.down_proj", inner, biases.mlp)?,
+            ranks: loader.ranks(),
         })
     }
 
@@ -206,9 +219,21 @@ impl Layer {
         let Step { cos, sin, slots, .. } = step;
         kernels::rope_kv_write(&qkv, &RopeKvWrite { cos, sin, slots, keys: &planes[0], values: &planes[1] })?;
         let ys = kernels::paged_attention(&qkv.narrow(1, 0, q)?, &planes[0], &planes[1], &step.attention)?;
-        let xs = self.o_proj.forward(&ys, Epilogue::Add(xs))?;
+        let xs = self.ranks.sum_onto(xs, |epilogue| self.o_proj.forward(&ys, epilogue))?;
         let gate_up = self.gate_up_proj.forward(&self.post_attention_layernorm.forward(&xs)?, Epilogue::None)?;
-        self.down_proj.forward(&kernels::silu_mul(&gate_up)?, Epilogue::Add(&xs))
+        let ys = kernels::silu_mul(&gate_up)?;
+        self.ranks.sum_onto(&xs, |epilogue| self.down_proj.forward(&ys, epilogue))
+    }
+}
+
+impl Shares {
+    /// Heads of keys and values that are fewer than ranks are on several of them, beside the queries that read them.
+    fn new(config: &LlamaConfig, shard: Shard) -> Result<Self, ModelError> {
+        Ok(Self {
+            heads: shard.share("num_attention_heads", config.num_attention_heads)?,
+            kv_heads: shard.share_or_copy("num_key_value_heads", config.num_key_value_heads)?,
+            intermediate: shard.share("intermediate_size", config.intermediate_size)?,
+        })
     }
 }
 

@@ -1,4 +1,7 @@
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::Device;
 
@@ -12,7 +15,8 @@ use super::llama::Llama;
 use super::mapped::MappedFile;
 use super::safetensors::{self, SafetensorsWeights};
 use super::weight::QuantLayout;
-use super::{GraphConfig, LanguageModel, ModelError, Quantization};
+use super::{Collective, GraphConfig, LanguageModel, ModelError, OneRank, Quantization};
+use crate::kernels::StagingConfig;
 
 /// Where a model comes from.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +56,60 @@ pub struct LoadOptions {
     /// A row's logits must not depend on what else is in the batch, nor on how its prompt is cut. A CPU always holds to
     /// it; a GPU takes one body for any number of rows, which costs prompts and mid-sized batches time.
     pub batch_invariant: bool,
+    /// The ranks that the matrices are divided among, of which this is one; only its part of each is read.
+    pub collective: Arc<dyn Collective>,
+    /// What tensors pass through on their way to a GPU.
+    pub staging: StagingConfig,
+    /// Who hears how far it is; nobody by default.
+    pub progress: Option<Arc<dyn LoadProgress>>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, layout: None, quantize: None, graphs: None, batch_invariant: false }
+        Self {
+            device: Device::Cpu,
+            layout: None,
+            quantize: None,
+            graphs: None,
+            batch_invariant: false,
+            collective: Arc::new(OneRank),
+            staging: StagingConfig::default(),
+            progress: None,
+        }
+    }
+}
+
+/// Hears how far a model is being loaded, on the thread that loads it; so answers are to come at once.
+pub trait LoadProgress: fmt::Debug + Send + Sync {
+    /// Of `total` bytes, where that is known, `done` have been asked for; called for every tensor.
+    fn advance(&self, done: u64, total: Option<u64>);
+
+    /// Everything is on the device.
+    fn finish(&self, report: &LoadReport);
+}
+
+/// What loading a model took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadReport {
+    /// Bytes that were read of its checkpoint, or made up.
+    pub num_bytes: u64,
+    /// From the first tensor until all were on the device, with what was done to them on the way.
+    pub duration: Duration,
+}
+
+impl LoadReport {
+    /// Bytes per second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.num_bytes as f64 / self.duration.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl fmt::Display for LoadReport {
+    /// Gigabytes, seconds, and gigabytes per second.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (gigabytes, seconds) = (self.num_bytes as f64 / 1e9, self.duration.as_secs_f64());
+        write!(f, "{gigabytes:.2} GB in {seconds:.1} s ({:.2} GB/s)", self.rate() / 1e9)
     }
 }
 
@@ -169,7 +222,7 @@ impl ModelShape {
     }
 
     fn build(&self, weights: &dyn Weights, options: &LoadOptions) -> Result<Box<dyn LanguageModel>, ModelError> {
-        let loader = Loader::new(weights, options);
+        let loader = Loader::new(weights, options)?;
         Ok(match self {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
             // Which body multiplies experts depends on how many tokens chose them.

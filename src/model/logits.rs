@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
-use super::{EagerReason, ModelError, Pass};
+use super::{ModelError, Pass};
 use crate::kernels::gpu::Mark;
 use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
 
@@ -28,17 +28,16 @@ enum Computed {
 }
 
 impl Logits {
-    /// Wraps `[num_rows, vocab_len]` f32 scores.
+    /// Wraps `[num_rows, vocab_len]` f32 scores that were computed by `pass`.
     ///
     /// # Errors
     /// When `rows` is not a matrix of f32.
-    pub fn new(rows: Tensor) -> Result<Self, ModelError> {
+    pub fn new(rows: Tensor, pass: Pass) -> Result<Self, ModelError> {
         rows.dims2()?;
         if rows.dtype() != DType::F32 {
             let (expected, got) = (DType::F32, rows.dtype());
             return Err(candle_core::Error::UnexpectedDType { msg: "logits", expected, got }.into());
         }
-        let pass = if rows.device().is_cpu() { Pass::Cpu } else { Pass::Eager(EagerReason::Architecture) };
         let computed = Mark::new(rows.device())?.map_or(Computed::Already, Computed::OnGpu);
         Ok(Self { rows, pass, computed })
     }
@@ -56,11 +55,6 @@ impl Logits {
             Computed::OnGpu(mark) => mark.is_reached(),
             Computed::From(instant) => Instant::now() >= *instant,
         }
-    }
-
-    /// The same, with how they were computed.
-    pub(crate) fn of_pass(self, pass: Pass) -> Self {
-        Self { pass, ..self }
     }
 
     /// How they were computed.

@@ -25,6 +25,8 @@ mod scripted;
 mod superblocks;
 mod weight;
 
+mod shard;
+
 mod layers;
 mod llama;
 
@@ -36,16 +38,17 @@ mod error;
 pub use batch::Batch;
 pub use candle_core::{DType, Device};
 
-pub use crate::kernels::BatchSequence;
 pub use crate::kernels::gpu::{GpuError, GpuId, GpuMemory, memory as gpu_memory, open as open_gpu};
+pub use crate::kernels::{BatchSequence, StagingConfig};
 pub use decode_bucket::{EagerReason, GraphConfig, Pass};
 pub use error::ModelError;
 pub use gguf::{GgufFile, GgufTokenizer};
 pub use kv_cache::{KvCache, KvSpec, PlaneSpec};
-pub use load::{LoadOptions, ModelFiles, WeightSource, load};
+pub use load::{LoadOptions, LoadProgress, LoadReport, ModelFiles, WeightSource, load};
 pub use logits::{Logits, Sampling};
 pub use quantize::{Quantization, QuantizationReport};
 pub use scripted::{Script, ScriptedModel};
+pub use shard::{Collective, OneRank, Shard};
 pub use weight::{QuantLayout, QuantWeight};
 
 /// A loaded model. One thread drives it.
@@ -96,8 +99,10 @@ pub struct ModelInfo {
     pub device: Device,
     /// Bytes its weights take on the device.
     pub weight_bytes: usize,
-    /// Numbers it was trained to hold; a tied head counts once.
+    /// Numbers it was trained to hold, on this rank; a tied head counts once.
     pub num_parameters: usize,
+    /// What loading it took.
+    pub load: LoadReport,
     /// What rounding its matrices on load changed, where that was asked for.
     pub quantization: Option<QuantizationReport>,
 }

@@ -210,7 +210,7 @@ fn round_rows(
             error.difference += (f64::from(*x) - f64::from(y)).powi(2);
             error.weight += f64::from(*x).powi(2);
         }
-        bytes.extend_from_slice(rounded.bytes());
+        bytes.extend_from_slice(&rounded.bytes());
     }
     Ok((bytes, error))
 }

@@ -34,6 +34,11 @@ impl<'a> SafetensorsWeights<'a> {
 }
 
 impl Weights for SafetensorsWeights<'_> {
+    fn num_bytes(&self) -> Option<u64> {
+        let views = self.shards.iter().flat_map(|shard| shard.tensors.iter());
+        Some(views.map(|(_, view)| view.data().len() as u64).sum())
+    }
+
     fn has(&self, name: &str) -> bool {
         self.shards.iter().any(|shard| shard.tensors.tensor(name).is_ok())
     }

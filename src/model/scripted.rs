@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Batch, KvCache, KvSpec, LanguageModel, Logits, ModelError, ModelInfo, PlaneSpec, Sampling};
+use super::{
+    Batch, KvCache, KvSpec, LanguageModel, LoadReport, Logits, ModelError, ModelInfo, Pass, PlaneSpec, Sampling,
+};
 use crate::kernels::sampling::{SampledToken, SamplingError};
 
 /// Gives the scores of the next token after a context: `[vocab_len]` f32.
@@ -38,6 +40,7 @@ impl ScriptedModel {
             device: Device::Cpu,
             weight_bytes: 0,
             num_parameters: 0,
+            load: LoadReport::default(),
             quantization: None,
         };
         Self { info, script, slots: Vec::new(), time_per_step: Duration::ZERO, device_time: None }
@@ -104,7 +107,7 @@ impl LanguageModel for ScriptedModel {
         }
         std::thread::sleep(self.time_per_step);
         let rows = Tensor::from_vec(scores, (batch.logit_rows.len(), self.info.vocab_len), &Device::Cpu)?;
-        let logits = Logits::new(rows)?;
+        let logits = Logits::new(rows, Pass::Cpu)?;
         Ok(match self.device_time {
             Some(device_time) => logits.computed_from(Instant::now() + device_time),
             None => logits,

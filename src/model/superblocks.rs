@@ -19,7 +19,8 @@ pub(crate) fn take_apart(weight: &QuantWeight<'_>) -> Option<QuantWeight<'static
         QuantLayout::Q5K => (QuantLayout::Q5_1, true),
         _ => return None,
     };
-    let superblocks = weight.bytes().chunks_exact(weight.layout().block_bytes());
+    let stored = weight.bytes();
+    let superblocks = stored.chunks_exact(weight.layout().block_bytes());
     let mut bytes = Vec::with_capacity(superblocks.len() * BLOCKS * layout.block_bytes());
     for superblock in superblocks {
         (0..BLOCKS).for_each(|block| push_block(superblock, block, has_fifth_bits, &mut bytes));

@@ -1,6 +1,7 @@
 //! A weight as a checkpoint stores it: the seam between file formats and the products that use it.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
@@ -107,7 +108,8 @@ impl QuantLayout {
 /// A matrix or vector of weights: its bytes, borrowed from the file where possible, how they are laid out, its shape.
 #[derive(Clone, Debug)]
 pub struct QuantWeight<'a> {
-    bytes: Cow<'a, [u8]>,
+    /// One behind the other: of matrices that were stacked, each has its own.
+    pieces: Vec<Cow<'a, [u8]>>,
     layout: QuantLayout,
     shape: Vec<usize>,
 }
@@ -117,7 +119,11 @@ impl<'a> QuantWeight<'a> {
     pub fn new(bytes: impl Into<Cow<'a, [u8]>>, layout: QuantLayout, shape: &[usize]) -> Option<Self> {
         let bytes = bytes.into();
         let size = byte_len(layout, shape)?;
-        (bytes.len() == size).then(|| Self { bytes, layout, shape: shape.to_vec() })
+        (bytes.len() == size).then(|| Self::of(bytes, layout, shape.to_vec()))
+    }
+
+    fn of(bytes: Cow<'a, [u8]>, layout: QuantLayout, shape: Vec<usize>) -> Self {
+        Self { pieces: vec![bytes], layout, shape }
     }
 
     /// Rounds `values`, row by row, to `layout`.
@@ -138,12 +144,25 @@ impl<'a> QuantWeight<'a> {
                 return Err(candle_core::Error::Msg(text).into());
             }
         };
-        Ok(Self { bytes: Cow::Owned(bytes), layout, shape: shape.to_vec() })
+        Ok(Self::of(Cow::Owned(bytes), layout, shape.to_vec()))
     }
 
-    /// The stored bytes, row after row.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The stored bytes, row after row; those of matrices that were stacked are copied.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match self.pieces.as_slice() {
+            [bytes] => Cow::Borrowed(bytes),
+            pieces => Cow::Owned(pieces.concat()),
+        }
+    }
+
+    /// The stored bytes as they lie: pieces, one behind the other.
+    pub(crate) fn pieces(&self) -> Vec<&[u8]> {
+        self.pieces.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn num_bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
     }
 
     /// How they are laid out.
@@ -161,50 +180,98 @@ impl<'a> QuantWeight<'a> {
     /// # Errors
     /// When candle cannot decode the layout.
     pub fn to_f32(&self) -> Result<Vec<f32>, ModelError> {
+        let bytes = self.bytes();
         Ok(match self.layout {
-            QuantLayout::F32 => decode(&self.bytes, f32::from_le_bytes),
-            QuantLayout::F16 => decode(&self.bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            QuantLayout::BF16 => decode(&self.bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-            QuantLayout::F8E4M3 => fp8_values(&self.bytes),
-            _ => self.to_qtensor(&Device::Cpu)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?,
+            QuantLayout::F32 => decode(&bytes, f32::from_le_bytes),
+            QuantLayout::F16 => decode(&bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            QuantLayout::BF16 => decode(&bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            QuantLayout::F8E4M3 => fp8_values(&bytes),
+            _ => {
+                let (bytes, dtype) = self.ggml_blocks()?;
+                let blocks = QTensor::new(QStorage::from_data(bytes, &Device::Cpu, dtype)?, self.shape.as_slice())?;
+                blocks.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?
+            }
         })
     }
 
-    /// As candle holds it, for the layouts whose products are candle's.
-    pub(crate) fn to_qtensor(&self, device: &Device) -> Result<QTensor, ModelError> {
-        // Candle reads blocks in place and wants them aligned; a slice of a file may lie anywhere.
-        let aligned = self.bytes.as_ptr().addr().is_multiple_of(8);
-        let bytes = if aligned { Cow::Borrowed(&*self.bytes) } else { Cow::Owned(self.bytes.to_vec()) };
+    /// The bytes as candle reads them, in place: they begin at a multiple of 8, which a slice of a file need not.
+    ///
+    /// # Errors
+    /// When candle does not have the layout.
+    pub(crate) fn ggml_blocks(&self) -> Result<(Cow<'_, [u8]>, GgmlDType), ModelError> {
         let Some(dtype) = self.layout.ggml() else {
             return Err(candle_core::Error::Msg(format!("candle has no {:?}", self.layout)).into());
         };
-        let storage = QStorage::from_data(bytes, device, dtype)?;
-        Ok(QTensor::new(storage, self.shape.as_slice())?)
+        let bytes = self.bytes();
+        let is_aligned = bytes.as_ptr().addr().is_multiple_of(8);
+        Ok((if is_aligned { bytes } else { Cow::Owned(bytes.into_owned()) }, dtype))
     }
 
     /// The matrix with its rows in another order: row `i` of the result is row `order(i)`.
     pub(crate) fn permute_rows(&self, order: impl Fn(usize) -> usize) -> Self {
+        let bytes = self.bytes();
         let rows = self.shape[0];
-        let row_bytes = self.bytes.len() / rows.max(1);
-        let row = |row_idx: usize| &self.bytes[row_idx * row_bytes..(row_idx + 1) * row_bytes];
-        let bytes: Vec<u8> = (0..rows).flat_map(|row_idx| row(order(row_idx)).iter().copied()).collect();
-        Self { bytes: Cow::Owned(bytes), ..self.clone() }
+        let row_bytes = bytes.len() / rows.max(1);
+        let mut permuted = Vec::with_capacity(bytes.len());
+        for row_idx in (0..rows).map(order) {
+            permuted.extend_from_slice(&bytes[row_idx * row_bytes..(row_idx + 1) * row_bytes]);
+        }
+        Self::of(Cow::Owned(permuted), self.layout, self.shape.clone())
     }
 
     /// The rows `rows` of it, taken over all of its leading dimensions.
     ///
     /// # Panics
     /// When there are no such rows.
-    pub(crate) fn rows(&self, rows: std::ops::Range<usize>) -> QuantWeight<'_> {
+    pub(crate) fn rows(&self, rows: Range<usize>) -> QuantWeight<'_> {
         let (leading, width) = (&self.shape[..self.shape.len() - 1], self.shape[self.shape.len() - 1]);
-        let row_bytes = self.bytes.len() / leading.iter().product::<usize>().max(1);
-        let bytes = &self.bytes[rows.start * row_bytes..rows.end * row_bytes];
-        QuantWeight { bytes: Cow::Borrowed(bytes), layout: self.layout, shape: vec![rows.len(), width] }
+        let row_bytes = self.num_bytes() / leading.iter().product::<usize>().max(1);
+        let bytes = part(self.bytes(), rows.start * row_bytes..rows.end * row_bytes);
+        QuantWeight::of(bytes, self.layout, vec![rows.len(), width])
+    }
+
+    /// The rows `rows` of a matrix, or elements of a vector; bytes that are borrowed stay so.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub(crate) fn into_rows(self, rows: Range<usize>) -> Self {
+        if rows == (0..self.shape[0]) {
+            return self;
+        }
+        let row_bytes = self.num_bytes() / self.shape[0].max(1);
+        let (layout, mut shape) = (self.layout, self.shape.clone());
+        shape[0] = rows.len();
+        Self::of(part(self.into_bytes(), rows.start * row_bytes..rows.end * row_bytes), layout, shape)
+    }
+
+    /// The columns `columns` of a matrix; `None` when they cut a block. Other columns are not read.
+    ///
+    /// # Panics
+    /// When there are no such columns.
+    pub(crate) fn into_columns(self, columns: Range<usize>) -> Option<Self> {
+        let width = self.shape[self.shape.len() - 1];
+        if columns == (0..width) {
+            return Some(self);
+        }
+        let block_len = self.layout.block_len();
+        if !columns.start.is_multiple_of(block_len) || !columns.end.is_multiple_of(block_len) {
+            return None;
+        }
+        let bytes_of = |columns: usize| columns / block_len * self.layout.block_bytes();
+        let range = bytes_of(columns.start)..bytes_of(columns.end);
+        let all = self.bytes();
+        let rows = all.chunks_exact(bytes_of(width).max(1));
+        let mut bytes = Vec::with_capacity(rows.len() * range.len());
+        rows.for_each(|row| bytes.extend_from_slice(&row[range.clone()]));
+        let mut shape = self.shape.clone();
+        *shape.last_mut()? = columns.len();
+        Some(Self::of(Cow::Owned(bytes), self.layout, shape))
     }
 
     /// The same weight, with bytes of its own.
     pub(crate) fn into_owned(self) -> QuantWeight<'static> {
-        QuantWeight { bytes: Cow::Owned(self.bytes.into_owned()), layout: self.layout, shape: self.shape }
+        let (layout, shape) = (self.layout, self.shape.clone());
+        QuantWeight::of(Cow::Owned(self.into_bytes().into_owned()), layout, shape)
     }
 
     /// The matrix with rows and columns exchanged, as f32: a block holds neighbours of one row.
@@ -216,19 +283,41 @@ impl<'a> QuantWeight<'a> {
         let values = self.to_f32()?;
         let columns = (0..width).flat_map(|column| values.iter().skip(column).step_by(width));
         let bytes: Vec<u8> = columns.flat_map(|value| value.to_le_bytes()).collect();
-        Ok(QuantWeight { bytes: Cow::Owned(bytes), layout: QuantLayout::F32, shape: vec![width, rows] })
+        Ok(QuantWeight::of(Cow::Owned(bytes), QuantLayout::F32, vec![width, rows]))
     }
 
-    /// The matrices `parts` on top of each other, if all are stored alike.
-    pub(crate) fn stack(parts: &[Self]) -> Option<Self> {
-        let [first, rest @ ..] = parts else { return None };
-        if rest.iter().any(|part| part.layout != first.layout || part.shape[1..] != first.shape[1..]) {
+    /// Whether the matrices `parts` can stand on top of each other: there are some, stored alike and of one width.
+    pub(crate) fn are_alike(parts: &[Self]) -> bool {
+        let [first, rest @ ..] = parts else { return false };
+        rest.iter().all(|part| part.layout == first.layout && part.shape[1..] == first.shape[1..])
+    }
+
+    /// The matrices `parts` on top of each other, if they are alike. No bytes are copied.
+    pub(crate) fn stack(parts: Vec<Self>) -> Option<Self> {
+        if !Self::are_alike(&parts) {
             return None;
         }
-        let mut shape = first.shape.clone();
+        let (layout, mut shape) = (parts[0].layout, parts[0].shape.clone());
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes.iter().copied()).collect();
-        Some(Self { bytes: Cow::Owned(bytes), layout: first.layout, shape })
+        Some(Self { pieces: parts.into_iter().flat_map(|part| part.pieces).collect(), layout, shape })
+    }
+
+    fn into_bytes(mut self) -> Cow<'a, [u8]> {
+        match self.pieces.len() {
+            1 => self.pieces.swap_remove(0),
+            _ => Cow::Owned(self.pieces.concat()),
+        }
+    }
+}
+
+fn part(bytes: Cow<'_, [u8]>, range: Range<usize>) -> Cow<'_, [u8]> {
+    match bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(range.end);
+            bytes.drain(..range.start);
+            Cow::Owned(bytes)
+        }
     }
 }
 
@@ -274,7 +363,7 @@ mod tests {
         let values: Vec<f32> = (0..128).map(|i| i as f32).collect();
         let weight = QuantWeight::quantize(&values, QuantLayout::Q8_0, &[4, 32])?;
         let swapped = weight.permute_rows(|row_idx| 3 - row_idx);
-        let stacked = QuantWeight::stack(&[weight.clone(), swapped]).expect("both are Q8_0");
+        let stacked = QuantWeight::stack(vec![weight.clone(), swapped]).expect("both are Q8_0");
         assert_eq!(stacked.shape(), [8, 32]);
         let (values, stacked) = (weight.to_f32()?, stacked.to_f32()?);
         assert_eq!(stacked[..128], values);

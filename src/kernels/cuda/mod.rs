@@ -32,4 +32,4 @@ pub(crate) use planar::{planar_matmul, planar_rows};
 pub(crate) use rows::{add_assign, gather, kv_write, rope, rope_kv_write, silu_mul};
 pub use sampling::Started;
 pub(crate) use sampling::start;
-pub(crate) use staging::Staging;
+pub(crate) use staging::{Staging, UploadRing, pinned_copy_rate, upload, upload_blocks, upload_ring};

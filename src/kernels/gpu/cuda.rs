@@ -84,6 +84,16 @@ pub fn memory(device: &Device) -> Option<GpuMemory> {
     Some(GpuMemory { free, total })
 }
 
+/// Bytes per second that page-locked memory goes to `device` with, over `num_bytes` of them: what loading can come up to.
+/// `None` on the CPU.
+///
+/// # Errors
+/// When the memory cannot be had, or the device fails.
+pub fn pinned_copy_rate(device: &Device, num_bytes: usize) -> candle_core::Result<Option<f64>> {
+    let Device::Cuda(cuda) = device else { return Ok(None) };
+    crate::kernels::cuda::pinned_copy_rate(cuda, num_bytes).map(Some)
+}
+
 struct Gpu {
     ordinal: i32,
     device: sys::CUdevice,

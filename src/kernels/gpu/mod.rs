@@ -15,11 +15,11 @@ mod graph;
 mod none;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{Mark, memory, open};
+pub use cuda::{Mark, memory, open, pinned_copy_rate};
 #[cfg(feature = "cuda")]
 pub use graph::{Graph, graph_memory, trim_graph_memory, warm_up};
 #[cfg(not(feature = "cuda"))]
-pub use none::{Graph, Mark, graph_memory, memory, open, trim_graph_memory, warm_up};
+pub use none::{Graph, Mark, graph_memory, memory, open, pinned_copy_rate, trim_graph_memory, warm_up};
 
 /// Which GPU: its index among those that the driver shows this process (`CUDA_VISIBLE_DEVICES` hides and orders them),
 /// or its UUID, as `nvidia-smi -L` prints it.

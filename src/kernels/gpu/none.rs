@@ -85,3 +85,11 @@ pub fn open(wanted: &GpuId) -> Result<Device, GpuError> {
 pub fn memory(_device: &Device) -> Option<GpuMemory> {
     None
 }
+
+/// There is nothing to copy to.
+///
+/// # Errors
+/// Never.
+pub fn pinned_copy_rate(_device: &Device, _num_bytes: usize) -> candle_core::Result<Option<f64>> {
+    Ok(None)
+}

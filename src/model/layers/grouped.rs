@@ -1,8 +1,8 @@
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::StoredWeight;
 use super::stored::format;
-use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks};
+use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks, Uploader};
 use crate::model::superblocks::take_apart;
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
@@ -51,7 +51,6 @@ impl GroupedWeight {
             groups.into_iter().map(|group| take_apart(&group).unwrap_or(group)).collect();
         let layout_of = |group: &QuantWeight<'_>| group.layout();
         let is_alike = groups.windows(2).all(|pair| layout_of(&pair[0]) == layout_of(&pair[1]));
-        let has_kernel = |layout: QuantLayout| layout.is_dense() || format(layout).is_some();
         if is_alike && groups.first().map(layout_of).is_none_or(has_kernel) {
             return Ok(groups);
         }
@@ -61,25 +60,28 @@ impl GroupedWeight {
     }
 
     /// Brings one matrix per group to the device; all must have one shape. A GPU takes them in one buffer.
-    pub(super) fn new(groups: &[QuantWeight<'_>], device: &Device) -> Result<Self, ModelError> {
-        if !device.is_cpu()
-            && let Some(stacked) = QuantWeight::stack(groups)
-        {
-            match StoredWeight::new(&stacked, device)? {
-                StoredWeight::Dense(weights, _) => return Ok(Self::Dense(weights)),
-                StoredWeight::Planar(weights) => return Ok(Self::Planar(weights)),
-                StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {}
-            }
+    pub(super) fn new(groups: Vec<QuantWeight<'_>>, uploader: &Uploader) -> Result<Self, ModelError> {
+        if !uploader.device().is_cpu() && QuantWeight::are_alike(&groups) && has_kernel(groups[0].layout()) {
+            let stacked = QuantWeight::stack(groups).expect("they are alike");
+            return match StoredWeight::new(&stacked, uploader)? {
+                StoredWeight::Dense(weights, _) => Ok(Self::Dense(weights)),
+                StoredWeight::Planar(weights) => Ok(Self::Planar(weights)),
+                StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {
+                    let text = format!("a GPU has no kernel for groups stored as {:?}", stacked.layout());
+                    Err(candle_core::Error::Msg(text).into())
+                }
+            };
         }
         if groups.iter().all(|group| group.layout().is_dense()) {
             let mut values =
                 Vec::with_capacity(groups.iter().map(|group| group.shape().iter().product::<usize>()).sum());
             groups.iter().try_for_each(|group| group.to_f32().map(|group| values.extend(group)))?;
             let width = groups.first().map_or(1, |group| group.shape()[1]);
-            return Ok(Self::Dense(Tensor::from_vec(values, ((), width), device)?));
+            let rows = values.len() / width.max(1);
+            return Ok(Self::Dense(uploader.values(values, &[rows, width])?));
         }
         let stored: Vec<StoredWeight> =
-            groups.iter().map(|group| StoredWeight::new(group, device)).collect::<Result<_, _>>()?;
+            groups.iter().map(|group| StoredWeight::new(group, uploader)).collect::<Result<_, _>>()?;
         if !stored.iter().all(|weight| matches!(weight, StoredWeight::Blocks(_))) {
             return Ok(Self::Each(stored));
         }
@@ -110,6 +112,11 @@ impl GroupedWeight {
     }
 }
 
+/// Whether a GPU multiplies groups of a layout.
+fn has_kernel(layout: QuantLayout) -> bool {
+    layout.is_dense() || format(layout).is_some()
+}
+
 /// The product by one call per group that was chosen, put back in the order of the pairs.
 fn each(xs: &Tensor, weights: &[StoredWeight], groups: &PairGroups) -> Result<Tensor, ModelError> {
     let ids = groups.ids().flatten_all()?.to_vec1::<u32>()?;
@@ -130,7 +137,10 @@ fn each(xs: &Tensor, weights: &[StoredWeight], groups: &PairGroups) -> Result<Te
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
+    use crate::kernels::StagingConfig;
 
     #[test]
     fn a_gpu_gets_groups_of_one_layout_that_it_has_kernels_for() -> Result<(), ModelError> {
@@ -169,14 +179,15 @@ mod tests {
             QuantWeight::quantize(&values(53 + 2 * group, outputs * inputs), QuantLayout::Q4K, &[outputs, inputs])
         };
         let groups: Vec<_> = (0..num_groups).map(quantize).collect::<Result<_, _>>()?;
-        let weight = GroupedWeight::new(&groups, &Device::Cpu)?;
+        let uploader = Uploader::new(&Device::Cpu, &StagingConfig::default())?;
+        let weight = GroupedWeight::new(groups.clone(), &uploader)?;
         assert!(matches!(weight, GroupedWeight::Each(_)));
         let xs = Tensor::from_vec(values(31, 4 * inputs), (4, inputs), &Device::Cpu)?;
         let ids = [2u32, 0, 2, 2, 0, 1, 1, 0];
         let pairs = PairGroups::new(Tensor::from_slice(&ids, (4, 2), &Device::Cpu)?, num_groups)?;
         let ys = weight.product(&xs, &pairs)?.to_vec2::<f32>()?;
         for (pair, y) in ys.iter().enumerate() {
-            let alone = StoredWeight::new(&groups[ids[pair] as usize], &Device::Cpu)?;
+            let alone = StoredWeight::new(&groups[ids[pair] as usize], &uploader)?;
             let alone = alone.product(&xs.narrow(0, pair / 2, 1)?.contiguous()?)?.to_vec2::<f32>()?;
             assert_eq!(&alone[0], y, "pair {pair}");
         }

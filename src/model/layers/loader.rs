@@ -1,42 +1,99 @@
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
 use super::{Embedding, GroupedLinear, GroupedWeight, Linear, RmsNorm, StoredWeight};
-use crate::kernels::Sums;
 use crate::kernels::gpu::{self, GpuMemory};
-use crate::model::{GraphConfig, LoadOptions, ModelError, QuantLayout, QuantWeight, QuantizationReport};
+use crate::kernels::{Sums, Uploader};
+use crate::model::shard::{Ranks, Share};
+use crate::model::{
+    GraphConfig, LoadOptions, LoadReport, ModelError, QuantLayout, QuantWeight, QuantizationReport, Shard,
+};
 
 /// Tensors by the names that Hugging Face checkpoints give them, whatever file they come from.
 pub(crate) trait Weights {
     /// True when there is a tensor `name`.
     fn has(&self, name: &str) -> bool;
 
+    /// Bytes of all tensors; `None` where they are made up.
+    fn num_bytes(&self) -> Option<u64>;
+
     /// The tensor `name`.
     ///
     /// # Errors
     /// When it is absent, has another shape than `shape`, or is stored in a form that cannot be read.
     fn get(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError>;
+
+    /// The rows `rows` of the tensor `name`, which has `shape`; of queries and keys they are whole heads. Others are not
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    fn rows(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<QuantWeight<'_>, ModelError> {
+        Ok(self.get(name, shape)?.into_rows(rows))
+    }
 }
 
 /// Turns stored tensors into layers on the device, and counts what they take.
 pub(crate) struct Loader<'a> {
     weights: &'a dyn Weights,
     options: &'a LoadOptions,
+    uploader: Uploader,
+    started: Instant,
+    /// Bytes of the checkpoint; `None` where they are made up, or others read a part of them.
+    num_bytes_to_read: Option<u64>,
+    /// Those that were asked for.
+    num_read: Cell<u64>,
     num_bytes: Cell<usize>,
     num_parameters: Cell<usize>,
     quantization: RefCell<Option<QuantizationReport>>,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(weights: &'a dyn Weights, options: &'a LoadOptions) -> Self {
-        let quantization = RefCell::new(options.quantize.map(QuantizationReport::new));
-        Self { weights, options, num_bytes: Cell::new(0), num_parameters: Cell::new(0), quantization }
+    /// # Errors
+    /// When the device has no room for what tensors pass through on their way.
+    pub(crate) fn new(weights: &'a dyn Weights, options: &'a LoadOptions) -> Result<Self, ModelError> {
+        Ok(Self {
+            weights,
+            options,
+            uploader: Uploader::new(&options.device, &options.staging)?,
+            started: Instant::now(),
+            num_bytes_to_read: weights.num_bytes().filter(|_| options.collective.shard() == Shard::WHOLE),
+            num_read: Cell::new(0),
+            num_bytes: Cell::new(0),
+            num_parameters: Cell::new(0),
+            quantization: RefCell::new(options.quantize.map(QuantizationReport::new)),
+        })
+    }
+
+    /// Waits until everything is on the device, and says how much was read in what time.
+    ///
+    /// # Errors
+    /// When a copy failed.
+    pub(crate) fn finish(&self) -> Result<LoadReport, ModelError> {
+        self.uploader.finish()?;
+        let report = LoadReport { num_bytes: self.num_read.get(), duration: self.started.elapsed() };
+        if let Some(progress) = &self.options.progress {
+            progress.finish(&report);
+        }
+        Ok(report)
     }
 
     pub(crate) fn device(&self) -> &Device {
         &self.options.device
+    }
+
+    /// The rank that is loaded.
+    pub(crate) fn shard(&self) -> Shard {
+        self.options.collective.shard()
+    }
+
+    /// The ranks, for layers that add up what they have.
+    pub(crate) fn ranks(&self) -> Ranks {
+        Ranks::new(&self.options.collective)
     }
 
     /// How a GPU adds up.
@@ -64,7 +121,7 @@ impl<'a> Loader<'a> {
         }
         let layout = match self.options.layout {
             Some(layout) => layout,
-            None => self.stored_matrix(name, shape)?.layout(),
+            None => self.weights.get(name, shape)?.layout(),
         };
         Ok(match layout {
             QuantLayout::F32 | QuantLayout::F16 => DType::F32,
@@ -82,31 +139,58 @@ impl<'a> Loader<'a> {
         self.num_parameters.get()
     }
 
-    /// One linear layer of the matrices `names` (each with its number of outputs), whose outputs stand side by side.
-    /// `bias` says whether each has one; layers are called `{prefix}{name}`.
+    /// One linear layer of this rank's rows of the matrices `names`, whose outputs stand side by side. `bias` says whether
+    /// each has one; layers are called `{prefix}{name}`.
     pub(crate) fn linear(
         &self,
         prefix: &str,
-        names: &[(&str, usize)],
+        names: &[(&str, &Share)],
         inputs: usize,
         bias: bool,
     ) -> Result<Linear, ModelError> {
         let matrix =
-            |&(name, outputs): &(&str, usize)| self.matrix(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
-        let parts = self.stacked(names.iter().map(matrix).collect::<Result<_, _>>()?)?;
+            |(name, outputs): &(&str, &Share)| self.matrix_rows(&format!("{prefix}{name}.weight"), outputs, inputs);
+        let parts = names.iter().map(matrix).collect::<Result<_, _>>()?;
+        let parts =
+            self.stacked(parts).map_err(|error| error.of_tensors(prefix, names.iter().map(|(name, _)| *name)))?;
         Ok(Linear::new(parts, if bias { Some(self.bias(prefix, names)?) } else { None }))
     }
 
-    /// One linear layer of matrices that the caller has read, without biases; their outputs stand side by side.
-    pub(crate) fn linear_of(&self, parts: Vec<QuantWeight<'_>>) -> Result<Linear, ModelError> {
-        Ok(Linear::new(self.stacked(parts)?, None))
+    /// One linear layer of this rank's columns of the matrix `{prefix}{name}`. Its products are terms, which
+    /// [`Ranks::sum_onto`] adds up; the first rank's has the bias.
+    pub(crate) fn term(
+        &self,
+        prefix: &str,
+        (name, outputs): (&str, usize),
+        inputs: &Share,
+        bias: bool,
+    ) -> Result<Linear, ModelError> {
+        let matrix = self.matrix_columns(&format!("{prefix}{name}.weight"), outputs, inputs)?;
+        let has_bias = bias && self.shard().rank() == 0;
+        let bias = has_bias.then(|| self.bias(prefix, &[(name, &Share::whole(outputs))])).transpose()?;
+        let parts = self.stacked(vec![matrix]).map_err(|error| error.of_tensors(prefix, [name]))?;
+        Ok(Linear::new(parts, bias))
+    }
+
+    /// One linear layer of the matrices `{prefix}{name}`, which the caller has read, without biases; their outputs stand
+    /// side by side.
+    pub(crate) fn linear_of(&self, prefix: &str, parts: Vec<(&str, QuantWeight<'_>)>) -> Result<Linear, ModelError> {
+        let (names, parts): (Vec<&str>, Vec<_>) = parts.into_iter().unzip();
+        let parts = self.stacked(parts).map_err(|error| error.of_tensors(prefix, names))?;
+        Ok(Linear::new(parts, None))
     }
 
     /// One layer of a few matrices per group, all groups alike; the outputs of a group's matrices stand side by side.
-    pub(crate) fn grouped(&self, groups: Vec<Vec<QuantWeight<'_>>>) -> Result<GroupedLinear, ModelError> {
-        let stacked: Option<Vec<Vec<QuantWeight<'_>>>> =
-            groups.iter().map(|parts| QuantWeight::stack(parts).map(|stacked| vec![stacked])).collect();
-        let mut groups: Vec<_> = stacked.unwrap_or(groups).into_iter().map(Vec::into_iter).collect();
+    /// `name` is for messages.
+    pub(crate) fn grouped(
+        &self,
+        name: &str,
+        mut groups: Vec<Vec<QuantWeight<'_>>>,
+    ) -> Result<GroupedLinear, ModelError> {
+        if groups.iter().all(|parts| QuantWeight::are_alike(parts)) {
+            groups = groups.into_iter().map(|parts| QuantWeight::stack(parts).into_iter().collect()).collect();
+        }
+        let mut groups: Vec<_> = groups.into_iter().map(Vec::into_iter).collect();
         let mut parts = Vec::new();
         loop {
             let part: Vec<QuantWeight<'_>> = groups.iter_mut().filter_map(Iterator::next).collect();
@@ -115,8 +199,9 @@ impl<'a> Loader<'a> {
             }
             let part = if self.device().is_cpu() { part } else { GroupedWeight::for_gpu(part)? };
             self.check_memory(&part)?;
-            let stored = GroupedWeight::new(&part, &self.options.device)?;
-            self.count(part.iter().map(|group| group.shape().iter().product::<usize>()).sum(), stored.num_bytes());
+            let num_parameters = part.iter().map(|group| group.shape().iter().product::<usize>()).sum();
+            let stored = GroupedWeight::new(part, &self.uploader).map_err(|error| error.of_tensor(name))?;
+            self.count(num_parameters, stored.num_bytes());
             parts.push(stored);
         }
     }
@@ -128,12 +213,50 @@ impl<'a> Loader<'a> {
 
     /// A tensor in the layout it is stored in.
     pub(crate) fn stored_matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
+        Ok(self.reading(self.weights.get(name, shape)?))
+    }
+
+    /// As [`Loader::stored_matrix`], where the caller takes what it needs by [`Loader::part`]; the rest is not read.
+    pub(crate) fn unread_matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
         self.weights.get(name, shape)
+    }
+
+    /// The rows `rows` of such a tensor.
+    pub(crate) fn part<'b>(&self, weight: &'b QuantWeight<'_>, rows: Range<usize>) -> QuantWeight<'b> {
+        self.reading(weight.rows(rows))
     }
 
     /// A matrix in the layout the options ask for.
     pub(crate) fn matrix(&self, name: &str, shape: &[usize]) -> Result<QuantWeight<'_>, ModelError> {
-        self.laid_out(name, self.weights.get(name, shape)?)
+        self.laid_out(name, self.stored_matrix(name, shape)?)
+    }
+
+    /// This rank's rows of a matrix, in the layout the options ask for.
+    pub(crate) fn matrix_rows(
+        &self,
+        name: &str,
+        outputs: &Share,
+        inputs: usize,
+    ) -> Result<QuantWeight<'_>, ModelError> {
+        self.laid_out(name, self.rows(name, &[outputs.len, inputs], outputs)?)
+    }
+
+    /// This rank's columns of a matrix, in the layout the options ask for.
+    ///
+    /// # Errors
+    /// [`ModelError::ShardCutsBlock`].
+    pub(crate) fn matrix_columns(
+        &self,
+        name: &str,
+        outputs: usize,
+        inputs: &Share,
+    ) -> Result<QuantWeight<'_>, ModelError> {
+        let weight = self.weights.get(name, &[outputs, inputs.len])?;
+        let (tensor, layout, columns) = (name.to_owned(), weight.layout(), inputs.own.clone());
+        match weight.into_columns(inputs.own.clone()) {
+            Some(weight) => self.laid_out(name, self.reading(weight)),
+            None => Err(ModelError::ShardCutsBlock { tensor, layout, columns }),
+        }
     }
 
     /// The same matrix, which is `name` or a part of it, in the layout the options ask for.
@@ -152,32 +275,48 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding, ModelError> {
-        Ok(Embedding::new(self.store(&self.matrix(name, &[rows, width])?)?))
+        let weight = self.store(&self.matrix(name, &[rows, width])?).map_err(|error| error.of_tensor(name))?;
+        Ok(Embedding::new(weight))
     }
 
     pub(crate) fn rms_norm(&self, name: &str, width: usize, eps: f64) -> Result<RmsNorm, ModelError> {
-        Ok(RmsNorm::new(self.vector(self.weights.get(name, &[width])?.to_f32()?)?, eps))
+        let values = self.stored_matrix(name, &[width])?.to_f32()?;
+        Ok(RmsNorm::new(self.vector(values).map_err(|error| error.of_tensor(name))?, eps))
     }
 
-    fn bias(&self, prefix: &str, names: &[(&str, usize)]) -> Result<Tensor, ModelError> {
+    fn bias(&self, prefix: &str, names: &[(&str, &Share)]) -> Result<Tensor, ModelError> {
         let mut values = Vec::new();
         for (name, outputs) in names {
-            values.extend(self.weights.get(&format!("{prefix}{name}.bias"), &[*outputs])?.to_f32()?);
+            let name = format!("{prefix}{name}.bias");
+            values.extend(self.rows(&name, &[outputs.len], outputs)?.to_f32()?);
         }
-        self.vector(values)
+        self.vector(values).map_err(|error| error.of_tensors(prefix, names.iter().map(|(name, _)| *name)))
+    }
+
+    fn rows(&self, name: &str, shape: &[usize], share: &Share) -> Result<QuantWeight<'_>, ModelError> {
+        Ok(self.reading(self.weights.rows(name, shape, share.own.clone())?))
+    }
+
+    /// Takes down that `weight` is being read.
+    fn reading<'b>(&self, weight: QuantWeight<'b>) -> QuantWeight<'b> {
+        self.num_read.set(self.num_read.get() + weight.num_bytes() as u64);
+        if let Some(progress) = &self.options.progress {
+            progress.advance(self.num_read.get(), self.num_bytes_to_read);
+        }
+        weight
     }
 
     fn stacked(&self, parts: Vec<QuantWeight<'_>>) -> Result<Vec<Arc<StoredWeight>>, ModelError> {
-        let parts = match QuantWeight::stack(&parts) {
-            Some(stacked) => vec![stacked],
-            None => parts,
+        let parts = match QuantWeight::are_alike(&parts) {
+            true => QuantWeight::stack(parts).into_iter().collect(),
+            false => parts,
         };
         parts.iter().map(|part| self.store(part).map(Arc::new)).collect()
     }
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
         self.check_memory(std::slice::from_ref(weight))?;
-        let stored = StoredWeight::new(weight, &self.options.device)?.with_sums(self.sums())?;
+        let stored = StoredWeight::new(weight, &self.uploader)?.with_sums(self.sums())?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
     }
@@ -186,8 +325,8 @@ impl<'a> Loader<'a> {
     fn check_memory(&self, weights: &[QuantWeight<'_>]) -> Result<(), ModelError> {
         let Some(GpuMemory { free, total }) = gpu::memory(&self.options.device) else { return Ok(()) };
         let needed = weights.iter().map(|weight| match weight.layout() {
-            QuantLayout::F16 => 2 * weight.bytes().len(),
-            _ => weight.bytes().len(),
+            QuantLayout::F16 => 2 * weight.num_bytes(),
+            _ => weight.num_bytes(),
         });
         let needed = needed.sum();
         if needed <= free {
@@ -203,7 +342,7 @@ impl<'a> Loader<'a> {
     fn vector(&self, values: Vec<f32>) -> Result<Tensor, ModelError> {
         self.count(values.len(), values.len() * size_of::<f32>());
         let len = values.len();
-        Ok(Tensor::from_vec(values, len, &self.options.device)?)
+        Ok(self.uploader.values(values, &[len])?)
     }
 
     fn count(&self, num_parameters: usize, num_bytes: usize) {

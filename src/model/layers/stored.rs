@@ -1,7 +1,7 @@
 use candle_core::quantized::QTensor;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
-use crate::kernels::{self, BlockFormat, BlockMatrix, Fp8Matrix, PlanarBlocks, Sums};
+use crate::kernels::{self, BlockFormat, BlockMatrix, Fp8Matrix, PlanarBlocks, Sums, Uploader};
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
 /// A matrix as the device computes with it: repacked once, when it is loaded.
@@ -19,36 +19,38 @@ pub(crate) enum StoredWeight {
 }
 
 impl StoredWeight {
-    pub(crate) fn new(weight: &QuantWeight<'_>, device: &Device) -> Result<Self, ModelError> {
+    /// Brings `weight` to the device of `uploader`: on a GPU, bf16 and f32 byte by byte as they are stored.
+    pub(crate) fn new(weight: &QuantWeight<'_>, uploader: &Uploader) -> Result<Self, ModelError> {
+        let device = uploader.device();
         if weight.layout().is_dense() {
             let on_gpu = !device.is_cpu();
             let tensor = match weight.layout() {
-                QuantLayout::BF16 if on_gpu => {
-                    Tensor::from_raw_buffer(weight.bytes(), DType::BF16, weight.shape(), device)?
-                }
-                _ => Tensor::from_vec(weight.to_f32()?, weight.shape(), device)?,
+                QuantLayout::BF16 if on_gpu => uploader.tensor(&weight.pieces(), DType::BF16, weight.shape())?,
+                QuantLayout::F32 if on_gpu => uploader.tensor(&weight.pieces(), DType::F32, weight.shape())?,
+                _ => uploader.values(weight.to_f32()?, weight.shape())?,
             };
             return Ok(Self::Dense(tensor, Sums::Fastest));
         }
         if let (QuantLayout::F8E4M3, &[rows, width]) = (weight.layout(), weight.shape())
-            && let Some(matrix) = Fp8Matrix::new(weight.bytes(), rows, width, device)?
+            && let Some(matrix) = Fp8Matrix::new(&weight.bytes(), rows, width, uploader)?
         {
             return Ok(Self::Fp8(matrix));
         }
         if let (Some(format), &[rows, width]) = (format(weight.layout()), weight.shape()) {
             if !device.is_cpu()
-                && let Some(planar) = PlanarBlocks::new(weight.bytes(), format, rows, width, device)?
+                && let Some(planar) = PlanarBlocks::new(&weight.bytes(), format, rows, width, uploader)?
             {
                 return Ok(Self::Planar(planar));
             }
             if device.is_cpu()
                 && BlockMatrix::is_fast_here()
-                && let Some(blocks) = BlockMatrix::new(weight.bytes(), format, rows, width)
+                && let Some(blocks) = BlockMatrix::new(&weight.bytes(), format, rows, width)
             {
                 return Ok(Self::Blocks(blocks));
             }
         }
-        Ok(Self::Candle(weight.to_qtensor(device)?))
+        let (bytes, dtype) = weight.ggml_blocks()?;
+        Ok(Self::Candle(uploader.blocks(&bytes, dtype, weight.shape())?))
     }
 
     /// The same, with a say in how a GPU adds up its products.
