@@ -319,7 +319,8 @@ impl Pilot {
     }
 
     /// Looks for a text that joins what was not sent of the output, or the beginning of that, to the suffix; the output
-    /// goes back to there, and nothing but that text follows. Once in a sequence; returns whether there is one.
+    /// goes back to there, and nothing but that text follows. Where none is found the whole output may give way to a joint
+    /// of the hole's two sides. Once in a sequence; returns whether there is one.
     fn join(&mut self) -> Result<bool, GuideError> {
         if !self.may_join() {
             return Ok(false);
@@ -331,17 +332,29 @@ impl Pilot {
             self.matcher.rollback(self.matcher.num_accepted() - joint_at)?;
             let count_max = self.config.max_joints / JOIN_PLACES;
             if let Some(joint) = self.matcher.joint(self.num_left(), count_max)? {
-                self.bans.clear();
-                self.witness = Some(joint);
-                self.witness_at = joint_at;
-                self.only_witness = true;
+                self.follow_only(joint);
                 return Ok(true);
             }
+        }
+        // Nothing was sent of an output that could not have ended anywhere: all of it may go.
+        if self.floor == 0
+            && let Some(joint) = self.matcher.joint_in_place()?.filter(|joint| joint.len() <= self.num_left())
+        {
+            self.follow_only(joint.to_vec());
+            return Ok(true);
         }
         for &token in &held[self.matcher.num_accepted() - self.floor..] {
             self.matcher.accept(token)?;
         }
         Ok(false)
+    }
+
+    /// Follows nothing but `witness` from the present place.
+    fn follow_only(&mut self, witness: Vec<u32>) {
+        self.bans.clear();
+        self.witness = Some(witness);
+        self.witness_at = self.matcher.num_accepted();
+        self.only_witness = true;
     }
 
     /// Takes back what came after the last place where the output may end; returns how many tokens that are.
