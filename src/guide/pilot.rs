@@ -175,7 +175,7 @@ impl Pilot {
             }
         }
         let before = self.matcher.num_accepted();
-        if self.num_left() == 0 && self.reads_document && !self.can_follow_witness() && !self.join()? {
+        if self.num_left() == 0 && self.reads_document && !self.return_to_witness()? && !self.join()? {
             let retract = self.return_to_last_end()?;
             return Ok(Advice { retract, is_complete: Some(self.is_complete()?), ..Advice::default() });
         }
@@ -251,10 +251,25 @@ impl Pilot {
         self.can_follow_witness() || self.may_join() || self.last_end.is_some_and(|end| end < place)
     }
 
-    /// Whether the last token can be taken back in favour of a witness that fits the budget.
+    /// Whether tokens can be taken back in favour of a witness that fits the budget.
     fn can_follow_witness(&self) -> bool {
         let place = self.matcher.num_accepted();
-        self.floor < place && self.fits() && self.witness_at < place
+        let is_held = !self.reads_document || self.floor <= self.witness_at;
+        self.floor < place && self.fits() && self.witness_at < place && is_held
+    }
+
+    /// In a document, goes back to where the known witness begins, however long ago that is, unless the output is on its
+    /// way; nothing but it follows then. Returns whether there is one.
+    fn return_to_witness(&mut self) -> Result<bool, GuideError> {
+        if !self.can_follow_witness() {
+            return Ok(false);
+        }
+        if self.followed_witness().is_none() {
+            self.matcher.rollback(self.matcher.num_accepted() - self.witness_at)?;
+            let witness = self.witness.take().unwrap_or_default();
+            self.follow_only(witness);
+        }
+        Ok(true)
     }
 
     /// What soft biases add to the logits of the next token; see [`Matcher::bias`].

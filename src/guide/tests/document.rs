@@ -451,30 +451,50 @@ fn draw(pilot: &mut Pilot, random: &mut Random) -> (Vec<u32>, bool) {
     }
 }
 
+/// Draws an output for the hole of a document; checks that it is one, where it is called complete.
+fn drawn(
+    compiled: &Arc<CompiledConstraint>,
+    (before, after): (&str, &str),
+    max_tokens: u32,
+    seed: u64,
+) -> (String, bool) {
+    let matcher = compiled.matcher_in(&document(before, after)).expect("the prefix goes through");
+    let mut pilot = Pilot::new(matcher, Steering { max_tokens, forced_tokens: true });
+    let (tokens, is_complete) = draw(&mut pilot, &mut Random(seed));
+    assert!(tokens.len() <= max_tokens as usize);
+    let text = String::from_utf8_lossy(&NANO.vocabulary().decode(&tokens)).into_owned();
+    assert!(!is_complete || is_program(compiled, &format!("{before}{text}{after}")), "{before:?} {text:?} {after:?}");
+    (text, is_complete)
+}
+
 #[test]
 fn an_output_that_cannot_end_gives_way_to_what_joins_its_document() {
     // No texts are tried and no witness is looked for, so that only the search from the hole's start is left.
     let config = GuideConfig { max_joints: 0, witness_fuel_per_token: 0, ..GuideConfig::default() };
     let guide = Guide::new(Arc::clone(NANO.vocabulary()), config).expect("a guide");
-    let mut random = Random(5);
     let mut num_given_way = 0;
     for (language, before, after) in [HALVES[0], HALVES[4], HALVES[9]] {
         let compiled = guide.compile(&[program_ir(language)]).expect("it compiles");
         let joint = joint(&compiled, before, after).expect("there is one");
-        for max_tokens in [24, 48] {
-            let matcher = compiled.matcher_in(&document(before, after)).expect("the prefix goes through");
-            let mut pilot = Pilot::new(matcher, Steering { max_tokens, forced_tokens: true });
-            let (tokens, is_complete) = draw(&mut pilot, &mut random);
-            let text = String::from_utf8(NANO.vocabulary().decode(&tokens)).expect("text");
-            assert!(is_complete && tokens.len() <= max_tokens as usize, "{before:?} {text:?} {after:?}");
-            assert!(is_program(&compiled, &format!("{before}{text}{after}")), "{before:?} {text:?} {after:?}");
-            num_given_way += usize::from(text == joint && pilot.stats().num_retracted > 0);
+        for (seed, max_tokens) in [(1, 24), (2, 48)] {
+            let (text, is_complete) = drawn(&compiled, (before, after), max_tokens, seed);
+            assert!(is_complete, "{before:?} {text:?} {after:?}");
+            num_given_way += usize::from(text == joint);
         }
         // What is too long for the budget is not begun.
-        let matcher = compiled.matcher_in(&document(before, after)).expect("the prefix goes through");
-        let mut pilot = Pilot::new(matcher, Steering { max_tokens: 1, forced_tokens: true });
-        let (tokens, is_complete) = draw(&mut pilot, &mut random);
-        assert!(!is_complete && tokens.len() == 1, "{tokens:?}");
+        assert!(!drawn(&compiled, (before, after), 1, 3).1);
     }
     assert!(num_given_way >= 4, "{num_given_way}");
+}
+
+#[test]
+fn an_output_ends_whole_where_its_document_can_be_joined() {
+    // A witness that is found and left again is gone back to, however many tokens ago that was.
+    for (language, before, after) in HALVES.into_iter().step_by(2) {
+        let compiled = program(language);
+        for seed in 0..4 {
+            let (text, is_complete) = drawn(&compiled, (before, after), 40 + 8 * seed as u32, seed);
+            assert!(is_complete, "{before:?} {text:?} {after:?}");
+        }
+    }
 }
