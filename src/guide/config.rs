@@ -138,7 +138,7 @@ pub struct GuideConfig {
     /// 8,000, about 0.2 s at most.
     pub max_joints: usize,
     /// States that are looked at for a joint that takes the whole output's place, where no other is found. Default
-    /// 40,000, about 0.4 s at most and once for each document; found ones take a tenth of that.
+    /// 40,000, about 0.5 s at most and once for each document; one that is found takes some 0.01 s.
     pub max_joint_states: usize,
     /// Joints that such a search may propose in vain, because conditions of a grammar are not followed. Default 64.
     pub max_joint_texts: usize,

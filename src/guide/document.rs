@@ -262,9 +262,11 @@ impl CompiledConstraint {
     }
 }
 
+type Known = VecDeque<(Digest, Option<Arc<[u32]>>)>;
+
 /// What was found in the places of outputs, by document: of the newest documents, within a bound.
 pub(crate) struct KnownJoints {
-    known: Mutex<VecDeque<(Digest, Option<Arc<[u32]>>)>>,
+    known: Mutex<Known>,
     max: usize,
 }
 
@@ -285,7 +287,7 @@ impl KnownJoints {
         known.drain(..num_over);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Digest, Option<Arc<[u32]>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
