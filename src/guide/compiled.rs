@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::automaton::AutomatonPart;
 use super::chars::CharLimit;
-use super::document::Around;
+use super::document::{Around, KnownJoints};
 use super::liveness::{Alphabet, Course, LeftCorner, UnknownWhy, Verdict};
 use super::matcher::Matcher;
 use super::soft::SoftBiases;
@@ -43,6 +43,8 @@ pub struct CompiledConstraint {
     pub(crate) parsers: Option<Vec<LeftCorner>>,
     /// Such copies with what finished sequences have learned.
     pub(crate) spare_parsers: Spares<Vec<LeftCorner>>,
+    /// What joins the sides of holes by itself.
+    pub(crate) known_joints: KnownJoints,
     pub(crate) config: GuideConfig,
     pub(crate) digest: Digest,
     pub(crate) num_parts: usize,
@@ -120,6 +122,13 @@ impl CompiledConstraint {
     pub(crate) fn course(&self) -> Option<Course> {
         let parsers = self.parsers.as_ref().filter(|parsers| !parsers.is_empty())?;
         Some(Course::new(self.spare_parsers.take().unwrap_or_else(|| parsers.clone())))
+    }
+
+    /// The same in a document, where the parts that read it stand behind `prefix`.
+    pub(crate) fn course_behind(&self, prefix: &[u8], reads_document: &[bool]) -> Option<Course> {
+        let parsers = self.parsers.as_ref().filter(|parsers| !parsers.is_empty())?;
+        let parsers = self.spare_parsers.take().unwrap_or_else(|| parsers.clone());
+        Course::behind(parsers, reads_document, prefix, self.config.initial_lexer_fuel)
     }
 
     /// Keeps what a sequence's course has learned for the next one, as far as there is room.

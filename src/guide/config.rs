@@ -137,6 +137,13 @@ pub struct GuideConfig {
     /// Texts that are tried to join an output to the text behind its hole, where its budget ends before one did. Default
     /// 8,000, about 0.2 s at most.
     pub max_joints: usize,
+    /// States that are looked at for a joint that takes the whole output's place, where no other is found. Default
+    /// 40,000, about 0.5 s at most and once for each document; one that is found takes some 0.01 s.
+    pub max_joint_states: usize,
+    /// Joints that such a search may propose in vain, because conditions of a grammar are not followed. Default 64.
+    pub max_joint_texts: usize,
+    /// Documents of which one constraint remembers what that search found. Default 64, some 100 bytes each.
+    pub max_known_joints: usize,
     /// Masks that one search for a witness may cost while a sequence runs, a hard mask counting as many. Default 512,
     /// about 5-10 ms; a search that runs out leaves the token to chance or takes it back.
     pub witness_fuel_per_token: usize,
@@ -248,6 +255,9 @@ impl Default for GuideConfig {
             max_suffix_bytes: 32 << 10,
             max_seam_states: 4_096,
             max_joints: 8_000,
+            max_joint_states: 40_000,
+            max_joint_texts: 64,
+            max_known_joints: 64,
             witness_fuel_per_token: 512,
             max_closing_states: 20_000,
             max_closing_texts: 8,

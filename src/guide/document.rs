@@ -9,13 +9,16 @@
 //! where the suffix by itself already ends a match of the same. Where the suffix itself begins with forbidden text, an
 //! end may be refused although the match is the suffix's own.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::automaton::{AutomatonPart, DEAD};
 use super::compiled::CompiledConstraint;
+use super::liveness::{JointBounds, JointSearch};
+use super::seam::{self, Seam};
 use super::structural::Structural;
-use super::{GuideConfig, GuideError, seam};
+use super::{GuideConfig, GuideError};
+use crate::constraint::Digest;
 use crate::text::Vocabulary;
 
 /// What stands around an output that fills a hole.
@@ -184,6 +187,57 @@ impl super::Matcher {
         Ok(None)
     }
 
+    /// A text that joins the two sides of the hole by itself, so that every part holds, in tokens; `None` where the search
+    /// finds none within its bounds, or the parts cannot be followed. The matcher stands at the start of its output and is
+    /// left there.
+    ///
+    /// It depends on the document alone, so it is searched for once: some 10 us for each of at most `max_joint_states`
+    /// states, and about 1 us for each byte of the prefix.
+    ///
+    /// # Errors
+    /// Those of the parts, and [`GuideError::Aborted`].
+    pub(crate) fn joint_in_place(&mut self) -> Result<Option<Arc<[u32]>>, GuideError> {
+        debug_assert_eq!(self.num_accepted(), 0, "a joint in the output's place begins where the output does");
+        let compiled = Arc::clone(self.compiled());
+        let (Some(language), Some(around)) = (compiled.document_language, self.around()) else { return Ok(None) };
+        let (prefix, suffix) = (compiled.vocabulary.decode(&around.prefix_tokens), around.suffix.clone());
+        let document = Digest::of_digests(&[Digest::of_bytes(&prefix), Digest::of_bytes(&suffix)]);
+        if let Some(known) = compiled.known_joints.get(document) {
+            return Ok(known);
+        }
+        let reads_document = self.which_read_document();
+        let Some(mut course) = compiled.course_behind(&prefix, &reads_document) else { return Ok(None) };
+        let automata = self.automaton_states().to_vec();
+        let seam = Seam::new(language, &String::from_utf8_lossy(&prefix), &String::from_utf8_lossy(&suffix));
+        let mut joint = None;
+        for bounds in JointBounds::guesses(compiled.config.max_joint_states, seam.num_common()) {
+            let sides = (&seam, &*suffix);
+            let mut search = JointSearch::new(&compiled, &mut course, &reads_document, &automata, sides, bounds);
+            joint = self.first_that_holds(&mut search)?.map(Arc::from);
+            if joint.is_some() {
+                break;
+            }
+        }
+        compiled.keep_course(course);
+        compiled.known_joints.keep(document, joint.clone());
+        Ok(joint)
+    }
+
+    /// The first joint of a search that every part takes.
+    fn first_that_holds(&mut self, search: &mut JointSearch<'_>) -> Result<Option<Box<[u32]>>, GuideError> {
+        let compiled = Arc::clone(self.compiled());
+        for _ in 0..compiled.config.max_joint_texts {
+            self.check_aborted()?;
+            let Some(text) = search.next(|idx, state| self.automaton_may_end_in(idx, state))? else { break };
+            if let Some(tokens) = greedy(text.as_bytes(), &compiled.vocabulary)
+                && self.is_completed_by(&tokens)?
+            {
+                return Ok(Some(tokens));
+            }
+        }
+        Ok(None)
+    }
+
     /// Accepts tokens up to the first that is refused; returns how many.
     fn accept_first(&mut self, tokens: &[u32]) -> Result<usize, GuideError> {
         for (count, &token) in tokens.iter().enumerate() {
@@ -205,6 +259,36 @@ impl CompiledConstraint {
     pub fn matcher_in(self: &Arc<Self>, document: &Document) -> Result<super::Matcher, GuideError> {
         let (prefix, suffix) = (document.prefix.as_bytes(), document.suffix.as_bytes());
         self.matcher_around(prefix, Some(Around::new(prefix, suffix, self)?))
+    }
+}
+
+type Known = VecDeque<(Digest, Option<Arc<[u32]>>)>;
+
+/// What was found in the places of outputs, by document: of the newest documents, within a bound.
+pub(crate) struct KnownJoints {
+    known: Mutex<Known>,
+    max: usize,
+}
+
+impl KnownJoints {
+    /// Of at most `max` documents.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { known: Mutex::default(), max }
+    }
+
+    fn get(&self, document: Digest) -> Option<Option<Arc<[u32]>>> {
+        self.lock().iter().find(|(known, _)| *known == document).map(|(_, joint)| joint.clone())
+    }
+
+    fn keep(&self, document: Digest, joint: Option<Arc<[u32]>>) {
+        let mut known = self.lock();
+        known.push_back((document, joint));
+        let num_over = known.len().saturating_sub(self.max);
+        known.drain(..num_over);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

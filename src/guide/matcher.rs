@@ -93,9 +93,7 @@ impl Matcher {
         if self.has_ended() {
             return Err(GuideError::Ended);
         }
-        if self.aborted.load(Ordering::Acquire) {
-            return Err(GuideError::Aborted { part: self.part_names().join(" and ") });
-        }
+        self.check_aborted()?;
         self.fill_text(row)?;
         if self.is_complete()? {
             self.compiled.vocabulary.end_tokens().iter().for_each(|&token| mask::allow(row, token));
@@ -216,6 +214,15 @@ impl Matcher {
             self.course = CourseState::Known(course);
         }
         Ok(found.map(|witness| witness.tokens))
+    }
+
+    /// # Errors
+    /// [`GuideError::Aborted`] once somebody has stopped this sequence.
+    pub(crate) fn check_aborted(&self) -> Result<(), GuideError> {
+        if self.aborted.load(Ordering::Acquire) {
+            return Err(GuideError::Aborted { part: self.part_names().join(" and ") });
+        }
+        Ok(())
     }
 
     /// Whether `tokens` complete the output from here; the matcher is left as it was.
@@ -447,8 +454,12 @@ impl Matcher {
         &self.compiled
     }
 
+    /// Of each structural part, whether it reads the document around the output.
+    pub(crate) fn which_read_document(&self) -> Vec<bool> {
+        self.structural.iter().map(Structural::reads_document).collect()
+    }
+
     /// The states of the constraint's automata, in their order.
-    #[cfg(test)]
     pub(crate) fn automaton_states(&self) -> &[u32] {
         &self.current()[..self.compiled.automata.len()]
     }
@@ -554,9 +565,13 @@ impl Matcher {
         Ok(None)
     }
 
-    /// Whether one automaton lets the output end here, before the suffix where there is one.
+    /// Whether one automaton lets the output end here.
     fn automaton_may_end(&mut self, idx: usize) -> Result<bool, GuideError> {
-        let state = self.current()[idx];
+        self.automaton_may_end_in(idx, self.current()[idx])
+    }
+
+    /// Whether one automaton lets the output end in `state`, before the suffix where there is one.
+    pub(crate) fn automaton_may_end_in(&mut self, idx: usize, state: u32) -> Result<bool, GuideError> {
         let automaton = &self.compiled.automata[idx];
         match &mut self.around {
             Some(around) => around.automaton_may_end(idx, automaton, state),

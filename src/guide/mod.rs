@@ -59,6 +59,7 @@ use crate::text::Vocabulary;
 use automaton::{AutomatonPart, ByteDfa, RawDfa};
 use chars::{CharCounts, CharLimit};
 use compiled::IdList;
+use document::KnownJoints;
 use layout::Layout;
 use lazy::LazyDfa;
 use liveness::{Evidence, Outline};
@@ -213,6 +214,7 @@ impl Guide {
             spares: Spares::new(self.config.max_spare_matchers, &self.spare_room),
             parsers,
             spare_parsers: Spares::new(self.config.max_spare_matchers, &self.spare_room),
+            known_joints: KnownJoints::new(self.config.max_known_joints),
             config: self.config.clone(),
             digest: self.digest(irs),
             num_parts,

@@ -175,7 +175,7 @@ impl Pilot {
             }
         }
         let before = self.matcher.num_accepted();
-        if self.num_left() == 0 && self.reads_document && !self.can_follow_witness() && !self.join()? {
+        if self.num_left() == 0 && self.reads_document && !self.return_to_witness()? && !self.join()? {
             let retract = self.return_to_last_end()?;
             return Ok(Advice { retract, is_complete: Some(self.is_complete()?), ..Advice::default() });
         }
@@ -251,10 +251,25 @@ impl Pilot {
         self.can_follow_witness() || self.may_join() || self.last_end.is_some_and(|end| end < place)
     }
 
-    /// Whether the last token can be taken back in favour of a witness that fits the budget.
+    /// Whether tokens can be taken back in favour of a witness that fits the budget.
     fn can_follow_witness(&self) -> bool {
         let place = self.matcher.num_accepted();
-        self.floor < place && self.fits() && self.witness_at < place
+        let is_held = !self.reads_document || self.floor <= self.witness_at;
+        self.floor < place && self.fits() && self.witness_at < place && is_held
+    }
+
+    /// In a document, goes back to where the known witness begins, however long ago that is, unless the output is on its
+    /// way; nothing but it follows then. Returns whether there is one.
+    fn return_to_witness(&mut self) -> Result<bool, GuideError> {
+        if !self.can_follow_witness() {
+            return Ok(false);
+        }
+        if self.followed_witness().is_none() {
+            self.matcher.rollback(self.matcher.num_accepted() - self.witness_at)?;
+            let witness = self.witness.take().unwrap_or_default();
+            self.follow_only(witness);
+        }
+        Ok(true)
     }
 
     /// What soft biases add to the logits of the next token; see [`Matcher::bias`].
@@ -319,7 +334,8 @@ impl Pilot {
     }
 
     /// Looks for a text that joins what was not sent of the output, or the beginning of that, to the suffix; the output
-    /// goes back to there, and nothing but that text follows. Once in a sequence; returns whether there is one.
+    /// goes back to there, and nothing but that text follows. Where none is found the whole output may give way to a joint
+    /// of the hole's two sides. Once in a sequence; returns whether there is one.
     fn join(&mut self) -> Result<bool, GuideError> {
         if !self.may_join() {
             return Ok(false);
@@ -331,17 +347,29 @@ impl Pilot {
             self.matcher.rollback(self.matcher.num_accepted() - joint_at)?;
             let count_max = self.config.max_joints / JOIN_PLACES;
             if let Some(joint) = self.matcher.joint(self.num_left(), count_max)? {
-                self.bans.clear();
-                self.witness = Some(joint);
-                self.witness_at = joint_at;
-                self.only_witness = true;
+                self.follow_only(joint);
                 return Ok(true);
             }
+        }
+        // Nothing was sent of an output that could not have ended anywhere: all of it may go.
+        if self.floor == 0
+            && let Some(joint) = self.matcher.joint_in_place()?.filter(|joint| joint.len() <= self.num_left())
+        {
+            self.follow_only(joint.to_vec());
+            return Ok(true);
         }
         for &token in &held[self.matcher.num_accepted() - self.floor..] {
             self.matcher.accept(token)?;
         }
         Ok(false)
+    }
+
+    /// Follows nothing but `witness` from the present place.
+    fn follow_only(&mut self, witness: Vec<u32>) {
+        self.bans.clear();
+        self.witness = Some(witness);
+        self.witness_at = self.matcher.num_accepted();
+        self.only_witness = true;
     }
 
     /// Takes back what came after the last place where the output may end; returns how many tokens that are.

@@ -21,6 +21,29 @@ impl Course {
         Self { parsers, tokens: Vec::new(), states }
     }
 
+    /// The same in a document: parts that read it stand behind `prefix`; `None` where one knows no such text.
+    pub(crate) fn behind(
+        mut parsers: Vec<LeftCorner>,
+        reads_document: &[bool],
+        prefix: &[u8],
+        fuel: u64,
+    ) -> Option<Self> {
+        let mut states = Vec::new();
+        for (parser, &reads_document) in parsers.iter_mut().zip(reads_document) {
+            parser.set_fuel(fuel);
+            let read: &[u8] = if reads_document { prefix } else { &[] };
+            let start = parser.start();
+            states.push(read.iter().try_fold(start, |state, &byte| parser.step(state, byte))?);
+        }
+        Some(Self { parsers, tokens: Vec::new(), states })
+    }
+
+    /// The parts, and where each of them stands.
+    pub(crate) fn here(&mut self) -> (&mut [LeftCorner], &[u32]) {
+        let from = self.states.len() - self.parsers.len();
+        (&mut self.parsers, &self.states[from..])
+    }
+
     /// What it has learned, for the next sequence.
     pub(crate) fn into_parsers(self) -> Vec<LeftCorner> {
         self.parsers
@@ -28,8 +51,12 @@ impl Course {
 
     /// Whether what it says can be relied on, and it has not grown past its bound.
     pub(crate) fn is_sound(&self, max_states: usize) -> bool {
-        !self.parsers.iter().any(LeftCorner::has_failed)
-            && self.parsers.iter().map(LeftCorner::num_states).sum::<usize>() <= max_states
+        !self.has_failed() && self.parsers.iter().map(LeftCorner::num_states).sum::<usize>() <= max_states
+    }
+
+    /// Whether a part has met a bound, after which nothing it says holds.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.parsers.iter().any(LeftCorner::has_failed)
     }
 
     /// Goes to where the sequence stands after `tokens`, from the last token that it has in common with them; `false`

@@ -17,10 +17,17 @@ use llguidance::derivre::{NextByte, StateID};
 use llguidance::earley::lexerspec::LexemeIdx;
 use llguidance::earley::regexvec::{LexemeSet, RegexVec};
 
-use super::outline::{END, Interned, Rules, UNREACHABLE};
+use super::outline::{END, Interned, Rules, UNREACHABLE, representatives};
 
 /// Places that one expected row may stand for; code has some ten.
 const MAX_ROW_ITEMS: usize = 1_024;
+
+/// Lexer states that are looked at for texts of a lexeme.
+const MAX_TRAIL: usize = 128;
+/// Ways to begin a lexeme that are told apart: `"` completes one where `"""` is meant.
+const MAX_OPENINGS: usize = 8;
+/// Bytes within which a lexeme must end whose beginning is looked for.
+const MAX_COMPLETED: usize = 4 << 10;
 
 /// One structural part, with the places that were met so far.
 #[derive(Clone)]
@@ -38,6 +45,10 @@ pub(crate) struct LeftCorner {
     states: Interned<State>,
     /// Least bytes from each state to the end.
     left: Vec<u32>,
+    /// Shortest texts of lexemes, as far as they were asked for.
+    samples: HashMap<LexemeIdx, Option<Arc<str>>>,
+    /// One byte for all that the lexer does not tell apart; empty before it is asked for.
+    bytes: Arc<[u8]>,
     has_overflowed: bool,
 }
 
@@ -98,6 +109,8 @@ impl LeftCorner {
             next_rows: HashMap::new(),
             states: Interned::default(),
             left: Vec::new(),
+            samples: HashMap::new(),
+            bytes: Arc::default(),
             has_overflowed: false,
         }
     }
@@ -161,6 +174,101 @@ impl LeftCorner {
             NextByte::ForcedByte(byte) => Some(byte),
             _ => None,
         }
+    }
+
+    /// The lexemes that may begin behind what has been read.
+    pub(super) fn next_lexemes(&mut self, state: u32) -> Vec<LexemeIdx> {
+        let State { row, lexer } = self.states.values[state as usize];
+        let is_at_border = lexer == self.row_facts[row as usize].initial;
+        let next = if is_at_border || lexer.is_dead() { Some(row) } else { self.next_row(state) };
+        let Some(next) = next else { return Vec::new() };
+        self.row_facts[next as usize].after.iter().map(|&(lexeme, _)| lexeme).collect()
+    }
+
+    /// A shortest text of a lexeme; `None` where none is found within [`MAX_TRAIL`] states.
+    pub(super) fn sample(&mut self, lexeme: LexemeIdx) -> Option<Arc<str>> {
+        if let Some(known) = self.samples.get(&lexeme) {
+            return known.clone();
+        }
+        let initial = self.initial_of(lexeme);
+        let is_whole = |lexer: &mut RegexVec, state| ends(lexer, state).contains(&lexeme);
+        let sample = self.texts(initial, 1, is_whole).pop().map(Arc::from);
+        self.samples.insert(lexeme, sample.clone());
+        sample
+    }
+
+    /// Shortest texts that complete what is being read, one for each set of lexemes that it may come to be.
+    pub(super) fn completions(&mut self, state: u32) -> Vec<String> {
+        let State { lexer: from, .. } = self.states.values[state as usize];
+        let mut seen = HashSet::default();
+        self.texts(from, MAX_TRAIL, |lexer, state| {
+            let ended = ends(lexer, state);
+            state != from && !ended.is_empty() && seen.insert(ended)
+        })
+    }
+
+    /// Shortest texts, none empty, that begin a lexeme which the beginning of `suffix` completes.
+    pub(super) fn openings(&mut self, lexeme: LexemeIdx, suffix: &[u8]) -> Vec<String> {
+        let initial = self.initial_of(lexeme);
+        self.completed_by(initial, suffix)
+    }
+
+    /// The same for what is being read.
+    pub(super) fn rests(&mut self, state: u32, suffix: &[u8]) -> Vec<String> {
+        let State { lexer, .. } = self.states.values[state as usize];
+        self.completed_by(lexer, suffix)
+    }
+
+    fn completed_by(&mut self, from: StateID, suffix: &[u8]) -> Vec<String> {
+        let suffix = &suffix[..suffix.len().min(MAX_COMPLETED)];
+        let mut seen = HashSet::default();
+        self.texts(from, MAX_OPENINGS, |lexer, state| {
+            state != from
+                && completes(lexer, state, suffix)
+                && suffix.first().is_some_and(|&byte| seen.insert(lexer.transition(state, byte)))
+        })
+    }
+
+    fn initial_of(&mut self, lexeme: LexemeIdx) -> StateID {
+        let mut only = self.no_lexemes.clone();
+        only.add(lexeme);
+        self.lexer.initial_state(&only)
+    }
+
+    /// Texts from a lexer state to such as are wanted, the shortest first, at most `count_max`.
+    fn texts(
+        &mut self,
+        from: StateID,
+        count_max: usize,
+        mut is_wanted: impl FnMut(&mut RegexVec, StateID) -> bool,
+    ) -> Vec<String> {
+        if from.is_dead() {
+            return Vec::new();
+        }
+        if self.bytes.is_empty() {
+            self.bytes = representatives(|byte| self.lexer.alpha().map(byte)).into();
+        }
+        let mut way = vec![(from, Vec::new())];
+        let mut seen: HashSet<StateID> = [from].into_iter().collect();
+        let mut texts = Vec::new();
+        let mut at = 0;
+        while let Some((state, text)) = way.get(at).cloned().filter(|_| texts.len() < count_max) {
+            at += 1;
+            if is_wanted(&mut self.lexer, state) {
+                texts.extend(String::from_utf8(text.clone()));
+            }
+            let forced = match self.lexer.next_byte(state) {
+                NextByte::ForcedByte(byte) => Some([byte]),
+                _ => None,
+            };
+            for &byte in forced.as_ref().map_or(&*self.bytes, |forced| forced) {
+                let to = self.lexer.transition(state, byte);
+                if !to.is_dead() && way.len() < MAX_TRAIL && seen.insert(to) {
+                    way.push((to, [text.as_slice(), &[byte]].concat()));
+                }
+            }
+        }
+        texts
     }
 
     /// Bytes of one class do the same everywhere.
@@ -355,6 +463,22 @@ impl LeftCorner {
         let rules = &self.rules;
         Arc::clone(self.goals.entry(symbol).or_insert_with(|| Arc::new(Goal::new(symbol, rules))))
     }
+}
+
+/// The lexemes that end in a lexer state.
+fn ends(lexer: &RegexVec, state: StateID) -> Vec<LexemeIdx> {
+    let desc = lexer.state_desc(state);
+    [desc.greedy_accepting.as_slice(), desc.lazy_accepting.as_slice()].concat()
+}
+
+/// Whether the beginning of `suffix` completes a lexeme from a lexer state.
+fn completes(lexer: &mut RegexVec, from: StateID, suffix: &[u8]) -> bool {
+    let mut at = from;
+    let ended = suffix.iter().find_map(|&byte| {
+        at = lexer.transition(at, byte);
+        if at.is_dead() { Some(false) } else { (!ends(lexer, at).is_empty()).then_some(true) }
+    });
+    ended == Some(true)
 }
 
 /// A row in the making.

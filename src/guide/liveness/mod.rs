@@ -5,11 +5,13 @@
 //! of them ([`outline`] for schemas and grammars, [`spelling`] for id lists): there a shortest text is found quickly,
 //! and where none is left there is a proof. [`verdict`] puts both together at admission, and [`conflict`] says which
 //! parts a proof takes. While a sequence runs, [`course`] follows its structural parts exactly ([`left_corner`]), so that
-//! the shortest way to the end is known from wherever it stands.
+//! the shortest way to the end is known from wherever it stands; [`joint`] looks for a way from there to the text behind
+//! a hole.
 
 mod alphabet;
 mod conflict;
 mod course;
+mod joint;
 mod left_corner;
 mod outline;
 mod product;
@@ -23,6 +25,7 @@ pub use verdict::{UnknownWhy, Verdict, Witness};
 pub(crate) use alphabet::Alphabet;
 pub(crate) use conflict::{Evidence, conflict, without};
 pub(crate) use course::Course;
+pub(crate) use joint::{JointBounds, JointSearch};
 pub(crate) use left_corner::LeftCorner;
 pub(crate) use outline::{Crowded, Outline};
 pub(crate) use search::Search;

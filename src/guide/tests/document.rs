@@ -317,3 +317,184 @@ fn a_document_that_is_too_long_is_told_so() {
         assert!(alone.matcher_in(&document(prefix, suffix)).is_ok(), "the hole alone can be judged");
     }
 }
+
+/// A language's grammar for whole files that stand in documents.
+fn program_ir(language: &str) -> ConstraintIr {
+    let grammar = match language {
+        "python" => include_str!("../../braid/grammars/python/base.lark"),
+        "rust" => include_str!("../../braid/grammars/rust/base.lark"),
+        "go" => include_str!("../../braid/grammars/go/base.lark"),
+        _ => include_str!("../../braid/grammars/typescript/base.lark"),
+    };
+    let layout = (language == "python").then_some("python");
+    ir(json!({"code": {"language": language, "granularity": "file", "layout": layout, "document": true,
+        "grammar": format!("{grammar}\nstart: file\n")}}))
+}
+
+fn program(language: &str) -> Arc<CompiledConstraint> {
+    NANO_GUIDE.compile(&[program_ir(language)]).expect("it compiles")
+}
+
+/// Whether the whole text is a program.
+fn is_program(compiled: &Arc<CompiledConstraint>, text: &str) -> bool {
+    let mut whole = compiled.matcher(b"").expect("a matcher");
+    let tokens = NANO.vocabulary().tok_env().tok_trie().greedy_tokenize(text.as_bytes());
+    tokens.iter().all(|&token| whole.accept(token).is_ok()) && whole.is_complete().expect("alive")
+}
+
+/// What joins both sides of a hole by itself; checked against the whole text.
+fn joint(compiled: &Arc<CompiledConstraint>, before: &str, after: &str) -> Option<String> {
+    let mut matcher = compiled.matcher_in(&document(before, after)).expect("the prefix goes through");
+    let joint = matcher.joint_in_place().expect("alive")?;
+    assert_eq!(matcher.num_accepted(), 0, "the matcher is left as it was");
+    let joint = String::from_utf8(NANO.vocabulary().decode(&joint)).expect("joints are text");
+    assert!(is_program(compiled, &format!("{before}{joint}{after}")), "{before}{joint}{after}");
+    Some(joint)
+}
+
+/// Halves of programs that little joins only by chance.
+const HALVES: [(&str, &str, &str); 14] = [
+    ("python", "def f():\n    x = 1\n    y", "lose()\n    except ValueError:\n        pass\n    return x\n"),
+    ("python", "def f(x):\n    retu", "ello.\n\n    Says \"hi\".\n    \"\"\"\n    return x\n"),
+    ("python", "x = {'a': [1, (2", "self, y):\n        return y\n\n    def g(self):\n        pass\n"),
+    ("python", "match x:\n    case 1:\n        y = 'a", "2 if x else [\n    3]\n"),
+    ("rust", "pub struct A {\n    x: u3", "self) -> u32 {\n        self.x\n    }\n}\n"),
+    ("rust", "use a::{b, c", "rg => 1,\n            _ => 2,\n        }\n    }\n}\n"),
+    ("rust", "fn f() {\n    let x = r#\"a", "t, T: 'a> Iterator for A<'a, T> {\n    type Item = T;\n}\n"),
+    ("rust", "/* a ", " b */\nfn main() {}\n"),
+    ("go", "package a\n\nimport \"o", "nt, b int) {\n\t\tx()\n\t}()\n}\n"),
+    ("go", "package a\n\nfunc f() int {\n\treturn 1", "ring `json:\"a\"`\n\tB int\n}\n"),
+    ("go", "package a\n\nfunc f(x int) {\n\tg([]int{1", "se 3:\n\t\tx()\n\tdefault:\n\t}\n}\n"),
+    ("typescript", "const a = `x ${f(", " y`;\nconst b = 1;\n"),
+    ("typescript", "const f = (a: nu", " = 1;\n  }\n}\n"),
+    ("typescript", "interface A { b: str", "elf: 1 }, [2]);\n"),
+];
+
+#[test]
+fn halves_of_programs_are_joined_across_what_is_missing() {
+    for (language, before, after) in HALVES {
+        assert!(joint(&program(language), before, after).is_some(), "{before:?} {after:?}");
+    }
+}
+
+#[test]
+fn what_joins_a_document_is_the_same_however_often_and_beside_what_it_is_asked_for() {
+    let config = GuideConfig { max_known_joints: 2, ..GuideConfig::default() };
+    let guide = Guide::new(Arc::clone(NANO.vocabulary()), config).expect("a guide");
+    let code = program_ir("go");
+    let compiled = guide.compile(&[code]).expect("it compiles");
+    let documents = [
+        ("package a\n\nfunc f() {\n\tg(", "\n}\n"),
+        ("package a\n\nfunc f() {\n\tg(", ")\n}\n"),
+        ("package a\n", "no\n) ] } (\n"),
+        ("package a\n\nvar x = []int{", "\n"),
+    ];
+    let all = || documents.map(|(before, after)| joint(&compiled, before, after));
+    let first = all();
+    assert!(first[0].is_some() && first[1].is_some() && first[2].is_none() && first[3].is_some(), "{first:?}");
+    assert_ne!(first[0], first[1]);
+    assert_eq!(all(), first);
+    assert_eq!(joint(&compiled, documents[3].0, documents[3].1), first[3], "remembered");
+}
+
+#[test]
+fn a_search_for_a_joint_keeps_to_its_bounds() {
+    let [_, _, hard, ..] = HALVES;
+    for (max_joint_states, max_joint_texts, is_found) in [(40_000, 64, true), (2, 64, false), (40_000, 0, false)] {
+        let config = GuideConfig { max_joint_states, max_joint_texts, ..GuideConfig::default() };
+        let guide = Guide::new(Arc::clone(NANO.vocabulary()), config).expect("a guide");
+        let compiled = guide.compile(&[program_ir(hard.0)]).expect("it compiles");
+        assert_eq!(joint(&compiled, hard.1, hard.2).is_some(), is_found, "{max_joint_states} {max_joint_texts}");
+    }
+}
+
+#[test]
+fn other_parts_hold_in_what_joins_a_document() {
+    let (before, after) = ("def f():\n    g(", "\n    return 1\n");
+    let plain = joint(&program("python"), before, after).expect("a bracket is to be closed");
+    assert_eq!(plain, ")");
+    for (part, forbidden) in [
+        (json!({"regex_patterns": [{"any_of": [{"pattern": "[a-z ]+\\)[^)]*"}], "match": "full"}]}), None),
+        (json!({"forbidden_text": [{"text": "g()", "scope": "document"}]}), Some("g()")),
+    ] {
+        let compiled = NANO_GUIDE.compile(&[program_ir("python"), ir(part)]).expect("it compiles");
+        let mut matcher = compiled.matcher_in(&document(before, after)).expect("the prefix goes through");
+        let tokens = matcher.joint_in_place().expect("alive").expect("another joint");
+        assert!(matcher.is_completed_by(&tokens).expect("alive"));
+        let text = String::from_utf8(NANO.vocabulary().decode(&tokens)).expect("joints are text");
+        assert!(text != plain && forbidden.is_none_or(|forbidden| !format!("{before}{text}").contains(forbidden)));
+    }
+}
+
+/// Draws among what the pilot allows until the output is over; returns its tokens and whether they are complete.
+fn draw(pilot: &mut Pilot, random: &mut Random) -> (Vec<u32>, bool) {
+    let vocabulary = NANO.vocabulary();
+    let mut row = vec![0; num_words(vocabulary.num_rows())];
+    let mut tokens: Vec<u32> = Vec::new();
+    let mut sent = 0;
+    loop {
+        let advice = pilot.next(&mut row).expect("alive");
+        assert!(tokens.len() - advice.retract >= sent, "what was sent is not taken back");
+        tokens.truncate(tokens.len() - advice.retract);
+        tokens.extend(&advice.forced);
+        if let Some(is_complete) = advice.is_complete {
+            return (tokens, is_complete);
+        }
+        let allowed: Vec<u32> = allowed_tokens(&row).collect();
+        let token = allowed[random.below(allowed.len())];
+        pilot.accept(token).expect("it is allowed");
+        if vocabulary.end_tokens().contains(&token) {
+            return (tokens, true);
+        }
+        tokens.push(token);
+        sent = pilot.num_settled();
+    }
+}
+
+/// Draws an output for the hole of a document; checks that it is one, where it is called complete.
+fn drawn(
+    compiled: &Arc<CompiledConstraint>,
+    (before, after): (&str, &str),
+    max_tokens: u32,
+    seed: u64,
+) -> (String, bool) {
+    let matcher = compiled.matcher_in(&document(before, after)).expect("the prefix goes through");
+    let mut pilot = Pilot::new(matcher, Steering { max_tokens, forced_tokens: true });
+    let (tokens, is_complete) = draw(&mut pilot, &mut Random(seed));
+    assert!(tokens.len() <= max_tokens as usize);
+    let text = String::from_utf8_lossy(&NANO.vocabulary().decode(&tokens)).into_owned();
+    assert!(!is_complete || is_program(compiled, &format!("{before}{text}{after}")), "{before:?} {text:?} {after:?}");
+    (text, is_complete)
+}
+
+#[test]
+fn an_output_that_cannot_end_gives_way_to_what_joins_its_document() {
+    // No texts are tried and no witness is looked for, so that only the search from the hole's start is left.
+    let config = GuideConfig { max_joints: 0, witness_fuel_per_token: 0, ..GuideConfig::default() };
+    let guide = Guide::new(Arc::clone(NANO.vocabulary()), config).expect("a guide");
+    let mut num_given_way = 0;
+    for (language, before, after) in [HALVES[0], HALVES[4], HALVES[9]] {
+        let compiled = guide.compile(&[program_ir(language)]).expect("it compiles");
+        let joint = joint(&compiled, before, after).expect("there is one");
+        for (seed, max_tokens) in [(1, 24), (2, 48)] {
+            let (text, is_complete) = drawn(&compiled, (before, after), max_tokens, seed);
+            assert!(is_complete, "{before:?} {text:?} {after:?}");
+            num_given_way += usize::from(text == joint);
+        }
+        // What is too long for the budget is not begun.
+        assert!(!drawn(&compiled, (before, after), 1, 3).1);
+    }
+    assert!(num_given_way >= 4, "{num_given_way}");
+}
+
+#[test]
+fn an_output_ends_whole_where_its_document_can_be_joined() {
+    // A witness that is found and left again is gone back to, however many tokens ago that was.
+    for (language, before, after) in HALVES.into_iter().step_by(2) {
+        let compiled = program(language);
+        for seed in 0..4 {
+            let (text, is_complete) = drawn(&compiled, (before, after), 40 + 8 * seed as u32, seed);
+            assert!(is_complete, "{before:?} {text:?} {after:?}");
+        }
+    }
+}
