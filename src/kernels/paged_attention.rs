@@ -321,13 +321,13 @@ impl Item<'_> {
         }
     }
 
-    /// Index of the first element of this head in a block of a plane. Asked once a block: where each position lies would
-    /// cost two divisions, as much as its products.
+    /// Index of the first element of this head at `position`, in a plane.
     #[inline(always)]
-    fn element(&self, plane: &Matrix, block_idx: u32) -> usize {
+    fn element(&self, plane: &Matrix, sequence: &BatchSequence, position: usize) -> usize {
         let &PagedAttention { block_len, num_heads, num_kv_heads, .. } = self.operands.layout;
+        let slot = sequence.block_table[position / block_len] as usize * block_len + position % block_len;
         let kv_head = self.head / (num_heads / num_kv_heads);
-        plane.offset + block_idx as usize * block_len * plane.stride + kv_head * self.operands.head_dim
+        plane.offset + slot * plane.stride + kv_head * self.operands.head_dim
     }
 
     /// Scaled scores of `R` queries against the positions below `limit`.
@@ -349,29 +349,16 @@ impl Item<'_> {
             let row = q_m.row(q, sequence.query_start + first + r);
             row[self.head * head_dim..(self.head + 1) * head_dim].as_ptr()
         });
-        let (block_len, stride) = (layout.block_len, keys_m.stride);
-        for (position, &block_idx) in (0..limit).step_by(block_len).zip(&sequence.block_table) {
-            let len = block_len.min(limit - position);
-            let start = self.element(keys_m, block_idx);
-            let keys = &keys[start..start + (len - 1) * stride + head_dim];
-            for at in (0..len).step_by(TILE_COLS) {
-                let num_cols = TILE_COLS.min(len - at);
-                let mut k_rows = [keys.as_ptr(); TILE_COLS];
-                for (c, k_row) in k_rows.iter_mut().enumerate() {
-                    // A tile at the edge repeats its last key; the copies are not stored.
-                    *k_row = keys[(at + c.min(num_cols - 1)) * stride..].as_ptr();
-                }
-                // SAFETY: every pointer is one head of `head_dim` elements inside `keys`.
-                let dots = unsafe { dots::<L, R>(q_rows, k_rows, *head_dim) };
-                for (r, dots) in dots.iter().enumerate() {
-                    let to = r * row_len + position + at;
-                    let scaled = dots.map(|dot| dot * layout.scale);
-                    if num_cols == TILE_COLS {
-                        scores[to..to + TILE_COLS].copy_from_slice(&scaled);
-                    } else {
-                        scores[to..to + num_cols].copy_from_slice(&scaled[..num_cols]);
-                    }
-                }
+        for position in (0..limit).step_by(TILE_COLS) {
+            let k_rows = std::array::from_fn(|c| {
+                let start = self.element(keys_m, sequence, (position + c).min(limit - 1));
+                keys[start..start + head_dim].as_ptr()
+            });
+            // SAFETY: every pointer is one head of `head_dim` elements.
+            let dots = unsafe { dots::<L, R>(q_rows, k_rows, *head_dim) };
+            for (r, dots) in dots.iter().enumerate() {
+                let start = r * row_len + position;
+                scores[start..start + TILE_COLS].copy_from_slice(&dots.map(|dot| dot * layout.scale));
             }
         }
     }
@@ -392,32 +379,26 @@ impl Item<'_> {
         sums: &[f32; R],
         dim: usize,
     ) {
-        let Operands { q_m, values, values_m, head_dim, layout, .. } = self.operands;
-        let (block_len, stride) = (layout.block_len, values_m.stride);
+        let Operands { q_m, values, values_m, head_dim, .. } = self.operands;
         let width = (head_dim - dim).min(V * L::WIDTH);
-        // SAFETY: `width` elements are read of each head, inside its block, and written of each row; rows of `ys` belong
-        // to this item.
+        // SAFETY: `width` elements are read of each head and written of each row; rows of `ys` belong to this item.
         unsafe {
             let mut acc = [[L::splat(0.0); V]; R];
-            for (position, &block_idx) in (0..limit).step_by(block_len).zip(&sequence.block_table) {
-                let len = block_len.min(limit - position);
-                let start = self.element(values_m, block_idx) + dim;
-                let values = &values[start..start + (len - 1) * stride + width];
-                for at in 0..len {
-                    let value = values.as_ptr().add(at * stride);
-                    let mut vectors = [L::splat(0.0); V];
-                    if width < L::WIDTH {
-                        vectors[0] = L::load_partial(value, width);
-                    } else {
-                        for v in 0..V {
-                            vectors[v] = L::load(value.add(v * L::WIDTH));
-                        }
+            for position in 0..limit {
+                let start = self.element(values_m, sequence, position) + dim;
+                let value = values[start..start + width].as_ptr();
+                let mut vectors = [L::splat(0.0); V];
+                if width < L::WIDTH {
+                    vectors[0] = L::load_partial(value, width);
+                } else {
+                    for v in 0..V {
+                        vectors[v] = L::load(value.add(v * L::WIDTH));
                     }
-                    for r in 0..R {
-                        let weight = L::splat(*weights.get_unchecked(r * row_len + position + at));
-                        for v in 0..V {
-                            acc[r][v] = weight.mul_add(vectors[v], acc[r][v]);
-                        }
+                }
+                for r in 0..R {
+                    let weight = L::splat(*weights.get_unchecked(r * row_len + position));
+                    for v in 0..V {
+                        acc[r][v] = weight.mul_add(vectors[v], acc[r][v]);
                     }
                 }
             }
@@ -440,16 +421,9 @@ impl Item<'_> {
 /// The machine must have the instructions of `L`; the row is a multiple of its width.
 #[inline(always)]
 pub(super) unsafe fn softmax_weights<L: Lanes>(row: &mut [f32]) -> f32 {
-    // SAFETY: chunks have the width of the lanes, and `greatest` room for the widest.
+    let max = row.iter().fold(f32::NEG_INFINITY, |max, &score| if score > max { score } else { max });
+    // SAFETY: chunks have the width of the lanes.
     unsafe {
-        // Lane by lane: one score after another would wait for each comparison, longer than all that follows takes.
-        let mut max = L::splat(f32::NEG_INFINITY);
-        for chunk in row.chunks_exact(L::WIDTH) {
-            max = L::load(chunk.as_ptr()).max(max);
-        }
-        let mut greatest = [f32::NEG_INFINITY; SCORES_ALIGN];
-        max.store(greatest.as_mut_ptr());
-        let max = greatest.into_iter().fold(f32::NEG_INFINITY, |max, score| if score > max { score } else { max });
         let mut sum = L::splat(0.0);
         for chunk in row.chunks_exact_mut(L::WIDTH) {
             let weights = L::load(chunk.as_ptr()).add(L::splat(-max)).exp();
