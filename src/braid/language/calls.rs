@@ -126,7 +126,11 @@ impl Writer<'_> {
         self.terminal("FREE_MEMBER", &without("MEMBER", members));
         self.rule(
             "trailer",
-            &format!("@member_op #FREE_MEMBER | @call_trailer | {}@other_trailer", self.transparent(" | ")),
+            &format!(
+                "@member_op #FREE_MEMBER{} | @call_trailer | {}@other_trailer",
+                self.generic(),
+                self.transparent(" | ")
+            ),
         );
         if members.is_empty() {
             return self.rule("trailers", "@trailer*");
@@ -134,7 +138,8 @@ impl Writer<'_> {
         self.terminal("DENIED_MEMBER", &format!("MEMBER & ({})", any_of(members)));
         self.rule("trailers", "@trailer* @denied_member?");
         self.rule("denied_member", "@member_op #DENIED_MEMBER @guarded");
-        let guarded = "((@other_trailer | @member_op #FREE_MEMBER) @trailers | @denied_member)?";
+        let guarded =
+            format!("((@other_trailer | @member_op #FREE_MEMBER{}) @trailers | @denied_member)?", self.generic());
         self.rule("guarded", &format!("{}{guarded}", self.transparent("* ")));
     }
 
@@ -173,9 +178,12 @@ impl Writer<'_> {
         named.extend(self.denied.members.iter().cloned());
         let other = format!("OTHER_{number}");
         self.terminal(&other, &without("MEMBER", &named));
-        let mut next = format!("(@other_trailer | @member_op #{other}");
+        let mut next = format!("(@other_trailer | @member_op #{other}{}", self.generic());
         if !is_denied {
             next.push_str(" | @call_trailer");
+            if kind == "MEMBER" && !self.generic().is_empty() {
+                next.push_str(" | @generic_call");
+            }
         }
         next.push_str(") @trailers");
         if !self.denied.members.is_empty() {
@@ -194,6 +202,11 @@ impl Writer<'_> {
     fn transparent(&self, then: &str) -> String {
         let exists = self.template.body("transparent_trailer").is_some();
         if exists { format!("@transparent_trailer{then}") } else { String::new() }
+    }
+
+    /// The call with type arguments that may follow a member, where the language has it: `.collect::<T>()`.
+    fn generic(&self) -> &'static str {
+        if self.template.body("generic_call").is_some() { " @generic_call?" } else { "" }
     }
 
     fn rule(&mut self, name: &str, body: &str) {
