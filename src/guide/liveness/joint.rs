@@ -148,7 +148,7 @@ impl<'a> JointSearch<'a> {
         }
     }
 
-    /// Notes the joints that end here, or with the beginning of one more lexeme.
+    /// Notes the joints that end here with the beginning of one more lexeme.
     fn look_for_end(
         &mut self,
         at: u32,
@@ -178,12 +178,15 @@ impl<'a> JointSearch<'a> {
         Ok(())
     }
 
-    /// Nothing, and what may begin a lexeme here that the suffix completes.
+    /// What may begin a lexeme here that the suffix completes; at the start also nothing.
     fn openings(&mut self, at: u32) -> Vec<Arc<str>> {
         let Self { course, reads_document, suffix, nodes, openings, .. } = self;
         let node = &nodes[at as usize];
         let (parsers, _) = course.here();
-        let mut all: Vec<Arc<str>> = vec!["".into()];
+        let mut all: Vec<Arc<str>> = Vec::new();
+        if node.parent.is_none() {
+            all.push("".into());
+        }
         for ((parser, &state), _) in
             parsers.iter_mut().zip(&node.states).zip(*reads_document).filter(|(_, reads)| **reads)
         {
@@ -250,6 +253,10 @@ impl<'a> JointSearch<'a> {
             let mut num_refusing = 0;
             for (idx, &state) in next[self.reads_document.len()..].iter().enumerate() {
                 num_refusing += u32::from(!may_end(idx, state)?);
+            }
+            // Asked now, not when its turn comes: where the suffix goes through there is nothing left to guess.
+            if gap == 0 && num_refusing == 0 && self.may_end(&next, may_end)? {
+                self.found.entry(cost).or_default().push([&text, &*piece].concat());
             }
             self.push(Node { states: next, parent: Some(at), piece, cost, gap, num_refusing });
         }

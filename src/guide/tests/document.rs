@@ -353,7 +353,7 @@ fn joint(compiled: &Arc<CompiledConstraint>, before: &str, after: &str) -> Optio
 }
 
 /// Halves of programs that little joins only by chance.
-const HALVES: [(&str, &str, &str); 14] = [
+const HALVES: [(&str, &str, &str); 15] = [
     ("python", "def f():\n    x = 1\n    y", "lose()\n    except ValueError:\n        pass\n    return x\n"),
     ("python", "def f(x):\n    retu", "ello.\n\n    Says \"hi\".\n    \"\"\"\n    return x\n"),
     ("python", "x = {'a': [1, (2", "self, y):\n        return y\n\n    def g(self):\n        pass\n"),
@@ -362,6 +362,12 @@ const HALVES: [(&str, &str, &str); 14] = [
     ("rust", "use a::{b, c", "rg => 1,\n            _ => 2,\n        }\n    }\n}\n"),
     ("rust", "fn f() {\n    let x = r#\"a", "t, T: 'a> Iterator for A<'a, T> {\n    type Item = T;\n}\n"),
     ("rust", "/* a ", " b */\nfn main() {}\n"),
+    (
+        "rust",
+        "impl A {\n    fn f(&self) -> Option<Du",
+        "    B::C => {\n                    None\n                }\n                B::D(..) => Some(d),\n            },\n            \
+         E::F(Some(d)) => match self {\n                _ => None,\n            },\n            E::G => None,\n        }\n    }\n}\n",
+    ),
     ("go", "package a\n\nimport \"o", "nt, b int) {\n\t\tx()\n\t}()\n}\n"),
     ("go", "package a\n\nfunc f() int {\n\treturn 1", "ring `json:\"a\"`\n\tB int\n}\n"),
     ("go", "package a\n\nfunc f(x int) {\n\tg([]int{1", "se 3:\n\t\tx()\n\tdefault:\n\t}\n}\n"),
