@@ -147,7 +147,7 @@ impl PlanarBlocks {
     }
 
     /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
-    /// weights as they lie; otherwise weights are decoded to bf16 for many rows.
+    /// weights as they lie, those of groups too; otherwise weights are decoded to bf16 for many rows.
     #[must_use]
     pub fn with_sums(self, sums: Sums) -> Self {
         Self { sums, ..self }
@@ -182,12 +182,14 @@ pub fn planar_rows(ids: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
 
 /// For each pair, the product of its row of `xs` (`[rows, inputs]`, f32) and the transpose of its group's matrix:
 /// `[pairs, outputs]`. `weight` is the matrices of all groups on top of each other, pair `p` is of row
-/// `p / (pairs / rows)`. On a GPU more than 64 tokens are rounded to bf16 instead of 8 bits, and the weights with them.
+/// `p / (pairs / rows)`. On a GPU more than 64 tokens are rounded to bf16 instead of 8 bits, and the weights with them;
+/// not for batch-invariant sums.
 ///
 /// # Errors
 /// When shapes or types are not these, on the CPU an id is no group, or the operands are on different devices.
 pub fn grouped_planar_matmul(xs: &Tensor, weight: &PlanarBlocks, groups: &PairGroups) -> Result<Tensor> {
-    xs.apply_op3_no_bwd(&weight.bytes, groups.ids(), &GroupedPlanarMatmul { planes: weight.planes, groups })
+    let PlanarBlocks { bytes, planes, sums } = weight;
+    xs.apply_op3_no_bwd(bytes, groups.ids(), &GroupedPlanarMatmul { planes: *planes, sums: *sums, groups })
 }
 
 struct PlanarMatmul(Planes, #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))] Sums);
@@ -233,6 +235,8 @@ impl CustomOp2 for PlanarMatmul {
 
 struct GroupedPlanarMatmul<'a> {
     planes: Planes,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))]
+    sums: Sums,
     groups: &'a PairGroups,
 }
 
@@ -282,7 +286,7 @@ impl CustomOp3 for GroupedPlanarMatmul<'_> {
         _ids: &candle_core::CudaStorage,
         _ids_l: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::grouped_planar_matmul(&self.planes, self.groups, (xs, xs_l), (weight, w_l))
+        super::cuda::grouped_planar_matmul(&self.planes, self.sums, self.groups, (xs, xs_l), (weight, w_l))
     }
 }
 
@@ -451,6 +455,31 @@ mod tests {
                 for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 8), (60, 64), (1, 65)] {
                     let found = planar_matmul(&xs.narrow(0, first, count)?, &weight)?.to_vec2::<f32>()?;
                     assert_eq!(found, together[first..first + count], "{format:?}, {first} + {count}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn batch_invariant_pairs_are_the_same_alone_and_in_company() -> Result<()> {
+        let (per_row, num_groups, outputs, width) = (3, 4, 18, 160);
+        for device in devices() {
+            for format in FORMATS {
+                let bytes = file(format, num_groups * outputs, width, 5);
+                let weight = PlanarBlocks::new(&bytes, format, num_groups * outputs, width, &uploader(&device)?)?;
+                let weight = weight.expect("the size is right").with_sums(Sums::BatchInvariant);
+                let xs = Tensor::from_vec(noise(130 * width, 3), (130, width), &device)?;
+                let ids: Vec<u32> = (0..130 * per_row).map(|i| (i * i % 11 % num_groups) as u32).collect();
+                let rows = |first: usize, count: usize| -> Result<Vec<Vec<f32>>> {
+                    let ids = Tensor::new(&ids[first * per_row..(first + count) * per_row], &device)?;
+                    let groups = PairGroups::new(ids.reshape((count, per_row))?, num_groups)?;
+                    grouped_planar_matmul(&xs.narrow(0, first, count)?, &weight, &groups)?.to_vec2()
+                };
+                let together = rows(0, 130)?;
+                for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 4), (60, 64), (1, 65)] {
+                    let expected = &together[first * per_row..(first + count) * per_row];
+                    assert_eq!(rows(first, count)?, expected, "{format:?}, {first} + {count}");
                 }
             }
         }

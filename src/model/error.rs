@@ -153,7 +153,7 @@ pub enum ModelError {
     },
     /// Something that has no batch-invariant sums on a GPU.
     #[error(
-        "{what} have no batch-invariant sums on a GPU; leave --batch-invariant out, or take bf16, f32, Q8_0, Q4_0 or fp8 weights of a Llama or Qwen2"
+        "{what} have no batch-invariant sums on a GPU; leave --batch-invariant out, or take bf16, f32, Q8_0, Q4_0 or fp8 weights"
     )]
     NotBatchInvariant {
         /// What it is.

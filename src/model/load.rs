@@ -225,10 +225,6 @@ impl ModelShape {
         let loader = Loader::new(weights, options)?;
         Ok(match self {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
-            // Which body multiplies experts depends on how many tokens chose them.
-            Self::DeepseekV2(_) if options.device.is_cuda() && options.batch_invariant => {
-                return Err(ModelError::NotBatchInvariant { what: "models of the architecture `deepseek_v2`".into() });
-            }
             Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
         })
     }

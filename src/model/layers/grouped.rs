@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use super::StoredWeight;
 use super::stored::format;
-use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks, Uploader};
+use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks, Sums, Uploader};
 use crate::model::superblocks::take_apart;
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
@@ -15,7 +15,7 @@ pub(crate) struct GroupedLinear {
 /// One matrix per group, all of one shape.
 pub(crate) enum GroupedWeight {
     /// On top of each other: f32, and on a GPU bf16 where the file has bf16, or quants without a kernel.
-    Dense(Tensor),
+    Dense(Tensor, Sums),
     /// Repacked for this processor.
     Blocks(Vec<BlockMatrix>),
     /// Repacked for a GPU, on top of each other.
@@ -64,7 +64,7 @@ impl GroupedWeight {
         if !uploader.device().is_cpu() && QuantWeight::are_alike(&groups) && has_kernel(groups[0].layout()) {
             let stacked = QuantWeight::stack(groups).expect("they are alike");
             return match StoredWeight::new(&stacked, uploader)? {
-                StoredWeight::Dense(weights, _) => Ok(Self::Dense(weights)),
+                StoredWeight::Dense(weights, sums) => Ok(Self::Dense(weights, sums)),
                 StoredWeight::Planar(weights) => Ok(Self::Planar(weights)),
                 StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {
                     let text = format!("a GPU has no kernel for groups stored as {:?}", stacked.layout());
@@ -78,7 +78,7 @@ impl GroupedWeight {
             groups.iter().try_for_each(|group| group.to_f32().map(|group| values.extend(group)))?;
             let width = groups.first().map_or(1, |group| group.shape()[1]);
             let rows = values.len() / width.max(1);
-            return Ok(Self::Dense(uploader.values(values, &[rows, width])?));
+            return Ok(Self::Dense(uploader.values(values, &[rows, width])?, Sums::Fastest));
         }
         let stored: Vec<StoredWeight> =
             groups.iter().map(|group| StoredWeight::new(group, uploader)).collect::<Result<_, _>>()?;
@@ -92,10 +92,25 @@ impl GroupedWeight {
         Ok(Self::Blocks(blocks.collect()))
     }
 
+    /// The same, with a say in how a GPU adds up its products.
+    ///
+    /// # Errors
+    /// As [`StoredWeight::with_sums`].
+    pub(super) fn with_sums(self, sums: Sums) -> Result<Self, ModelError> {
+        Ok(match self {
+            Self::Dense(weights, _) => Self::Dense(weights, sums),
+            Self::Planar(weights) => Self::Planar(weights.with_sums(sums)),
+            Self::Each(weights) => {
+                Self::Each(weights.into_iter().map(|weight| weight.with_sums(sums)).collect::<Result<_, _>>()?)
+            }
+            Self::Blocks(weights) => Self::Blocks(weights),
+        })
+    }
+
     /// Bytes on the device.
     pub(super) fn num_bytes(&self) -> usize {
         match self {
-            Self::Dense(weights) => weights.elem_count() * weights.dtype().size_in_bytes(),
+            Self::Dense(weights, _) => weights.elem_count() * weights.dtype().size_in_bytes(),
             Self::Blocks(weights) => weights.iter().map(BlockMatrix::num_bytes).sum(),
             Self::Planar(weights) => weights.num_bytes(),
             Self::Each(weights) => weights.iter().map(StoredWeight::num_bytes).sum(),
@@ -104,7 +119,7 @@ impl GroupedWeight {
 
     fn product(&self, xs: &Tensor, groups: &PairGroups) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Dense(weights) => kernels::grouped_matmul(xs, weights, groups)?,
+            Self::Dense(weights, sums) => kernels::grouped_matmul_with(xs, weights, groups, *sums)?,
             Self::Blocks(weights) => kernels::grouped_block_matmul(xs, weights, groups)?,
             Self::Planar(weights) => kernels::grouped_planar_matmul(xs, weights, groups)?,
             Self::Each(weights) => each(xs, weights, groups)?,

@@ -201,6 +201,7 @@ impl<'a> Loader<'a> {
             self.check_memory(&part)?;
             let num_parameters = part.iter().map(|group| group.shape().iter().product::<usize>()).sum();
             let stored = GroupedWeight::new(part, &self.uploader).map_err(|error| error.of_tensor(name))?;
+            let stored = stored.with_sums(self.sums())?;
             self.count(num_parameters, stored.num_bytes());
             parts.push(stored);
         }
