@@ -227,15 +227,27 @@ fn batch_invariant_logits_are_the_same_alone_in_company_in_chunks_and_replayed()
     Ok(())
 }
 
+/// Superblocks of every kind, each taken apart in its way.
+#[test]
+fn batch_invariant_logits_of_k_quants_are_the_same_alone_in_company_in_chunks_and_replayed()
+-> Result<(), Box<dyn Error>> {
+    use QuantLayout::{Q2K, Q3K, Q4K, Q5K, Q6K};
+    let nano = WeightSource::Path(Path::new("models/ananke-nano"));
+    for layout in [Q2K, Q3K, Q4K, Q5K, Q6K] {
+        compare_invariant(nano, Some(layout), None)?;
+    }
+    compare_invariant(nano, Some(Q6K), Some(GraphConfig::default()))
+}
+
 /// With the matrix units and without, with experts by one body whatever their number of tokens, and in blocks.
 #[test]
 fn batch_invariant_logits_of_deepseek_v2_are_the_same_alone_in_company_in_chunks_and_replayed()
 -> Result<(), Box<dyn Error>> {
-    use QuantLayout::{BF16, F32, Q4_0};
+    use QuantLayout::{BF16, F32, Q4_0, Q4K};
     let configs = [deepseek_v2([512, 16, 512, 0], SIX_OF_64), deepseek_v2([256, 3, 128, 64], IN_GROUPS)];
     for config in &configs {
         let source = WeightSource::Dummy { config_json: config.as_bytes() };
-        for layout in [BF16, F32, Q4_0] {
+        for layout in [BF16, F32, Q4_0, Q4K] {
             compare_invariant(source, Some(layout), None)?;
         }
         compare_invariant(source, Some(BF16), Some(GraphConfig::default()))?;

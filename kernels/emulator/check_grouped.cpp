@@ -119,7 +119,7 @@ void check_planar(const char* what, void (*kernel)(GroupedBlocksArgs), Path path
          is_tiled ? SKINNY_WARPS * WARP : BLOCKS_WARPS * WARP, [&] { kernel(args); });
   auto weight = [&](i64 row, int i) {
     const i64 block = row * blocks + i / 32;
-    const double exact = planes.weight(block, i % 32) * planes.scale(block) + planes.min_of(block);
+    const double exact = planes.weight(block, i % 32) * planes.scale(block, i % 32) + planes.min_of(block);
     return is_tiled ? (double)lower_bf16(round_to_bf16((float)exact)) : exact;
   };
   auto x = [&](i64 row, int i) {

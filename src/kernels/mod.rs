@@ -43,7 +43,7 @@ pub mod sampling;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use add::add_assign;
 pub(crate) use attention_plan::{AttentionPlan, PlanShape, mla_tile_rows, tile_rows};

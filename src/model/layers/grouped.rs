@@ -60,10 +60,10 @@ impl GroupedWeight {
     }
 
     /// Brings one matrix per group to the device; all must have one shape. A GPU takes them in one buffer.
-    pub(super) fn new(groups: Vec<QuantWeight<'_>>, uploader: &Uploader) -> Result<Self, ModelError> {
+    pub(super) fn new(groups: Vec<QuantWeight<'_>>, sums: Sums, uploader: &Uploader) -> Result<Self, ModelError> {
         if !uploader.device().is_cpu() && QuantWeight::are_alike(&groups) && has_kernel(groups[0].layout()) {
             let stacked = QuantWeight::stack(groups).expect("they are alike");
-            return match StoredWeight::new(&stacked, uploader)? {
+            return match StoredWeight::new(&stacked, sums, uploader)? {
                 StoredWeight::Dense(weights, sums) => Ok(Self::Dense(weights, sums)),
                 StoredWeight::Planar(weights) => Ok(Self::Planar(weights)),
                 StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {
@@ -78,10 +78,10 @@ impl GroupedWeight {
             groups.iter().try_for_each(|group| group.to_f32().map(|group| values.extend(group)))?;
             let width = groups.first().map_or(1, |group| group.shape()[1]);
             let rows = values.len() / width.max(1);
-            return Ok(Self::Dense(uploader.values(values, &[rows, width])?, Sums::Fastest));
+            return Ok(Self::Dense(uploader.values(values, &[rows, width])?, sums));
         }
         let stored: Vec<StoredWeight> =
-            groups.iter().map(|group| StoredWeight::new(group, uploader)).collect::<Result<_, _>>()?;
+            groups.iter().map(|group| StoredWeight::new(group, sums, uploader)).collect::<Result<_, _>>()?;
         if !stored.iter().all(|weight| matches!(weight, StoredWeight::Blocks(_))) {
             return Ok(Self::Each(stored));
         }
@@ -90,21 +90,6 @@ impl GroupedWeight {
             _ => None,
         });
         Ok(Self::Blocks(blocks.collect()))
-    }
-
-    /// The same, with a say in how a GPU adds up its products.
-    ///
-    /// # Errors
-    /// As [`StoredWeight::with_sums`].
-    pub(super) fn with_sums(self, sums: Sums) -> Result<Self, ModelError> {
-        Ok(match self {
-            Self::Dense(weights, _) => Self::Dense(weights, sums),
-            Self::Planar(weights) => Self::Planar(weights.with_sums(sums)),
-            Self::Each(weights) => {
-                Self::Each(weights.into_iter().map(|weight| weight.with_sums(sums)).collect::<Result<_, _>>()?)
-            }
-            Self::Blocks(weights) => Self::Blocks(weights),
-        })
     }
 
     /// Bytes on the device.
@@ -195,14 +180,14 @@ mod tests {
         };
         let groups: Vec<_> = (0..num_groups).map(quantize).collect::<Result<_, _>>()?;
         let uploader = Uploader::new(&Device::Cpu, &StagingConfig::default())?;
-        let weight = GroupedWeight::new(groups.clone(), &uploader)?;
+        let weight = GroupedWeight::new(groups.clone(), Sums::Fastest, &uploader)?;
         assert!(matches!(weight, GroupedWeight::Each(_)));
         let xs = Tensor::from_vec(values(31, 4 * inputs), (4, inputs), &Device::Cpu)?;
         let ids = [2u32, 0, 2, 2, 0, 1, 1, 0];
         let pairs = PairGroups::new(Tensor::from_slice(&ids, (4, 2), &Device::Cpu)?, num_groups)?;
         let ys = weight.product(&xs, &pairs)?.to_vec2::<f32>()?;
         for (pair, y) in ys.iter().enumerate() {
-            let alone = StoredWeight::new(&groups[ids[pair] as usize], &uploader)?;
+            let alone = StoredWeight::new(&groups[ids[pair] as usize], Sums::Fastest, &uploader)?;
             let alone = alone.product(&xs.narrow(0, pair / 2, 1)?.contiguous()?)?.to_vec2::<f32>()?;
             assert_eq!(&alone[0], y, "pair {pair}");
         }
