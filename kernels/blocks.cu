@@ -2,8 +2,8 @@
 //
 // The weights are one buffer of planes: quants [outputs][blocks][16 or 32], scales [outputs][blocks] f16, and
 // for formats with minima as many minima. x is rounded to 8 bits in blocks of 32 first (`round_blocks`), as on the CPU:
-// the integer part is exact, and a block counts whole * scale * x_scale + min * x_scale * sum. Of halves, each half of a
-// block has a scale, and counts by itself.
+// the integer part is exact, and a block counts whole * scale * x_scale + min * x_scale * sum. Of halves, each half
+// of a block has a scale, and counts by itself.
 // Bytes `blocks_*` must move: the weights once, 18 bytes per block of 4 bits, 34 of 8, 36 of halves.
 //
 // One warp owns one output of up to R rows; a lane takes whole blocks, one 16-byte load of 4-bit weights each or two of

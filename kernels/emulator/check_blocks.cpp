@@ -82,9 +82,9 @@ void check_decode(const char* what, int zero) {
   Difference difference;
   for (int i = 0; i < 4 * width; ++i) {
     const i64 block = (i64)ids[i / width] * blocks + i % width / 32;
-    const double expected =
-        ids[i / width] < outputs ? planes.weight(block, i % 32) * planes.scale(block, i % 32) + planes.min_of(block) : 0;
-    difference.add(get(ys, i), expected);
+    const int j = i % 32;
+    const auto number = [&] { return planes.weight(block, j) * planes.scale(block, j) + planes.min_of(block); };
+    difference.add(get(ys, i), ids[i / width] < outputs ? number() : 0);
   }
   difference.check(sizeof(Y) == 4 ? 1e-6 : 1e-2, what);
 }

@@ -87,8 +87,8 @@ void check(const char* what, int heads, int latent, int rope, std::vector<std::p
   check_same((const float*)again.ys, ys, (i64)batch.rows * heads * latent, name);
 }
 
-// For batch-invariant sums, a row has the same bits in a whole prompt, in a chunk, in decode, and in decode in a grid for
-// longer contexts.
+// For batch-invariant sums, a row has the same bits in a whole prompt, in a chunk, in decode, and in decode in a grid
+// for longer contexts.
 template <typename K>
 void check_invariant(const char* what, int heads, int latent, int rope, u32 context_len, bool has_tiles) {
   const i64 width = latent + rope, q_width = (i64)heads * latent, rope_width = (i64)heads * rope;
@@ -116,7 +116,8 @@ void check_invariant(const char* what, int heads, int latent, int rope, u32 cont
     return ys + others * q_width;
   };
   const float* whole = attend(0, context_len, 0, 0);
-  for (auto [first, query_len] : {std::pair{0u, 1u}, {255u, 1u}, {256u, 1u}, {context_len - 1, 1u}, {251u, 8u}, {90u, 30u}}) {
+  for (auto [first, query_len] :
+       {std::pair{0u, 1u}, {255u, 1u}, {256u, 1u}, {context_len - 1, 1u}, {251u, 8u}, {90u, 30u}}) {
     char name[80];
     snprintf(name, sizeof name, "%s, batch-invariant, %u from %u", what, query_len, first);
     check_same(attend(first, query_len, 3, 0), whole + first * q_width, query_len * q_width, name);

@@ -31,9 +31,9 @@ pub fn grouped_matmul(xs: &Tensor, weights: &Tensor, groups: &PairGroups) -> Res
     grouped_matmul_with(xs, weights, groups, Sums::Fastest)
 }
 
-/// As [`grouped_matmul`], with a say in how a GPU adds up. Of batch-invariant sums, rows of `xs` lie as far apart as they
-/// are wide, and bf16 weights whose width is a multiple of 32 take rows that are rounded to bf16, however many there
-/// are.
+/// As [`grouped_matmul`], with a say in how a GPU adds up. Of batch-invariant sums, rows of `xs` lie as far apart as
+/// they are wide, and bf16 weights whose width is a multiple of 32 take rows that are rounded to bf16, however many
+/// there are.
 ///
 /// # Errors
 /// As [`grouped_matmul`].

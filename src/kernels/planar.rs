@@ -171,9 +171,9 @@ impl PlanarBlocks {
         Ok(Some(Self { bytes, planes, sums: Sums::Fastest }))
     }
 
-    /// Brings signed 8-bit `weights`, row after row, to a device, with the f16 `scales` (little-endian) of each 16 of them;
-    /// `None` when they are not the sizes that the shape implies, or rows are no multiples of 32. Nothing is copied on
-    /// the way.
+    /// Brings signed 8-bit `weights`, row after row, to a device, with the f16 `scales` (little-endian) of each 16 of
+    /// them; `None` when they are not the sizes that the shape implies, or rows are no multiples of 32. Nothing is
+    /// copied on the way.
     ///
     /// # Errors
     /// When the device cannot hold them.
@@ -233,8 +233,8 @@ pub fn planar_rows(ids: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
 /// not for batch-invariant sums.
 ///
 /// # Errors
-/// When shapes or types are not these, on the CPU an id is no group, on a GPU the weights are halves, or the operands are
-/// on different devices.
+/// When shapes or types are not these, on the CPU an id is no group, on a GPU the weights are halves, or the operands
+/// are on different devices.
 pub fn grouped_planar_matmul(xs: &Tensor, weight: &PlanarBlocks, groups: &PairGroups) -> Result<Tensor> {
     let PlanarBlocks { bytes, planes, sums } = weight;
     xs.apply_op3_no_bwd(bytes, groups.ids(), &GroupedPlanarMatmul { planes: *planes, sums: *sums, groups })

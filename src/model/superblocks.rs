@@ -1,9 +1,9 @@
 //! Superblocks taken apart: Q4_K and Q5_K as Q4_1 and Q5_1, Q3_K and Q6_K as signed bytes with a scale for each 16.
 //!
-//! A superblock is eight blocks of 32 weights, or 16 of 16, whose scales and minima are multiples, of six or eight bits,
-//! of one or two f16 numbers that all of them share. As f16 numbers of their own they are rounded by at most 2^-11 of
-//! themselves, the quants stay as they are, and 32 weights take 20 or 24 bytes instead of 18 or 22, and 36 instead of
-//! about 14 or 26. Layouts are those of ggml's `block_q3_K`, `block_q4_K`, `block_q5_K`, `block_q6_K`, `block_q4_1` and
+//! A superblock is eight blocks of 32 weights, or 16 of 16, whose scales and minima are multiples, of six or eight
+//! bits, of one or two f16 numbers that all of them share. As f16 numbers of their own they are rounded by at most
+//! 2^-11 of themselves, the quants stay as they are, and 32 weights take 20 or 24 bytes instead of 18 or 22, and 36
+//! instead of about 14 or 26. Layouts are those of ggml's `block_q3_K`, `block_q4_K`, `block_q5_K`, `block_q6_K`, `block_q4_1` and
 //! `block_q5_1`.
 
 use half::f16;
@@ -67,7 +67,8 @@ fn push_q3k(superblock: &[u8], halves: &mut Halves) {
     halves.push((0..LEN).map(weight), [superblock[108], superblock[109]], (0..LEN / HALF_LEN).map(scale));
 }
 
-/// 128 bytes with the lower four bits of each weight, 64 with the upper two, 16 scales, and what these are multiples of.
+/// 128 bytes with the lower four bits of each weight, 64 with the upper two, 16 scales, and what these are multiples
+/// of.
 fn push_q6k(superblock: &[u8], halves: &mut Halves) {
     let (lower, upper, scales) = (&superblock[..128], &superblock[128..192], &superblock[192..208]);
     let weight = |i: usize| {
