@@ -2,8 +2,9 @@
 //
 // The weights are one buffer of planes: quants [outputs][blocks][16 or 32], scales [outputs][blocks] f16, and
 // for formats with minima as many minima. x is rounded to 8 bits in blocks of 32 first (`round_blocks`), as on the CPU:
-// the integer part is exact, and a block counts whole * scale * x_scale + min * x_scale * sum.
-// Bytes `blocks_*` must move: the weights once, 18 bytes per block of 4 bits, 34 of 8.
+// the integer part is exact, and a block counts whole * scale * x_scale + min * x_scale * sum. Of halves, each half
+// of a block has a scale, and counts by itself.
+// Bytes `blocks_*` must move: the weights once, 18 bytes per block of 4 bits, 34 of 8, 36 of halves.
 //
 // One warp owns one output of up to R rows; a lane takes whole blocks, one 16-byte load of 4-bit weights each or two of
 // 8-bit ones, two to four blocks under way at a time.
@@ -56,7 +57,7 @@ struct BlocksArgs {
 };
 static_assert(sizeof(BlocksArgs) == 80, "as in src/kernels/cuda/blocks.rs");
 
-template <bool PACKED, bool MIN, int R>
+template <bool PACKED, bool MIN, int R, bool HALVES = false>
 __device__ void blocks_product(const BlocksArgs& args) {
   const int output = blockIdx.x * BLOCKS_WARPS + threadIdx.x / WARP;
   if (output >= args.outputs) return;  // whole warps only
@@ -66,7 +67,7 @@ __device__ void blocks_product(const BlocksArgs& args) {
 #pragma unroll
   for (int r = 0; r < R; ++r) rows[r] = min(first_row + r, args.rows - 1);
   float sums[R] = {};
-  add_block_products<PACKED, MIN, R>(weights, output, {args.x_quants, args.x_scales, args.x_sums}, rows, sums);
+  add_block_products<PACKED, MIN, R, HALVES>(weights, output, {args.x_quants, args.x_scales, args.x_sums}, rows, sums);
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     const float y = warp_sum(sums[r]);
@@ -78,16 +79,21 @@ __device__ void blocks_product(const BlocksArgs& args) {
   }
 }
 
-#define BLOCKS(NAME, PACKED, MIN)                                                                                       \
-  extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) blocks_##NAME##_1(BlocksArgs a) { blocks_product<PACKED, MIN, 1>(a); } \
-  extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) blocks_##NAME##_2(BlocksArgs a) { blocks_product<PACKED, MIN, 2>(a); } \
-  extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) blocks_##NAME##_4(BlocksArgs a) { blocks_product<PACKED, MIN, 4>(a); } \
-  extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) blocks_##NAME##_8(BlocksArgs a) { blocks_product<PACKED, MIN, 8>(a); }
+#define BLOCKS_OF(NAME, PACKED, MIN, R, HALVES)                                                           \
+  extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) blocks_##NAME##_##R(BlocksArgs args) {    \
+    blocks_product<PACKED, MIN, R, HALVES>(args);                                                         \
+  }
+#define BLOCKS(NAME, PACKED, MIN, HALVES)  \
+  BLOCKS_OF(NAME, PACKED, MIN, 1, HALVES)  \
+  BLOCKS_OF(NAME, PACKED, MIN, 2, HALVES)  \
+  BLOCKS_OF(NAME, PACKED, MIN, 4, HALVES)  \
+  BLOCKS_OF(NAME, PACKED, MIN, 8, HALVES)
 
-BLOCKS(packed, true, false)
-BLOCKS(packed_min, true, true)
-BLOCKS(bytes, false, false)
-BLOCKS(bytes_min, false, true)
+BLOCKS(packed, true, false, false)
+BLOCKS(packed_min, true, true, false)
+BLOCKS(bytes, false, false, false)
+BLOCKS(bytes_min, false, true, false)
+BLOCKS(halves, false, false, true)
 
 struct DecodeArgs {
   const u8* weight;
@@ -103,7 +109,7 @@ struct DecodeArgs {
 static_assert(sizeof(DecodeArgs) == 56, "as in src/kernels/cuda/blocks.rs");
 
 // Rows as numbers: an embedding's, or a whole matrix on its way to a large product. A thread owns one element.
-template <typename Y, bool PACKED, bool MIN>
+template <typename Y, bool PACKED, bool MIN, bool HALVES = false>
 __device__ void decode_blocks(const DecodeArgs& args) {
   const int i = blockIdx.y * blockDim.x + threadIdx.x;
   if (i >= args.blocks * 32) return;
@@ -118,17 +124,23 @@ __device__ void decode_blocks(const DecodeArgs& args) {
     } else {
       quant = ((const signed char*)args.weight)[block * 32 + j];
     }
-    y = (float)(quant - args.zero) * half_to_float(((const u16*)(args.weight + args.scales))[block]);
+    const i64 scale = HALVES ? 2 * block + j / 16 : block;
+    y = (float)(quant - args.zero) * half_to_float(((const u16*)(args.weight + args.scales))[scale]);
     if (MIN) y += half_to_float(((const u16*)(args.weight + args.mins))[block]);
   }
   ((Y*)args.ys)[(i64)blockIdx.x * args.blocks * 32 + i] = from_float<Y>(y);
 }
 
-#define DECODE(NAME, PACKED, MIN)                                                                                  \
-  extern "C" __global__ void decode_##NAME##_f32(DecodeArgs args) { decode_blocks<float, PACKED, MIN>(args); }     \
-  extern "C" __global__ void decode_##NAME##_bf16(DecodeArgs args) { decode_blocks<bf16, PACKED, MIN>(args); }
+#define DECODE(NAME, PACKED, MIN, HALVES)                                \
+  extern "C" __global__ void decode_##NAME##_f32(DecodeArgs args) {      \
+    decode_blocks<float, PACKED, MIN, HALVES>(args);                     \
+  }                                                                      \
+  extern "C" __global__ void decode_##NAME##_bf16(DecodeArgs args) {     \
+    decode_blocks<bf16, PACKED, MIN, HALVES>(args);                      \
+  }
 
-DECODE(packed, true, false)
-DECODE(packed_min, true, true)
-DECODE(bytes, false, false)
-DECODE(bytes_min, false, true)
+DECODE(packed, true, false, false)
+DECODE(packed_min, true, true, false)
+DECODE(bytes, false, false, false)
+DECODE(bytes_min, false, true, false)
+DECODE(halves, false, false, true)

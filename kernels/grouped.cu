@@ -8,7 +8,8 @@
 //
 // grouped_gemv, grouped_blocks: a warp owns one output of an item, R pairs at a time. grouped_tiles: a block owns 16
 // outputs of an item, on the matrix units, with bf16 x; weights of 4 and 8 bits become bf16 in registers.
-// blockIdx.x is the item, so that neighbours share weights; blockIdx.y lies along the outputs.
+// blockIdx.x is the item, so that neighbours share weights; blockIdx.y lies along the outputs. A pair's products are
+// added up in one order, whichever pairs share its item, at whichever place of it it is, and however long items are.
 #include "planar.cuh"
 
 // Some pairs of one group: order[first..first + count].

@@ -1,7 +1,7 @@
 // What the products of weights of 4 and 8 bits share: a warp's dot products in whole numbers, and weights as bf16.
 //
 // A matrix is one buffer of planes: quants [rows][blocks][16 or 32], scales [rows][blocks] f16, and for formats with
-// minima as many minima.
+// minima as many minima. Of halves, whose bytes are signed and have no minima, each half of a block has its own scale.
 #pragma once
 #include "products.cuh"
 
@@ -61,33 +61,32 @@ struct Quants<false> {
     bits[0] = load_once(quants + block * 32);
     bits[1] = load_once(quants + block * 32 + 16);
   }
-  __device__ __forceinline__ int dot(uint4 low, uint4 high) const {
-    int sum = dot4(bits[0].x, low.x, 0);
-    sum = dot4(bits[0].y, low.y, sum);
-    sum = dot4(bits[0].z, low.z, sum);
-    sum = dot4(bits[0].w, low.w, sum);
-    sum = dot4(bits[1].x, high.x, sum);
-    sum = dot4(bits[1].y, high.y, sum);
-    sum = dot4(bits[1].z, high.z, sum);
-    return dot4(bits[1].w, high.w, sum);
+  __device__ __forceinline__ int dot_half(int half, uint4 x, int sum) const {
+    sum = dot4(bits[half].x, x.x, sum);
+    sum = dot4(bits[half].y, x.y, sum);
+    sum = dot4(bits[half].z, x.z, sum);
+    return dot4(bits[half].w, x.w, sum);
   }
+  __device__ __forceinline__ int dot(uint4 low, uint4 high) const { return dot_half(1, high, dot_half(0, low, 0)); }
 };
 
 // Adds this lane's share of the dot products of one row of weights and R rows of x: whole blocks of 32, two to four of
 // them under way at a time. The order of a row's sum does not depend on the other rows.
-template <bool PACKED, bool MIN, int R>
+template <bool PACKED, bool MIN, int R, bool HALVES = false>
 __device__ __forceinline__ void add_block_products(const PlanarWeight& weights, i64 weight_row, const RoundedRows& x,
                                                    const int (&x_rows)[R], float (&sums)[R]) {
-  constexpr int BLOCKS_UNROLL = R <= 2 ? 4 : 2;
+  constexpr int BLOCKS_UNROLL = R <= 2 ? 4 : 2, SCALES = HALVES ? 2 : 1;
+  static_assert(!HALVES || (!PACKED && !MIN), "halves are signed bytes without minima");
   const i64 first_block = weight_row * weights.blocks;
   for (int start = threadIdx.x % WARP; start < weights.blocks; start += WARP * BLOCKS_UNROLL) {
     Quants<PACKED> quants[BLOCKS_UNROLL];
-    float scale[BLOCKS_UNROLL], min_of[BLOCKS_UNROLL];
+    float scale[BLOCKS_UNROLL][SCALES], min_of[BLOCKS_UNROLL];
 #pragma unroll
     for (int u = 0; u < BLOCKS_UNROLL; ++u) {
       const i64 block = first_block + min(start + u * WARP, weights.blocks - 1);
       quants[u].load(weights.quants, block);
-      scale[u] = half_to_float(weights.scales[block]);
+#pragma unroll
+      for (int s = 0; s < SCALES; ++s) scale[u][s] = half_to_float(weights.scales[SCALES * block + s]);
       min_of[u] = MIN ? half_to_float(weights.mins[block]) : 0.0f;
     }
 #pragma unroll
@@ -98,11 +97,17 @@ __device__ __forceinline__ void add_block_products(const PlanarWeight& weights, 
       for (int r = 0; r < R; ++r) {
         const i64 at = (i64)x_rows[r] * weights.blocks + block;
         const u8* values = x.quants + at * 32;
+        const uint4 low = load_shared_use(values), high = load_shared_use(values + 16);
         const float x_scale = x.scales[at];
-        const int x_sum = x.sums[at];
-        const int whole = quants[u].dot(load_shared_use(values), load_shared_use(values + 16)) - weights.zero * x_sum;
-        sums[r] = fmaf((float)whole, scale[u] * x_scale, sums[r]);
-        if (MIN) sums[r] = fmaf(min_of[u], x_scale * (float)x_sum, sums[r]);
+        if constexpr (HALVES) {
+          sums[r] = fmaf((float)quants[u].dot_half(0, low, 0), scale[u][0] * x_scale, sums[r]);
+          sums[r] = fmaf((float)quants[u].dot_half(1, high, 0), scale[u][1] * x_scale, sums[r]);
+        } else {
+          const int x_sum = x.sums[at];
+          const int whole = quants[u].dot(low, high) - weights.zero * x_sum;
+          sums[r] = fmaf((float)whole, scale[u][0] * x_scale, sums[r]);
+          if (MIN) sums[r] = fmaf(min_of[u], x_scale * (float)x_sum, sums[r]);
+        }
       }
     }
   }

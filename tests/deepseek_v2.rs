@@ -143,6 +143,20 @@ fn weights_in_blocks_stay_near_and_are_the_same_in_any_cut() -> TestResult {
     Ok(())
 }
 
+/// A CPU's sums are batch-invariant anyway; tests/gpu.rs asks the same of a GPU.
+#[test]
+fn the_option_for_batch_invariant_sums_changes_no_bit_on_a_cpu() -> TestResult {
+    let reference = Reference::read("lite")?;
+    for layout in [None, Some(QuantLayout::Q8_0)] {
+        let rows = |batch_invariant| {
+            let options = LoadOptions { layout, batch_invariant, ..LoadOptions::default() };
+            in_every_cut(&mut reference.driver(&options)?, &reference.ids)
+        };
+        assert_eq!(rows(true)?, rows(false)?, "{layout:?}");
+    }
+    Ok(())
+}
+
 /// How a GGUF file says what a config.json does.
 struct Gguf<'a> {
     reference: &'a Reference,

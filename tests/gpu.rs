@@ -8,8 +8,7 @@ use std::error::Error;
 use std::path::Path;
 
 use ananke::model::{
-    Batch, Device, GpuId, GraphConfig, KvCache, LoadOptions, ModelError, Pass, QuantLayout, WeightSource, load,
-    open_gpu,
+    Batch, Device, GpuId, GraphConfig, KvCache, LoadOptions, Pass, QuantLayout, WeightSource, load, open_gpu,
 };
 
 const BLOCK_LEN: usize = 16;
@@ -150,16 +149,6 @@ fn deepseek_v2s_logits_are_close_to_the_cpus_in_every_layout() -> Result<(), Box
     Ok(())
 }
 
-#[test]
-fn deepseek_v2_has_no_batch_invariant_sums() -> Result<(), Box<dyn Error>> {
-    let Some(gpu) = gpu() else { return Ok(()) };
-    let config = deepseek_v2([256, 3, 128, 64], IN_GROUPS);
-    let source = WeightSource::Dummy { config_json: config.as_bytes() };
-    let options = LoadOptions { device: gpu, batch_invariant: true, ..LoadOptions::default() };
-    assert!(matches!(load(source, &options), Err(ModelError::NotBatchInvariant { .. })));
-    Ok(())
-}
-
 /// All rows of each step, one after the other.
 type LogitsOfSteps = Vec<Vec<f32>>;
 
@@ -231,45 +220,83 @@ fn compare_recorded(source: WeightSource<'_>, steps: [usize; 12]) -> Result<(), 
 
 #[test]
 fn batch_invariant_logits_are_the_same_alone_in_company_in_chunks_and_replayed() -> Result<(), Box<dyn Error>> {
-    let Some(gpu) = gpu() else { return Ok(()) };
-    const LEN: usize = 300;
+    let nano = WeightSource::Path(Path::new("models/ananke-nano"));
     for (layout, graphs) in [(None, None), (None, Some(GraphConfig::default())), (Some(QuantLayout::Q8_0), None)] {
-        let device = gpu.clone();
-        let options = LoadOptions { device, layout, graphs, batch_invariant: true, ..LoadOptions::default() };
-        let mut model = load(WeightSource::Path(Path::new("models/ananke-nano")), &options)?;
-        let vocab_len = model.info().vocab_len;
-        let ids: Vec<u32> = (0..LEN).map(|i| (i * 7919 % vocab_len) as u32).collect();
-        // A prompt of `chunk_len` at a time up to its last ten tokens, which are decoded beside `num_others`.
-        let mut last_ten = |chunk_len: usize, num_others: usize| -> Result<Vec<u32>, Box<dyn Error>> {
-            let mut cache = KvCache::new(&model.info().kv, 80, BLOCK_LEN, &gpu)?;
-            let table: Vec<u32> = (0..20).rev().collect();
-            let mut num_computed = 0;
-            while num_computed < LEN - 10 {
-                let len = chunk_len.min(LEN - 10 - num_computed);
-                let mut batch = Batch::default();
-                batch.push(&ids[num_computed..num_computed + len], num_computed, &table, BLOCK_LEN, 1);
-                model.forward(&batch, &mut cache)?;
-                num_computed += len;
-            }
-            let mut bits = Vec::new();
-            for (at, &id) in ids.iter().enumerate().skip(num_computed) {
-                let mut batch = Batch::default();
-                batch.push(&[id], at, &table, BLOCK_LEN, 1);
-                for other in 0..num_others {
-                    batch.push(&[other as u32], 0, &[20 + other as u32], BLOCK_LEN, 1);
-                }
-                let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
-                bits.extend(logits[..vocab_len].iter().map(|x| x.to_bits()));
-            }
-            Ok(bits)
-        };
-        let expected = last_ten(LEN, 0)?;
-        for (chunk_len, num_others) in [(LEN, 2), (1, 0), (7, 7), (64, 58), (3, 0)] {
-            assert!(
-                last_ten(chunk_len, num_others)? == expected,
-                "{layout:?}, chunks of {chunk_len}, {num_others} others"
-            );
+        compare_invariant(nano, layout, graphs)?;
+    }
+    Ok(())
+}
+
+/// Superblocks of every kind, each taken apart in its way.
+#[test]
+fn batch_invariant_logits_of_k_quants_are_the_same_alone_in_company_in_chunks_and_replayed()
+-> Result<(), Box<dyn Error>> {
+    use QuantLayout::{Q2K, Q3K, Q4K, Q5K, Q6K};
+    let nano = WeightSource::Path(Path::new("models/ananke-nano"));
+    for layout in [Q2K, Q3K, Q4K, Q5K, Q6K] {
+        compare_invariant(nano, Some(layout), None)?;
+    }
+    compare_invariant(nano, Some(Q6K), Some(GraphConfig::default()))
+}
+
+/// With the matrix units and without, with experts by one body whatever their number of tokens, and in blocks.
+#[test]
+fn batch_invariant_logits_of_deepseek_v2_are_the_same_alone_in_company_in_chunks_and_replayed()
+-> Result<(), Box<dyn Error>> {
+    use QuantLayout::{BF16, F32, Q4_0, Q4K};
+    let configs = [deepseek_v2([512, 16, 512, 0], SIX_OF_64), deepseek_v2([256, 3, 128, 64], IN_GROUPS)];
+    for config in &configs {
+        let source = WeightSource::Dummy { config_json: config.as_bytes() };
+        for layout in [BF16, F32, Q4_0, Q4K] {
+            compare_invariant(source, Some(layout), None)?;
         }
+        compare_invariant(source, Some(BF16), Some(GraphConfig::default()))?;
+    }
+    Ok(())
+}
+
+/// The last ten tokens of a prompt, decoded after chunks of any length and beside any number of others.
+fn compare_invariant(
+    source: WeightSource<'_>,
+    layout: Option<QuantLayout>,
+    graphs: Option<GraphConfig>,
+) -> Result<(), Box<dyn Error>> {
+    const LEN: usize = 300;
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let is_replayed = graphs.is_some();
+    let options = LoadOptions { device: gpu.clone(), layout, graphs, batch_invariant: true, ..LoadOptions::default() };
+    let mut model = load(source, &options)?;
+    let vocab_len = model.info().vocab_len;
+    let ids: Vec<u32> = (0..LEN).map(|i| (i * 7919 % vocab_len) as u32).collect();
+    let mut last_ten = |chunk_len: usize, num_others: usize| -> Result<Vec<u32>, Box<dyn Error>> {
+        let mut cache = KvCache::new(&model.info().kv, 80, BLOCK_LEN, &gpu)?;
+        let table: Vec<u32> = (0..20).rev().collect();
+        let mut num_computed = 0;
+        while num_computed < LEN - 10 {
+            let len = chunk_len.min(LEN - 10 - num_computed);
+            let mut batch = Batch::default();
+            batch.push(&ids[num_computed..num_computed + len], num_computed, &table, BLOCK_LEN, 1);
+            model.forward(&batch, &mut cache)?;
+            num_computed += len;
+        }
+        let mut bits = Vec::new();
+        for (at, &id) in ids.iter().enumerate().skip(num_computed) {
+            let mut batch = Batch::default();
+            batch.push(&[id], at, &table, BLOCK_LEN, 1);
+            for other in 0..num_others {
+                batch.push(&[other as u32], 0, &[20 + other as u32], BLOCK_LEN, 1);
+            }
+            let logits = model.forward(&batch, &mut cache)?.to_cpu()?;
+            bits.extend(logits[..vocab_len].iter().map(|x| x.to_bits()));
+        }
+        Ok(bits)
+    };
+    let expected = last_ten(LEN, 0)?;
+    for (chunk_len, num_others) in [(LEN, 2), (1, 0), (7, 7), (64, 58), (3, 0)] {
+        assert!(
+            last_ten(chunk_len, num_others)? == expected,
+            "{layout:?}, chunks of {chunk_len}, {num_others} others, replayed: {is_replayed}"
+        );
     }
     Ok(())
 }

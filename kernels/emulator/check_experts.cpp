@@ -81,7 +81,28 @@ void check_sum(int rows, int n, int width) {
   difference.check(1e-6, "weighted_sum");
 }
 
+// A row's experts, their weights and the sum of their answers have the same bits alone and beside others.
+void check_invariant(int experts, int chosen, int width) {
+  constexpr int ROWS = 9;
+  const float *scores = noisy<float>(ROWS * experts, 8.0f), *xs = noisy<float>(ROWS * chosen * width);
+  const auto run = [&](int first, int rows) {
+    u32* ids = memory<u32>(rows * chosen);
+    float *weights = memory<float>(rows * chosen), *ys = memory<float>(rows * width);
+    const float *own = scores + first * experts, *answers = xs + first * chosen * width;
+    launch({(u32)rows, 1, 1}, WARP, [&] { choose_experts({own, ids, experts, experts, chosen, 1, 1}); });
+    launch({(u32)rows, 1, 1}, WARP,
+           [&] { expert_weights({own, ids, weights, experts, chosen, experts, chosen, 2.0f, false}); });
+    launch_rows(rows, width, 1, [&] { weighted_sum({answers, weights, ys, width, chosen, chosen, width}); });
+    return ys;
+  };
+  const float* together = run(0, ROWS);
+  for (auto [first, rows] : {std::pair{0, 1}, {8, 1}, {3, 5}}) {
+    check_same(run(first, rows), together + first * width, rows * width, "choose, weigh and add, batch-invariant");
+  }
+}
+
 int main() {
+  check_invariant(64, 6, 300);
   check("choose and weigh, 6 of 64", 9, 64, 6, 1, 1, false, false);
   check("choose and weigh, 6 of 160 in 3 of 8", 9, 160, 6, 8, 3, false, false);
   check("choose and weigh, 8 of 256 in 4 of 8", 3, 256, 8, 8, 4, true, false);

@@ -15,8 +15,10 @@ struct Choice {
 
   // Without a tile every pair is an item of its own.
   Choice(int rows, int per_row, int num_groups, int tile)
-      : rows(rows), per_row(per_row), num_groups(num_groups), tile(tile), ids(rows * per_row) {
-    for (u32& id : ids) id = min(randomness(), randomness()) % (u32)num_groups / (randomness() % 2 + 1);
+      : Choice(random_ids(rows * per_row, num_groups), per_row, num_groups, tile) {}
+
+  Choice(const std::vector<u32>& ids, int per_row, int num_groups, int tile)
+      : rows((int)ids.size() / per_row), per_row(per_row), num_groups(num_groups), tile(tile), ids(ids) {
     if (tile == 0) return;
     const int pairs = (int)ids.size();
     order.assign(pairs, 0xffffffffu);
@@ -25,6 +27,12 @@ struct Choice {
       group_pairs({ids.data(), order.data(), items.data(), pairs, num_groups, tile, (int)items.size()});
     });
     check_order();
+  }
+
+  static std::vector<u32> random_ids(int pairs, int num_groups) {
+    std::vector<u32> ids(pairs);
+    for (u32& id : ids) id = min(randomness(), randomness()) % (u32)num_groups / (randomness() % 2 + 1);
+    return ids;
   }
 
   void check_order() const {
@@ -111,7 +119,7 @@ void check_planar(const char* what, void (*kernel)(GroupedBlocksArgs), Path path
          is_tiled ? SKINNY_WARPS * WARP : BLOCKS_WARPS * WARP, [&] { kernel(args); });
   auto weight = [&](i64 row, int i) {
     const i64 block = row * blocks + i / 32;
-    const double exact = planes.weight(block, i % 32) * planes.scale(block) + planes.min_of(block);
+    const double exact = planes.weight(block, i % 32) * planes.scale(block, i % 32) + planes.min_of(block);
     return is_tiled ? (double)lower_bf16(round_to_bf16((float)exact)) : exact;
   };
   auto x = [&](i64 row, int i) {
@@ -122,7 +130,80 @@ void check_planar(const char* what, void (*kernel)(GroupedBlocksArgs), Path path
   compare(what, choice, ys, inputs, outputs, 1e-5, weight, x);
 }
 
+// As `PairGroups::tile` of src/kernels/pair_groups.rs.
+int tile_of(int rows, int pairs, int num_groups) {
+  return rows == 1 ? 0 : rows <= 4 ? 4 : pairs / num_groups <= 8 ? 16 : 64;
+}
+
+// A pair of batch-invariant products has the same bits in items of 1, 4, 16 and 64, whoever shares them.
+// `multiply(choice, first)` gives the products of the rows from `first` on.
+template <typename Multiply>
+void check_invariant(const char* what, int outputs, Multiply multiply) {
+  const int rows = 40, per_row = 3, num_groups = 4;
+  const std::vector<u32> ids = Choice::random_ids(rows * per_row, num_groups);
+  const auto run = [&](int first, int count) {
+    const auto start = ids.begin() + first * per_row;
+    const std::vector<u32> own(start, start + count * per_row);
+    return multiply(Choice(own, per_row, num_groups, tile_of(count, count * per_row, num_groups)), first);
+  };
+  const float* together = run(0, rows);
+  for (auto [first, count] : {std::pair{0, 1}, {39, 1}, {5, 3}, {20, 4}, {30, 9}, {1, 38}}) {
+    char name[80];
+    snprintf(name, sizeof name, "%s, batch-invariant, %d from %d", what, count, first);
+    const i64 width = (i64)per_row * outputs;
+    check_same(run(first, count), together + first * width, count * width, name);
+  }
+}
+
+template <typename W, typename X>
+void check_invariant_dense(const char* what, int inputs, int outputs) {
+  const W* weight = noisy<W>((i64)4 * outputs * inputs);
+  const X* xs = noisy<X>((i64)40 * inputs);
+  check_invariant(what, outputs, [&](const Choice& choice, int first) {
+    constexpr bool IS_TILED = sizeof(X) == 2;
+    float* ys = memory<float>((i64)choice.ids.size() * outputs);
+    const GroupedArgs args = {choice.pairs(), xs + (i64)first * inputs, weight, ys, inputs, inputs, outputs};
+    const u32 per_block = IS_TILED ? SKINNY_OUTPUTS : GEMV_WARPS, warps = IS_TILED ? SKINNY_WARPS : GEMV_WARPS;
+    launch(choice.grid(outputs, per_block), warps * WARP, [&] {
+      if constexpr (IS_TILED) {
+        choice.tile <= 16 ? grouped_tiles<2>(args) : grouped_tiles<8>(args);
+      } else if (inputs % PACK<W> != 0) {
+        grouped_gemv_any<W>(args);
+      } else {
+        grouped_gemv<W, 4>(args);
+      }
+    });
+    return ys;
+  });
+}
+
+template <bool PACKED, bool MIN>
+void check_invariant_planar(const char* what, int blocks, int outputs, int zero) {
+  const int inputs = 32 * blocks;
+  const Planes planes(PACKED, MIN, 4 * outputs, blocks, zero);
+  const float* xs = noisy<float>((i64)40 * inputs);
+  check_invariant(what, outputs, [&](const Choice& choice, int first) {
+    u8* quants = memory<u8>((i64)choice.rows * inputs);
+    float *scales = memory<float>(choice.rows * blocks), *ys = memory<float>((i64)choice.ids.size() * outputs);
+    int* sums = memory<int>(choice.rows * blocks);
+    launch({(u32)choice.rows, (u32)(blocks + 7) / 8, 1}, 256,
+           [&] { round_blocks({xs + (i64)first * inputs, (u32*)quants, scales, sums, inputs, inputs, 0}); });
+    const GroupedBlocksArgs args = {{choice.pairs(), nullptr, planes.bytes, ys, inputs, inputs, outputs},
+                                    quants, scales, sums, planes.scales, planes.mins, zero, 0};
+    launch(choice.grid(outputs, BLOCKS_WARPS), BLOCKS_WARPS * WARP, [&] {
+      choice.tile == 0 ? grouped_blocks<PACKED, MIN, 1>(args) : grouped_blocks<PACKED, MIN, 4>(args);
+    });
+    return ys;
+  });
+}
+
 int main() {
+  check_invariant_dense<float, float>("grouped_gemv_f32_4", 132, 6);
+  check_invariant_dense<float, float>("grouped_gemv_f32_any", 13, 5);
+  check_invariant_dense<bf16, float>("grouped_gemv_bf16_4", 1048, 5);
+  check_invariant_dense<bf16, bf16>("grouped_tiles_bf16", 544, 18);
+  check_invariant_planar<true, true>("grouped_blocks_packed_min", 130, 6, 0);
+  check_invariant_planar<false, false>("grouped_blocks_bytes", 70, 5, 0);
   for (auto [rows, per_row, groups, tile] :
        {std::array{1, 1, 1, 4}, {3, 7, 5, 4}, {100, 6, 64, 16}, {700, 3, 9, 64}, {40, 16, 512, 16}}) {
     Choice(rows, per_row, groups, tile);

@@ -87,7 +87,50 @@ void check(const char* what, int heads, int latent, int rope, std::vector<std::p
   check_same((const float*)again.ys, ys, (i64)batch.rows * heads * latent, name);
 }
 
+// For batch-invariant sums, a row has the same bits in a whole prompt, in a chunk, in decode, and in decode in a grid
+// for longer contexts.
+template <typename K>
+void check_invariant(const char* what, int heads, int latent, int rope, u32 context_len, bool has_tiles) {
+  const i64 width = latent + rope, q_width = (i64)heads * latent, rope_width = (i64)heads * rope;
+  std::vector<u32> table((context_len + BLOCK_LEN - 1) / BLOCK_LEN);
+  for (u32 i = 0; i < table.size(); ++i) table[i] = table.size() - 1 - i;
+  const float* q = noisy<float>(context_len * q_width, 2.0f);
+  const float* q_rope = noisy<float>(context_len * rope_width, 2.0f);
+  const K* plane = noisy<K>((i64)table.size() * BLOCK_LEN * width);
+  // `query_len` queries from `first` on, behind `others` that see little.
+  const auto attend = [&](u32 first, u32 query_len, u32 others, u32 places) {
+    std::vector<Sequence> sequences;
+    for (u32 other = 0; other < others; ++other) sequences.push_back({other, 1, other + 1, table});
+    sequences.push_back({others, query_len, first + query_len, table});
+    const u32 rows = others + query_len;
+    float *some = memory<float>(rows * q_width), *some_rope = memory<float>(rows * rope_width);
+    memcpy(some, q, others * q_width * sizeof(float));
+    memcpy(some + others * q_width, q + first * q_width, query_len * q_width * sizeof(float));
+    memcpy(some_rope, q_rope, others * rope_width * sizeof(float));
+    memcpy(some_rope + others * rope_width, q_rope + first * rope_width, query_len * rope_width * sizeof(float));
+    const Plan plan(sequences, heads, has_tiles ? MLA_TILE_ROWS : 0, places, true);
+    float *ys = memory<float>(rows * q_width), *partials = memory<float>((i64)plan.num_partials * (latent + 2));
+    const AttentionArgs attention = {some, plane, nullptr, ys, partials, plan.words.data(), latent, width, 0,
+                                     (int)BLOCK_LEN, heads, 1, latent, (float)(M_LOG2E / sqrt(width)), 0};
+    run<K>({attention, some_rope, rope_width, rope, 0}, plan);
+    return ys + others * q_width;
+  };
+  const float* whole = attend(0, context_len, 0, 0);
+  for (auto [first, query_len] :
+       {std::pair{0u, 1u}, {255u, 1u}, {256u, 1u}, {context_len - 1, 1u}, {251u, 8u}, {90u, 30u}}) {
+    char name[80];
+    snprintf(name, sizeof name, "%s, batch-invariant, %u from %u", what, query_len, first);
+    check_same(attend(first, query_len, 3, 0), whole + first * q_width, query_len * q_width, name);
+    if (query_len > 1) continue;
+    snprintf(name, sizeof name, "%s, batch-invariant, %u in a wider grid", what, first);
+    check_same(attend(first, 1, 2, 3), whole + first * q_width, q_width, name);
+  }
+}
+
 int main() {
+  check_invariant<float>("mla rows f32", 3, 20, 6, 270, false);
+  check_invariant<bf16>("mla rows bf16", 2, 80, 8, 262, false);
+  check_invariant<bf16>("mla tiles bf16", 3, 512, 64, 260, true);
   check<float>("mla rows f32", 4, 64, 16, {{1, 1}, {1, 300}, {3, 40}, {5, 5}}, false);
   check<float>("mla rows f32", 3, 20, 6, {{1, 17}, {2, 530}, {9, 33}}, false);
   check<float>("mla rows f32", 2, 512, 64, {{1, 257}, {4, 20}}, false);

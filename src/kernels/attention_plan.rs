@@ -272,7 +272,8 @@ mod tests {
         let fastest = [(1, None), (1, wide), (3, wide), (8, wide), (4, None), (16, Some(MLA_TILE_ROWS))]
             .map(|(group, tile_rows)| (group, tile_rows, Fastest));
         let invariant =
-            [(1, None), (1, wide), (3, wide), (3, None)].map(|(group, tile_rows)| (group, tile_rows, BatchInvariant));
+            [(1, None), (1, wide), (3, wide), (3, None), (16, Some(MLA_TILE_ROWS)), (3, Some(MLA_TILE_ROWS))]
+                .map(|(group, tile_rows)| (group, tile_rows, BatchInvariant));
         for (group, tile_rows, sums) in fastest.into_iter().chain(invariant) {
             let lens = [(1, 1), (1, 256), (1, 257), (5, 1000), (8, 8), (9, 700), (100, 130), (64, 64)];
             let mut sequences = Vec::new();
@@ -328,9 +329,10 @@ mod tests {
     fn plans_of_one_shape_differ_in_words_alone_and_divide_as_their_own() {
         let lens = [[1, 256, 257, 1024], [1024, 1000, 700, 12], [1, 1, 1, 1]];
         let wide = Some(TILE_ROWS);
-        for (group, tile_rows, sums) in [(1, None), (1, wide), (3, wide), (8, wide), (8, None)]
-            .into_iter()
-            .flat_map(|(group, tile_rows)| [(group, tile_rows, Fastest), (group, tile_rows, BatchInvariant)])
+        for (group, tile_rows, sums) in
+            [(1, None), (1, wide), (3, wide), (8, wide), (8, None), (16, Some(MLA_TILE_ROWS))]
+                .into_iter()
+                .flat_map(|(group, tile_rows)| [(group, tile_rows, Fastest), (group, tile_rows, BatchInvariant)])
         {
             let shape = PlanShape { group, tile_rows, context_len: 1024, block_len: 16, sums };
             let mut first: Option<AttentionPlan> = None;

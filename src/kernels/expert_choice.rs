@@ -250,6 +250,27 @@ mod tests {
     }
 
     #[test]
+    fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
+        for device in devices() {
+            let scores = Tensor::from_vec(noise(70 * 160, 3), (70, 160), &device)?;
+            let choice = ExpertChoice { num_chosen: 6, num_groups: 8, num_open_groups: 3 };
+            let scaling = ExpertScaling { normalize: true, factor: 1.0 };
+            let rows = |first: usize, count: usize| -> Result<_> {
+                let scores = scores.narrow(0, first, count)?;
+                let ids = choose_experts(&scores, choice)?;
+                Ok((expert_weights(&scores, &ids, scaling)?.to_vec2::<f32>()?, ids.to_vec2::<u32>()?))
+            };
+            let (weights, ids) = rows(0, 70)?;
+            for (first, count) in [(0, 1), (69, 1), (5, 3), (2, 64)] {
+                let (found, found_ids) = rows(first, count)?;
+                assert_eq!(found_ids, ids[first..first + count], "{first} + {count}");
+                assert_eq!(found, weights[first..first + count], "{first} + {count}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn weights_are_the_softmax_over_all_experts_scaled_or_normalized() -> Result<()> {
         let scores = Tensor::new(&[[1f32, 3.0, -2.0, 2.0], [100.0, 0.0, 0.0, 99.0]], &Device::Cpu)?;
         let ids = Tensor::new(&[[1u32, 3], [0, 3]], &Device::Cpu)?;

@@ -6,6 +6,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::Sums;
 use super::block_matrix::{Activations, BlockMatrix, ROWS_AT_ONCE, TILE, tile_dots};
 use super::lanes::{Lanes, WithLanes, dispatch};
 use super::operand::{Matrix, elements, vector};
@@ -27,7 +28,17 @@ const BLOCK_COLS: usize = 16;
 /// # Errors
 /// When shapes or types are not these, or on the CPU an id is no group.
 pub fn grouped_matmul(xs: &Tensor, weights: &Tensor, groups: &PairGroups) -> Result<Tensor> {
-    xs.apply_op3_no_bwd(weights, groups.ids(), &GroupedMatmul(groups))
+    grouped_matmul_with(xs, weights, groups, Sums::Fastest)
+}
+
+/// As [`grouped_matmul`], with a say in how a GPU adds up. Of batch-invariant sums, rows of `xs` lie as far apart as
+/// they are wide, and bf16 weights whose width is a multiple of 32 take rows that are rounded to bf16, however many
+/// there are.
+///
+/// # Errors
+/// As [`grouped_matmul`].
+pub fn grouped_matmul_with(xs: &Tensor, weights: &Tensor, groups: &PairGroups, sums: Sums) -> Result<Tensor> {
+    xs.apply_op3_no_bwd(weights, groups.ids(), &GroupedMatmul { groups, sums })
 }
 
 /// The same for matrices in blocks, one [`BlockMatrix`] per group, all of one shape.
@@ -59,7 +70,11 @@ impl Pairs {
     }
 }
 
-struct GroupedMatmul<'a>(&'a PairGroups);
+struct GroupedMatmul<'a> {
+    groups: &'a PairGroups,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))]
+    sums: Sums,
+}
 
 impl CustomOp3 for GroupedMatmul<'_> {
     fn name(&self) -> &'static str {
@@ -77,8 +92,9 @@ impl CustomOp3 for GroupedMatmul<'_> {
     ) -> Result<(CpuStorage, Shape)> {
         let (xs_m, w_m) = (Matrix::of(xs_l, OP)?, Matrix::of(w_l, OP)?);
         let (xs, weights) = (elements::<f32>(xs, &xs_m, OP)?, elements::<f32>(weights, &w_m, OP)?);
-        let outputs = outputs_of_group([xs_m.width, w_m.width], w_m.rows, self.0.num_groups(), OP)?;
-        let pairs = Pairs::new(ids, ids_l, xs_m.rows, self.0.num_groups())?;
+        let num_groups = self.groups.num_groups();
+        let outputs = outputs_of_group([xs_m.width, w_m.width], w_m.rows, num_groups, OP)?;
+        let pairs = Pairs::new(ids, ids_l, xs_m.rows, num_groups)?;
         let mut ys = vec![0f32; pairs.len() * outputs];
         let shared = Shared::new(&mut ys);
         let chosen: Vec<_> = pairs.groups.chosen().collect();
@@ -115,7 +131,7 @@ impl CustomOp3 for GroupedMatmul<'_> {
         _ids: &candle_core::CudaStorage,
         _ids_l: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::grouped_matmul(self.0, (xs, xs_l), (weights, w_l))
+        super::cuda::grouped_matmul(self.groups, self.sums, (xs, xs_l), (weights, w_l))
     }
 }
 
@@ -307,6 +323,47 @@ mod tests {
                     // From five tokens on activations are rounded too.
                     let tolerance = if rows <= 4 { 1e-5 } else { 1e-2 };
                     assert_close(&multiply(&device, &rounded)?, &expected, tolerance, &format!("{what}, bf16"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn batch_invariant_pairs_are_the_same_alone_and_in_company_and_close_to_the_cpus() -> Result<()> {
+        const ROWS: usize = 130;
+        let (per_row, num_groups, outputs) = (3, 5, 18);
+        for device in devices() {
+            for (inputs, dtype, tolerance) in [
+                (256, DType::F32, 1e-5),
+                (17, DType::F32, 1e-5),
+                (256, DType::BF16, 1e-2),
+                (40, DType::BF16, 1e-2),
+                (17, DType::BF16, 1e-2),
+            ] {
+                if device.is_cpu() && dtype == DType::BF16 {
+                    continue;
+                }
+                let (xs, weights) = (ramp(ROWS, inputs, 31)?, ramp(num_groups * outputs, inputs, 53)?);
+                let ids = ids(ROWS * per_row, num_groups);
+                let expected = grouped_matmul(&xs, &weights, &groups(&ids, (ROWS, per_row), num_groups)?)?;
+                let (xs, weights) = (xs.to_device(&device)?, weights.to_device(&device)?.to_dtype(dtype)?);
+                let rows = |first: usize, count: usize| {
+                    let ids = Tensor::new(&ids[first * per_row..(first + count) * per_row], &device)?;
+                    let groups = PairGroups::new(ids.reshape((count, per_row))?, num_groups)?;
+                    grouped_matmul_with(&xs.narrow(0, first, count)?, &weights, &groups, Sums::BatchInvariant)
+                };
+                let together = rows(0, ROWS)?;
+                assert_close(&together, &expected, tolerance, &format!("{inputs} inputs, {dtype:?}"))?;
+                let together = together.to_vec2::<f32>()?;
+                // One, four, 16 and 64 pairs to an item.
+                for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 4), (60, 12), (1, 109)] {
+                    let found = rows(first, count)?.to_vec2::<f32>()?;
+                    assert_eq!(
+                        found,
+                        together[first * per_row..(first + count) * per_row],
+                        "{inputs} inputs, {dtype:?}, {first} + {count}"
+                    );
                 }
             }
         }

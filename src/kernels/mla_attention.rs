@@ -354,7 +354,7 @@ mod tests {
 
     use super::*;
     use crate::kernels::testing::{assert_close, devices, noise as flat_noise};
-    use crate::kernels::{PairGroups, grouped_matmul, kv_write};
+    use crate::kernels::{PairGroups, Sums, grouped_matmul, kv_write};
 
     const BLOCK_LEN: usize = 4;
     const BLOCK_TABLE: [u32; 6] = [5, 0, 7, 2, 1, 4];
@@ -529,6 +529,58 @@ mod tests {
                 assert_close(&attend(&device, DType::F32)?, &expected, 1e-5, &what)?;
                 if !device.is_cpu() {
                     assert_close(&attend(&device, DType::BF16)?, &expected, 2e-2, &format!("{what}, bf16 plane"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prompts, chunks and decode of one sequence, alone and behind others, over planes of both types.
+    #[test]
+    fn batch_invariant_rows_are_the_same_alone_in_company_and_in_any_chunk() -> Result<()> {
+        const BLOCK_LEN: usize = 16;
+        const LEN: usize = 300;
+        const NUM_BLOCKS: usize = LEN.div_ceil(BLOCK_LEN);
+        for device in devices() {
+            for (num_heads, latent, rope) in [(16, 512, 64), (3, 512, 64), (5, 20, 6)] {
+                for dtype in [DType::F32, DType::BF16] {
+                    if device.is_cpu() && dtype == DType::BF16 {
+                        continue;
+                    }
+                    let matrix = |rows: usize, width: usize, seed| {
+                        Tensor::from_vec(flat_noise(rows * width, seed), (rows, width), &device)
+                    };
+                    let (q_latent, q_rope) = (matrix(LEN * num_heads, latent, 1)?, matrix(LEN, num_heads * rope, 2)?);
+                    let plane = matrix(NUM_BLOCKS * BLOCK_LEN, latent + rope, 3)?.to_dtype(dtype)?;
+                    let block_table: Vec<u32> = (0..NUM_BLOCKS as u32).rev().collect();
+                    // `query_len` queries from `first` on, behind as many `others`, each at a position of its own.
+                    let attend = |first: usize, query_len: usize, others: usize| -> Result<Vec<Vec<f32>>> {
+                        let sequence = |query_start, query_len, context_len| BatchSequence {
+                            query_start,
+                            query_len,
+                            context_len,
+                            block_table: block_table.clone(),
+                        };
+                        let mut sequences: Vec<_> = (0..others).map(|other| sequence(other, 1, other + 1)).collect();
+                        sequences.push(sequence(others, query_len, first + query_len));
+                        let rows = |tensor: &Tensor, per_query: usize| {
+                            let own = tensor.narrow(0, first * per_query, query_len * per_query)?;
+                            Tensor::cat(&[tensor.narrow(0, 0, others * per_query)?, own], 0)
+                        };
+                        let (scale, plan) = (0.3, PlanCell::new(Sums::BatchInvariant));
+                        let layout =
+                            MlaAttention { sequences: &sequences, block_len: BLOCK_LEN, num_heads, scale, plan };
+                        let ys = mla_attention(&rows(&q_latent, num_heads)?, &rows(&q_rope, 1)?, &plane, &layout)?;
+                        ys.narrow(0, others * num_heads, query_len * num_heads)?.to_vec2()
+                    };
+                    let whole = attend(0, LEN, 0)?;
+                    for (first, query_len, others) in
+                        [(0, 1, 0), (255, 1, 1), (256, 1, 7), (LEN - 1, 1, 0), (251, 8, 2), (90, 70, 3)]
+                    {
+                        let found = attend(first, query_len, others)?;
+                        let expected = &whole[first * num_heads..(first + query_len) * num_heads];
+                        assert!(found == expected, "{num_heads} heads, {latent}, {dtype:?}: {query_len} from {first}");
+                    }
                 }
             }
         }

@@ -43,7 +43,7 @@ pub mod sampling;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use add::add_assign;
 pub(crate) use attention_plan::{AttentionPlan, PlanShape, mla_tile_rows, tile_rows};
@@ -52,7 +52,7 @@ pub use expert_choice::{ExpertChoice, ExpertScaling, choose_experts, expert_weig
 pub use fixed_vector::FixedVector;
 pub use fp8::{FP8_BLOCK_BYTES, FP8_BLOCK_LEN, Fp8Matrix, fp8_blocks, fp8_matmul, fp8_rows, fp8_values};
 pub use gather::gather;
-pub use grouped_matmul::{grouped_block_matmul, grouped_matmul};
+pub use grouped_matmul::{grouped_block_matmul, grouped_matmul, grouped_matmul_with};
 pub use kv_write::kv_write;
 pub use matmul::{matmul, matmul_add, matmul_with};
 pub use mla_attention::{MlaAttention, mla_attention};

@@ -3,6 +3,8 @@
 //! What is computed is what [`block_matmul`](super::block_matmul) computes: activations rounded to 8 bits in blocks of
 //! 32, whole sums exact, blocks in order. Only the place of the weights differs: planes, each row after row, so that
 //! neighbouring lanes load neighbouring 16 bytes. The CPU body is the specification, not a fast product.
+//!
+//! Superblocks scale runs of 16 weights. As *halves*, each half of a block has its own scale, and counts by itself.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use half::f16;
@@ -13,6 +15,9 @@ use super::pair_groups::{PairGroups, outputs_of_group, pairs_per_row};
 use super::{BlockFormat, Sums, Uploader};
 
 const OP: &str = "planar_matmul";
+
+/// Weights under one scale of halves.
+const HALF_LEN: usize = 16;
 
 /// Where planes begin: at multiples of this many bytes.
 const PLANE_ALIGN: usize = 16;
@@ -33,9 +38,11 @@ pub(super) struct Planes {
     /// Two weights share a byte: of each block, weights `i` and `i + 16`.
     pub(super) is_packed: bool,
     pub(super) has_min: bool,
+    /// Each half of a block has its own scale; such weights are whole signed bytes, without minima.
+    pub(super) has_halves: bool,
     /// What is taken from each weight.
     pub(super) zero: i32,
-    /// Where the scales begin, f16.
+    /// Where the scales begin, f16: one of a block, or two.
     pub(super) scales: usize,
     /// Where the minima begin, f16; for formats without, where they would.
     pub(super) mins: usize,
@@ -49,11 +56,22 @@ impl Planes {
         let mins = (scales + 2 * rows * blocks).next_multiple_of(PLANE_ALIGN);
         // Whole bytes are signed: those of Q8_0 as in the file, where they have no zero point.
         let zero = if format == BlockFormat::Q8_0 { 0 } else { format.zero() };
-        Self { rows, blocks, is_packed, has_min: format.has_min(), zero, scales, mins }
+        Self { rows, blocks, is_packed, has_min: format.has_min(), has_halves: false, zero, scales, mins }
+    }
+
+    fn of_halves(rows: usize, blocks: usize) -> Self {
+        let scales = rows * blocks * BLOCK_LEN;
+        let mins = scales + rows * blocks * (BLOCK_LEN / HALF_LEN) * size_of::<f16>();
+        Self { rows, blocks, is_packed: false, has_min: false, has_halves: true, zero: 0, scales, mins }
     }
 
     pub(super) fn num_bytes(&self) -> usize {
-        if self.has_min { self.mins + 2 * self.rows * self.blocks } else { self.scales + 2 * self.rows * self.blocks }
+        let (start, per_block) = if self.has_min { (self.mins, 1) } else { (self.scales, self.scales_per_block()) };
+        start + self.rows * self.blocks * per_block * size_of::<f16>()
+    }
+
+    fn scales_per_block(&self) -> usize {
+        if self.has_halves { BLOCK_LEN / HALF_LEN } else { 1 }
     }
 
     fn weight(&self, bytes: &[u8], block: usize, i: usize) -> i32 {
@@ -68,8 +86,10 @@ impl Planes {
         f16::from_le_bytes([bytes[plane + 2 * block], bytes[plane + 2 * block + 1]]).to_f32()
     }
 
-    fn scale(&self, bytes: &[u8], block: usize) -> f32 {
-        self.half(bytes, self.scales, block)
+    /// Of weight `i` of a block.
+    fn scale(&self, bytes: &[u8], block: usize, i: usize) -> f32 {
+        let per_block = self.scales_per_block();
+        self.half(bytes, self.scales, per_block * block + i * per_block / BLOCK_LEN)
     }
 
     fn min(&self, bytes: &[u8], block: usize) -> Option<f32> {
@@ -79,11 +99,16 @@ impl Planes {
     /// The product of one row of weights and one of activations.
     fn dot(&self, bytes: &[u8], row: usize, x: &RoundedRow) -> f32 {
         let mut dot = 0f32;
+        let run_len = BLOCK_LEN / self.scales_per_block();
         for (block, quants) in x.quants.as_chunks::<BLOCK_LEN>().0.iter().enumerate() {
             let at = row * self.blocks + block;
-            let products = quants.iter().enumerate().map(|(i, &x)| self.weight(bytes, at, i) * i32::from(x));
-            let whole = products.sum::<i32>();
-            dot = (whole as f32).mul_add(self.scale(bytes, at) * x.scales[block], dot);
+            for (run, quants) in quants.chunks_exact(run_len).enumerate() {
+                let first = run * run_len;
+                let products =
+                    quants.iter().enumerate().map(|(i, &x)| self.weight(bytes, at, first + i) * i32::from(x));
+                let whole = products.sum::<i32>();
+                dot = (whole as f32).mul_add(self.scale(bytes, at, first) * x.scales[block], dot);
+            }
             if let Some(min) = self.min(bytes, at) {
                 dot = min.mul_add(x.scales[block] * x.sums[block] as f32, dot);
             }
@@ -146,8 +171,30 @@ impl PlanarBlocks {
         Ok(Some(Self { bytes, planes, sums: Sums::Fastest }))
     }
 
+    /// Brings signed 8-bit `weights`, row after row, to a device, with the f16 `scales` (little-endian) of each 16 of
+    /// them; `None` when they are not the sizes that the shape implies, or rows are no multiples of 32. Nothing is
+    /// copied on the way.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    pub fn of_halves(
+        weights: &[u8],
+        scales: &[u8],
+        rows: usize,
+        width: usize,
+        uploader: &Uploader,
+    ) -> Result<Option<Self>> {
+        let planes = Planes::of_halves(rows, width / BLOCK_LEN);
+        let is_whole = width.is_multiple_of(BLOCK_LEN) && weights.len() == planes.scales;
+        if !is_whole || scales.len() != planes.num_bytes() - planes.scales {
+            return Ok(None);
+        }
+        let bytes = uploader.tensor(&[weights, scales], DType::U8, &[planes.num_bytes()])?;
+        Ok(Some(Self { bytes, planes, sums: Sums::Fastest }))
+    }
+
     /// The same, with a say in how a GPU adds up its products. Of batch-invariant sums, all rows are multiplied by the
-    /// weights as they lie; otherwise weights are decoded to bf16 for many rows.
+    /// weights as they lie, those of groups too; otherwise weights are decoded to bf16 for many rows.
     #[must_use]
     pub fn with_sums(self, sums: Sums) -> Self {
         Self { sums, ..self }
@@ -182,12 +229,15 @@ pub fn planar_rows(ids: &Tensor, weight: &PlanarBlocks) -> Result<Tensor> {
 
 /// For each pair, the product of its row of `xs` (`[rows, inputs]`, f32) and the transpose of its group's matrix:
 /// `[pairs, outputs]`. `weight` is the matrices of all groups on top of each other, pair `p` is of row
-/// `p / (pairs / rows)`. On a GPU more than 64 tokens are rounded to bf16 instead of 8 bits, and the weights with them.
+/// `p / (pairs / rows)`. On a GPU more than 64 tokens are rounded to bf16 instead of 8 bits, and the weights with them;
+/// not for batch-invariant sums.
 ///
 /// # Errors
-/// When shapes or types are not these, on the CPU an id is no group, or the operands are on different devices.
+/// When shapes or types are not these, on the CPU an id is no group, on a GPU the weights are halves, or the operands
+/// are on different devices.
 pub fn grouped_planar_matmul(xs: &Tensor, weight: &PlanarBlocks, groups: &PairGroups) -> Result<Tensor> {
-    xs.apply_op3_no_bwd(&weight.bytes, groups.ids(), &GroupedPlanarMatmul { planes: weight.planes, groups })
+    let PlanarBlocks { bytes, planes, sums } = weight;
+    xs.apply_op3_no_bwd(bytes, groups.ids(), &GroupedPlanarMatmul { planes: *planes, sums: *sums, groups })
 }
 
 struct PlanarMatmul(Planes, #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))] Sums);
@@ -233,6 +283,8 @@ impl CustomOp2 for PlanarMatmul {
 
 struct GroupedPlanarMatmul<'a> {
     planes: Planes,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "a CPU has one body"))]
+    sums: Sums,
     groups: &'a PairGroups,
 }
 
@@ -282,7 +334,7 @@ impl CustomOp3 for GroupedPlanarMatmul<'_> {
         _ids: &candle_core::CudaStorage,
         _ids_l: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::grouped_planar_matmul(&self.planes, self.groups, (xs, xs_l), (weight, w_l))
+        super::cuda::grouped_planar_matmul(&self.planes, self.sums, self.groups, (xs, xs_l), (weight, w_l))
     }
 }
 
@@ -309,7 +361,8 @@ impl CustomOp2 for PlanarRows {
         let row = |&id: &u32| {
             (0..planes.blocks * BLOCK_LEN).map(move |i| {
                 let block = id as usize * planes.blocks + i / BLOCK_LEN;
-                let weight = planes.weight(bytes, block, i % BLOCK_LEN) as f32 * planes.scale(bytes, block);
+                let i = i % BLOCK_LEN;
+                let weight = planes.weight(bytes, block, i) as f32 * planes.scale(bytes, block, i);
                 weight + planes.min(bytes, block).unwrap_or(0.0)
             })
         };
@@ -438,14 +491,60 @@ mod tests {
         Ok(())
     }
 
+    /// Signed weights, and as many small f16 scales as halves take.
+    fn halves(rows: usize, width: usize) -> (Vec<u8>, Vec<u8>) {
+        let weights = noise(rows * width, 7).iter().map(|x| (x * 127.0) as i8 as u8).collect();
+        let scales = noise(rows * width / HALF_LEN, 9);
+        (weights, scales.iter().flat_map(|x| f16::from_f32(x / 100.0).to_le_bytes()).collect())
+    }
+
+    /// A product of halves is one of the lower ones and one of the upper ones, which Q8_0 can hold apart.
+    #[test]
+    fn products_and_rows_of_halves_are_those_of_two_matrices() -> Result<()> {
+        for device in devices() {
+            for (rows, width, outputs) in [(1, 32, 1), (2, 96, 37), (3, 4096, 48), (9, 160, 5), (70, 256, 33)] {
+                let (weights, scales) = halves(outputs, width);
+                let weight = PlanarBlocks::of_halves(&weights, &scales, outputs, width, &uploader(&device)?)?;
+                let weight = weight.expect("the sizes are right");
+                assert_eq!(weight.num_bytes(), weights.len() + scales.len());
+                let apart = [0, 1].map(|half| {
+                    let blocks = weights.as_chunks::<BLOCK_LEN>().0.iter().zip(scales.chunks_exact(4));
+                    let file: Vec<u8> = blocks
+                        .flat_map(|(weights, scales)| {
+                            let own = |(i, &weight): (usize, &u8)| if i / HALF_LEN == half { weight } else { 0 };
+                            let weights = weights.iter().enumerate().map(own);
+                            [scales[2 * half], scales[2 * half + 1]].into_iter().chain(weights).collect::<Vec<_>>()
+                        })
+                        .collect();
+                    BlockMatrix::new(&file, BlockFormat::Q8_0, outputs, width).expect("the size is right")
+                });
+                let xs = Tensor::from_vec(noise(rows * width, 3), (rows, width), &Device::Cpu)?;
+                let expected = (block_matmul(&xs, &apart[0])? + block_matmul(&xs, &apart[1])?)?;
+                let ys = planar_matmul(&xs.to_device(&device)?, &weight)?;
+                // Many rows go through cuBLAS on a GPU, with weights and activations rounded to bf16.
+                let tolerance = if device.is_cpu() || rows <= 64 { 1e-5 } else { 1e-2 };
+                assert_close(&ys, &expected, tolerance, &format!("{rows} rows of {width} to {outputs}"))?;
+                let last = outputs - 1;
+                let found = planar_rows(&Tensor::new(&[last as u32], &device)?, &weight)?.to_vec2::<f32>()?;
+                let sums = apart[0].row(last).zip(apart[1].row(last)).map(|(low, high)| low + high);
+                assert_eq!(found[0], sums.collect::<Vec<_>>());
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
         for device in devices() {
+            let uploader = uploader(&device)?;
+            let (halves, scales) = halves(33, 256);
+            let halves = (None, PlanarBlocks::of_halves(&halves, &scales, 33, 256, &uploader)?);
+            let mut weights = vec![halves];
             for format in FORMATS {
-                let bytes = file(format, 33, 256, 5);
-                let weight =
-                    PlanarBlocks::new(&bytes, format, 33, 256, &uploader(&device)?)?.expect("the size is right");
-                let weight = weight.with_sums(Sums::BatchInvariant);
+                weights.push((Some(format), PlanarBlocks::new(&file(format, 33, 256, 5), format, 33, 256, &uploader)?));
+            }
+            for (format, weight) in weights {
+                let weight = weight.expect("the size is right").with_sums(Sums::BatchInvariant);
                 let xs = Tensor::from_vec(noise(130 * 256, 3), (130, 256), &device)?;
                 let together = planar_matmul(&xs, &weight)?.to_vec2::<f32>()?;
                 for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 8), (60, 64), (1, 65)] {
@@ -458,11 +557,39 @@ mod tests {
     }
 
     #[test]
+    fn batch_invariant_pairs_are_the_same_alone_and_in_company() -> Result<()> {
+        let (per_row, num_groups, outputs, width) = (3, 4, 18, 160);
+        for device in devices() {
+            for format in FORMATS {
+                let bytes = file(format, num_groups * outputs, width, 5);
+                let weight = PlanarBlocks::new(&bytes, format, num_groups * outputs, width, &uploader(&device)?)?;
+                let weight = weight.expect("the size is right").with_sums(Sums::BatchInvariant);
+                let xs = Tensor::from_vec(noise(130 * width, 3), (130, width), &device)?;
+                let ids: Vec<u32> = (0..130 * per_row).map(|i| (i * i % 11 % num_groups) as u32).collect();
+                let rows = |first: usize, count: usize| -> Result<Vec<Vec<f32>>> {
+                    let ids = Tensor::new(&ids[first * per_row..(first + count) * per_row], &device)?;
+                    let groups = PairGroups::new(ids.reshape((count, per_row))?, num_groups)?;
+                    grouped_planar_matmul(&xs.narrow(0, first, count)?, &weight, &groups)?.to_vec2()
+                };
+                let together = rows(0, 130)?;
+                for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 4), (60, 64), (1, 65)] {
+                    let expected = &together[first * per_row..(first + count) * per_row];
+                    assert_eq!(rows(first, count)?, expected, "{format:?}, {first} + {count}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn bytes_of_another_size_are_refused() -> Result<()> {
         let cpu = uploader(&Device::Cpu)?;
         assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 32, &cpu)?.is_some());
         assert!(PlanarBlocks::new(&[0; 33], BlockFormat::Q8_0, 1, 32, &cpu)?.is_none());
         assert!(PlanarBlocks::new(&[0; 34], BlockFormat::Q8_0, 1, 31, &cpu)?.is_none());
+        assert!(PlanarBlocks::of_halves(&[0; 32], &[0; 4], 1, 32, &cpu)?.is_some());
+        assert!(PlanarBlocks::of_halves(&[0; 32], &[0; 2], 1, 32, &cpu)?.is_none());
+        assert!(PlanarBlocks::of_halves(&[0; 33], &[0; 4], 1, 33, &cpu)?.is_none());
         Ok(())
     }
 }

@@ -126,6 +126,25 @@ mod tests {
         Ok(())
     }
 
+    /// Of a view, one row lies like a whole matrix, and may be thought to begin and end better than several do.
+    #[test]
+    fn a_row_of_a_view_is_the_same_alone_and_in_company() -> Result<()> {
+        for device in devices() {
+            for (width, view) in [(64, 2), (64, 4), (1028, 6), (7, 3)] {
+                let wide = Tensor::from_vec(noise(9 * (width + view), 5), (9, width + view), &device)?;
+                let weight = Tensor::from_vec(noise(width, 6), width, &device)?;
+                let rows = |first: usize, count: usize| {
+                    rms_norm(&wide.narrow(0, first, count)?.narrow(1, 0, width)?, &weight, 1e-5)?.to_vec2::<f32>()
+                };
+                let together = rows(0, 9)?;
+                for (first, count) in [(0, 1), (4, 1), (8, 1), (2, 3)] {
+                    assert_eq!(rows(first, count)?, together[first..first + count], "{width} of {}", width + view);
+                }
+            }
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_row_is_the_textbook_formula_whatever_its_width_and_stride() -> Result<()> {
         for width in [1, 7, 16, 19, 64] {

@@ -88,6 +88,23 @@ mod tests {
     }
 
     #[test]
+    fn batch_invariant_rows_are_the_same_alone_and_in_company() -> Result<()> {
+        for device in devices() {
+            let (n, width) = (6, 300);
+            let xs = Tensor::from_vec(noise(70 * n * width, 1), (70 * n, width), &device)?;
+            let weights = Tensor::from_vec(noise(70 * n, 2), (70, n), &device)?;
+            let rows = |first: usize, count: usize| {
+                weighted_sum(&xs.narrow(0, first * n, count * n)?, &weights.narrow(0, first, count)?)?.to_vec2::<f32>()
+            };
+            let together = rows(0, 70)?;
+            for (first, count) in [(0, 1), (69, 1), (5, 3), (2, 64)] {
+                assert_eq!(rows(first, count)?, together[first..first + count], "{first} + {count}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn neighbouring_rows_are_weighed_and_added() -> Result<()> {
         let xs = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]], &Device::Cpu)?;
         let weights = Tensor::new(&[[1f32, 10.0], [0.0, -1.0]], &Device::Cpu)?;

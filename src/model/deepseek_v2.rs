@@ -89,6 +89,7 @@ struct Heads {
     value: usize,
     latent: usize,
     scale: f32,
+    sums: Sums,
 }
 
 /// Every head of each token, for as many tokens as any step has had: what never changes is brought to the device once.
@@ -119,7 +120,7 @@ struct Step<'a> {
 impl DeepseekV2 {
     pub(crate) fn load(config: &DeepseekV2Config, loader: &Loader<'_>) -> Result<Self, ModelError> {
         let shares = Shares::new(config, loader.shard())?;
-        let heads = Heads::of(config, &shares);
+        let heads = Heads::of(config, &shares, loader.sums());
         let embed_tokens = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size)?;
         let layers = (0..config.num_hidden_layers)
             .map(|idx| Layer::load(config, &shares, loader, idx))
@@ -158,7 +159,7 @@ impl DeepseekV2 {
         let attention = RecordedAttention {
             group: heads.num_heads,
             tile_rows: kernels::mla_tile_rows(kv_dtype, heads.latent, heads.rope),
-            sums: Sums::Fastest,
+            sums: heads.sums,
         };
         let graphs = DecodeGraphs::new(graphs, attention, loader.device())?;
         let body = Body { heads, head_ids, rotary, fixed, embed_tokens, layers, norm, lm_head };
@@ -216,7 +217,7 @@ impl Body {
             sin,
             slots: Tensor::new(batch.slots.as_slice(), device)?,
             heads: self.head_ids.of_tokens(batch.num_tokens(), device)?,
-            attention: self.heads.attention(&batch.sequences, PlanCell::default(), cache),
+            attention: self.heads.attention(&batch.sequences, PlanCell::new(self.heads.sums), cache),
         })
     }
 
@@ -332,7 +333,7 @@ fn mixture_shape(config: &DeepseekV2Config, shares: &Shares) -> MixtureShape {
 
 impl Attention {
     fn load(config: &DeepseekV2Config, shares: &Shares, loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
-        let heads = Heads::of(config, shares);
+        let heads = Heads::of(config, shares, loader.sums());
         let hidden_size = config.hidden_size;
         let matrix = |name: &str, outputs, inputs| loader.matrix(&format!("{prefix}{name}.weight"), &[outputs, inputs]);
         let norm = |name: &str, width| loader.rms_norm(&format!("{prefix}{name}.weight"), width, LATENT_NORM_EPS);
@@ -438,7 +439,7 @@ impl Shares {
 }
 
 impl Heads {
-    fn of(config: &DeepseekV2Config, shares: &Shares) -> Self {
+    fn of(config: &DeepseekV2Config, shares: &Shares, sums: Sums) -> Self {
         Self {
             num_heads: shares.heads.own.len(),
             nope: config.qk_nope_head_dim,
@@ -446,6 +447,7 @@ impl Heads {
             value: config.v_head_dim,
             latent: config.kv_lora_rank,
             scale: config.softmax_scale() as f32,
+            sums,
         }
     }
 

@@ -151,14 +151,6 @@ pub enum ModelError {
         /// What to change.
         advice: &'static str,
     },
-    /// Something that has no batch-invariant sums on a GPU.
-    #[error(
-        "{what} have no batch-invariant sums on a GPU; leave --batch-invariant out, or take bf16, f32, Q8_0, Q4_0 or fp8 weights of a Llama or Qwen2"
-    )]
-    NotBatchInvariant {
-        /// What it is.
-        what: String,
-    },
     /// Bounds on recorded decode steps that cannot be kept.
     #[error("decode graphs: `{field}` is {found}, expected {expected}")]
     GraphConfig {

@@ -54,7 +54,8 @@ pub struct LoadOptions {
     /// Decode steps that are recorded once and replayed, where the device can; `None` runs every step launch by launch.
     pub graphs: Option<GraphConfig>,
     /// A row's logits must not depend on what else is in the batch, nor on how its prompt is cut. A CPU always holds to
-    /// it; a GPU takes one body for any number of rows, which costs prompts and mid-sized batches time.
+    /// it; a GPU takes one body for any number of rows, which costs prompts and mid-sized batches time, and takes
+    /// K-quants apart into blocks of 4 to 16 bits, which costs memory.
     pub batch_invariant: bool,
     /// The ranks that the matrices are divided among, of which this is one; only its part of each is read.
     pub collective: Arc<dyn Collective>,
@@ -225,10 +226,6 @@ impl ModelShape {
         let loader = Loader::new(weights, options)?;
         Ok(match self {
             Self::Llama(config) => Box::new(Llama::load(config, &loader)?),
-            // Which body multiplies experts depends on how many tokens chose them.
-            Self::DeepseekV2(_) if options.device.is_cuda() && options.batch_invariant => {
-                return Err(ModelError::NotBatchInvariant { what: "models of the architecture `deepseek_v2`".into() });
-            }
             Self::DeepseekV2(config) => Box::new(DeepseekV2::load(config, &loader)?),
         })
     }

@@ -7,10 +7,10 @@ use super::launch::{Arguments, Grid, launch};
 use super::matmul::{GEMV_OUTPUTS, SKINNY_OUTPUTS, SKINNY_STEP, SKINNY_THREADS, rounded};
 use super::operand::{Operand, address, output, output_of};
 use super::planar::{self, layout_name, rounded_blocks, weight_address};
-use crate::kernels::PairGroups;
 use crate::kernels::block_matrix::BLOCK_LEN;
 use crate::kernels::pair_groups::{SortPairs, num_items, outputs_of_group, pairs_per_row};
 use crate::kernels::planar::Planes;
+use crate::kernels::{PairGroups, Sums};
 
 /// Groups that the one block of `group_pairs` counts in shared memory.
 const GROUPS_MAX: usize = 512;
@@ -126,8 +126,12 @@ fn grid(groups: &PairGroups, outputs: usize, per_block: usize, threads: usize) -
 }
 
 /// `grouped_matmul` of f32 rows and f32 or bf16 weights.
+///
+/// Batch-invariant sums take one body by type and width alone. How pairs are cut into items depends on how many there
+/// are, and changes no sum: a body adds up a pair's products in one order, in whichever place of an item it is.
 pub(crate) fn grouped_matmul(
     groups: &PairGroups,
+    sums: Sums,
     xs: (&CudaStorage, &Layout),
     weights: (&CudaStorage, &Layout),
 ) -> Result<(CudaStorage, Shape)> {
@@ -139,17 +143,22 @@ pub(crate) fn grouped_matmul(
     if weight.stride as usize != weight.width {
         bail!("{OP}: rows of {} that lie {} apart", weight.width, weight.stride)
     }
+    let is_invariant = sums == Sums::BatchInvariant;
+    if is_invariant && xs.stride as usize != xs.width {
+        bail!("{OP}: rows of {} that lie {} apart have no batch-invariant sums", xs.width, xs.stride)
+    }
     let pairs = Pairs::of(groups, xs.rows, OP)?;
     let (ys, ys_address) = output_of(device, DType::F32, groups.num_pairs() * outputs)?;
     let product = Product { groups, pairs, xs, weight: weight.address, outputs, ys: ys_address };
-    let is_tiled = weight.dtype == DType::BF16 && groups.tile() >= TILED_FROM;
+    let is_tiled = weight.dtype == DType::BF16 && (is_invariant || groups.tile() >= TILED_FROM);
     if is_tiled && weight.is_packed() && xs.width.is_multiple_of(SKINNY_STEP) {
         // The buffer is given back in the order of the stream: after the product.
         let (xs, _buffer) = rounded(device, xs)?;
-        let name = format!("grouped_tiles_bf16_{}", groups.tile() / 8);
+        let name = format!("grouped_tiles_bf16_{}", product.tile_variant());
         launch(device, "grouped", &name, product.tiles(), Product { xs, ..product }.arguments())?;
     } else {
         let variant = match xs.is_packed() && weight.is_packed() {
+            true if is_invariant => "4",
             true => product.warp_variant(),
             false => "any",
         };
@@ -159,9 +168,11 @@ pub(crate) fn grouped_matmul(
     Ok((ys, Shape::from((groups.num_pairs(), outputs))))
 }
 
-/// `grouped_planar_matmul` of f32 rows.
+/// `grouped_planar_matmul` of f32 rows. Batch-invariant sums take the weights as they lie for any number of tokens;
+/// whole numbers and one rounding after the other give a pair the same bits in either variant.
 pub(crate) fn grouped_planar_matmul(
     planes: &Planes,
+    sums: Sums,
     groups: &PairGroups,
     xs: (&CudaStorage, &Layout),
     weight: (&CudaStorage, &Layout),
@@ -169,6 +180,9 @@ pub(crate) fn grouped_planar_matmul(
     const OP: &str = "grouped_planar_matmul";
     let device = &xs.0.device;
     let xs = Operand::of(xs.0, xs.1, &[DType::F32], OP)?;
+    if planes.has_halves {
+        bail!("{OP}: weights with a scale for each 16 have no kernel for groups")
+    }
     let widths = [xs.width, planes.blocks * BLOCK_LEN];
     let outputs = outputs_of_group(widths, planes.rows, groups.num_groups(), OP)?;
     let weight = weight_address(planes, weight.0, weight.1)?;
@@ -186,10 +200,10 @@ pub(crate) fn grouped_planar_matmul(
         zero: planes.zero,
         unused: 0,
     };
-    if groups.num_tokens() > planar::ROWS_MAX {
+    if sums == Sums::Fastest && groups.num_tokens() > planar::ROWS_MAX {
         let (xs, _buffer) = rounded(device, xs)?;
         let arguments = GroupedBlocksArgs { product: Product { xs, ..product }.arguments(), ..arguments };
-        let name = format!("grouped_tiles_{layout}_{}", groups.tile() / 8);
+        let name = format!("grouped_tiles_{layout}_{}", product.tile_variant());
         launch(device, "grouped", &name, product.tiles(), arguments)?;
     } else {
         let x = rounded_blocks(device, xs)?;
@@ -215,6 +229,11 @@ struct Product<'a> {
 impl Product<'_> {
     fn tiles(&self) -> Grid {
         grid(self.groups, self.outputs, SKINNY_OUTPUTS, SKINNY_THREADS)
+    }
+
+    /// Matrices of eight pairs that hold an item, as the kernels' names spell it.
+    fn tile_variant(&self) -> &'static str {
+        if self.groups.tile() <= 16 { "2" } else { "8" }
     }
 
     /// Pairs that a warp multiplies at a time, as the kernels' names spell it.

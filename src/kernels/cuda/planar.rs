@@ -199,6 +199,7 @@ fn decode(
 /// The planes' layout as the kernels' names spell it.
 pub(super) fn layout_name(planes: &Planes) -> &'static str {
     match (planes.is_packed, planes.has_min) {
+        _ if planes.has_halves => "halves",
         (true, false) => "packed",
         (true, true) => "packed_min",
         (false, false) => "bytes",

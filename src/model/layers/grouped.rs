@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use super::StoredWeight;
 use super::stored::format;
-use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks, Uploader};
+use crate::kernels::{self, BlockMatrix, Groups, PairGroups, PlanarBlocks, Sums, Uploader};
 use crate::model::superblocks::take_apart;
 use crate::model::{ModelError, QuantLayout, QuantWeight};
 
@@ -15,7 +15,7 @@ pub(crate) struct GroupedLinear {
 /// One matrix per group, all of one shape.
 pub(crate) enum GroupedWeight {
     /// On top of each other: f32, and on a GPU bf16 where the file has bf16, or quants without a kernel.
-    Dense(Tensor),
+    Dense(Tensor, Sums),
     /// Repacked for this processor.
     Blocks(Vec<BlockMatrix>),
     /// Repacked for a GPU, on top of each other.
@@ -60,11 +60,11 @@ impl GroupedWeight {
     }
 
     /// Brings one matrix per group to the device; all must have one shape. A GPU takes them in one buffer.
-    pub(super) fn new(groups: Vec<QuantWeight<'_>>, uploader: &Uploader) -> Result<Self, ModelError> {
+    pub(super) fn new(groups: Vec<QuantWeight<'_>>, sums: Sums, uploader: &Uploader) -> Result<Self, ModelError> {
         if !uploader.device().is_cpu() && QuantWeight::are_alike(&groups) && has_kernel(groups[0].layout()) {
             let stacked = QuantWeight::stack(groups).expect("they are alike");
-            return match StoredWeight::new(&stacked, uploader)? {
-                StoredWeight::Dense(weights, _) => Ok(Self::Dense(weights)),
+            return match StoredWeight::new(&stacked, sums, uploader)? {
+                StoredWeight::Dense(weights, sums) => Ok(Self::Dense(weights, sums)),
                 StoredWeight::Planar(weights) => Ok(Self::Planar(weights)),
                 StoredWeight::Blocks(_) | StoredWeight::Fp8(_) | StoredWeight::Candle(_) => {
                     let text = format!("a GPU has no kernel for groups stored as {:?}", stacked.layout());
@@ -78,10 +78,10 @@ impl GroupedWeight {
             groups.iter().try_for_each(|group| group.to_f32().map(|group| values.extend(group)))?;
             let width = groups.first().map_or(1, |group| group.shape()[1]);
             let rows = values.len() / width.max(1);
-            return Ok(Self::Dense(uploader.values(values, &[rows, width])?));
+            return Ok(Self::Dense(uploader.values(values, &[rows, width])?, sums));
         }
         let stored: Vec<StoredWeight> =
-            groups.iter().map(|group| StoredWeight::new(group, uploader)).collect::<Result<_, _>>()?;
+            groups.iter().map(|group| StoredWeight::new(group, sums, uploader)).collect::<Result<_, _>>()?;
         if !stored.iter().all(|weight| matches!(weight, StoredWeight::Blocks(_))) {
             return Ok(Self::Each(stored));
         }
@@ -95,7 +95,7 @@ impl GroupedWeight {
     /// Bytes on the device.
     pub(super) fn num_bytes(&self) -> usize {
         match self {
-            Self::Dense(weights) => weights.elem_count() * weights.dtype().size_in_bytes(),
+            Self::Dense(weights, _) => weights.elem_count() * weights.dtype().size_in_bytes(),
             Self::Blocks(weights) => weights.iter().map(BlockMatrix::num_bytes).sum(),
             Self::Planar(weights) => weights.num_bytes(),
             Self::Each(weights) => weights.iter().map(StoredWeight::num_bytes).sum(),
@@ -104,7 +104,7 @@ impl GroupedWeight {
 
     fn product(&self, xs: &Tensor, groups: &PairGroups) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Dense(weights) => kernels::grouped_matmul(xs, weights, groups)?,
+            Self::Dense(weights, sums) => kernels::grouped_matmul_with(xs, weights, groups, *sums)?,
             Self::Blocks(weights) => kernels::grouped_block_matmul(xs, weights, groups)?,
             Self::Planar(weights) => kernels::grouped_planar_matmul(xs, weights, groups)?,
             Self::Each(weights) => each(xs, weights, groups)?,
@@ -180,14 +180,14 @@ mod tests {
         };
         let groups: Vec<_> = (0..num_groups).map(quantize).collect::<Result<_, _>>()?;
         let uploader = Uploader::new(&Device::Cpu, &StagingConfig::default())?;
-        let weight = GroupedWeight::new(groups.clone(), &uploader)?;
+        let weight = GroupedWeight::new(groups.clone(), Sums::Fastest, &uploader)?;
         assert!(matches!(weight, GroupedWeight::Each(_)));
         let xs = Tensor::from_vec(values(31, 4 * inputs), (4, inputs), &Device::Cpu)?;
         let ids = [2u32, 0, 2, 2, 0, 1, 1, 0];
         let pairs = PairGroups::new(Tensor::from_slice(&ids, (4, 2), &Device::Cpu)?, num_groups)?;
         let ys = weight.product(&xs, &pairs)?.to_vec2::<f32>()?;
         for (pair, y) in ys.iter().enumerate() {
-            let alone = StoredWeight::new(&groups[ids[pair] as usize], &uploader)?;
+            let alone = StoredWeight::new(&groups[ids[pair] as usize], Sums::Fastest, &uploader)?;
             let alone = alone.product(&xs.narrow(0, pair / 2, 1)?.contiguous()?)?.to_vec2::<f32>()?;
             assert_eq!(&alone[0], y, "pair {pair}");
         }

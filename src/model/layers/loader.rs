@@ -200,7 +200,8 @@ impl<'a> Loader<'a> {
             let part = if self.device().is_cpu() { part } else { GroupedWeight::for_gpu(part)? };
             self.check_memory(&part)?;
             let num_parameters = part.iter().map(|group| group.shape().iter().product::<usize>()).sum();
-            let stored = GroupedWeight::new(part, &self.uploader).map_err(|error| error.of_tensor(name))?;
+            let stored =
+                GroupedWeight::new(part, self.sums(), &self.uploader).map_err(|error| error.of_tensor(name))?;
             self.count(num_parameters, stored.num_bytes());
             parts.push(stored);
         }
@@ -316,7 +317,7 @@ impl<'a> Loader<'a> {
 
     fn store(&self, weight: &QuantWeight<'_>) -> Result<StoredWeight, ModelError> {
         self.check_memory(std::slice::from_ref(weight))?;
-        let stored = StoredWeight::new(weight, &self.uploader)?.with_sums(self.sums())?;
+        let stored = StoredWeight::new(weight, self.sums(), &self.uploader)?;
         self.count(weight.shape().iter().product(), stored.num_bytes());
         Ok(stored)
     }
@@ -324,11 +325,7 @@ impl<'a> Loader<'a> {
     /// Refuses weights that a GPU has no room for, before the driver does.
     fn check_memory(&self, weights: &[QuantWeight<'_>]) -> Result<(), ModelError> {
         let Some(GpuMemory { free, total }) = gpu::memory(&self.options.device) else { return Ok(()) };
-        let needed = weights.iter().map(|weight| match weight.layout() {
-            QuantLayout::F16 => 2 * weight.num_bytes(),
-            _ => weight.num_bytes(),
-        });
-        let needed = needed.sum();
+        let needed = weights.iter().map(|weight| StoredWeight::num_bytes_on_gpu(weight, self.sums())).sum();
         if needed <= free {
             return Ok(());
         }

@@ -2,7 +2,7 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Tensor};
 
 use crate::kernels::{self, BlockFormat, BlockMatrix, Fp8Matrix, PlanarBlocks, Sums, Uploader};
-use crate::model::{ModelError, QuantLayout, QuantWeight};
+use crate::model::{ModelError, QuantLayout, QuantWeight, superblocks};
 
 /// A matrix as the device computes with it: repacked once, when it is loaded.
 pub(crate) enum StoredWeight {
@@ -19,8 +19,9 @@ pub(crate) enum StoredWeight {
 }
 
 impl StoredWeight {
-    /// Brings `weight` to the device of `uploader`: on a GPU, bf16 and f32 byte by byte as they are stored.
-    pub(crate) fn new(weight: &QuantWeight<'_>, uploader: &Uploader) -> Result<Self, ModelError> {
+    /// Brings `weight` to the device of `uploader`: on a GPU, bf16 and f32 byte by byte as they are stored. For
+    /// batch-invariant sums there, K-quants are taken apart, since candle chooses its body by the number of rows.
+    pub(crate) fn new(weight: &QuantWeight<'_>, sums: Sums, uploader: &Uploader) -> Result<Self, ModelError> {
         let device = uploader.device();
         if weight.layout().is_dense() {
             let on_gpu = !device.is_cpu();
@@ -29,18 +30,18 @@ impl StoredWeight {
                 QuantLayout::F32 if on_gpu => uploader.tensor(&weight.pieces(), DType::F32, weight.shape())?,
                 _ => uploader.values(weight.to_f32()?, weight.shape())?,
             };
-            return Ok(Self::Dense(tensor, Sums::Fastest));
+            return Ok(Self::Dense(tensor, sums));
         }
         if let (QuantLayout::F8E4M3, &[rows, width]) = (weight.layout(), weight.shape())
             && let Some(matrix) = Fp8Matrix::new(&weight.bytes(), rows, width, uploader)?
         {
-            return Ok(Self::Fp8(matrix));
+            return Ok(Self::Fp8(matrix.with_sums(sums)));
         }
         if let (Some(format), &[rows, width]) = (format(weight.layout()), weight.shape()) {
             if !device.is_cpu()
                 && let Some(planar) = PlanarBlocks::new(&weight.bytes(), format, rows, width, uploader)?
             {
-                return Ok(Self::Planar(planar));
+                return Ok(Self::Planar(planar.with_sums(sums)));
             }
             if device.is_cpu()
                 && BlockMatrix::is_fast_here()
@@ -49,24 +50,37 @@ impl StoredWeight {
                 return Ok(Self::Blocks(blocks));
             }
         }
+        if !device.is_cpu() && sums == Sums::BatchInvariant {
+            return Self::taken_apart(weight, sums, uploader);
+        }
         let (bytes, dtype) = weight.ggml_blocks()?;
         Ok(Self::Candle(uploader.blocks(&bytes, dtype, weight.shape())?))
     }
 
-    /// The same, with a say in how a GPU adds up its products.
-    ///
-    /// # Errors
-    /// [`ModelError::NotBatchInvariant`] for a layout of which candle chooses the body.
-    pub(crate) fn with_sums(self, sums: Sums) -> Result<Self, ModelError> {
-        Ok(match self {
-            Self::Dense(weight, _) => Self::Dense(weight, sums),
-            Self::Planar(weight) => Self::Planar(weight.with_sums(sums)),
-            Self::Fp8(weight) => Self::Fp8(weight.with_sums(sums)),
-            Self::Candle(weight) if sums == Sums::BatchInvariant && !weight.device().is_cpu() => {
-                return Err(ModelError::NotBatchInvariant { what: format!("weights stored as {:?}", weight.dtype()) });
-            }
-            other => other,
-        })
+    /// As blocks that have a kernel of ours; what can be none is decoded to bf16, which holds its values to eight bits.
+    fn taken_apart(weight: &QuantWeight<'_>, sums: Sums, uploader: &Uploader) -> Result<Self, ModelError> {
+        if let (Some(halves), &[rows, width]) = (superblocks::halves(weight), weight.shape())
+            && let Some(planar) = PlanarBlocks::of_halves(&halves.weights, &halves.scales, rows, width, uploader)?
+        {
+            return Ok(Self::Planar(planar.with_sums(sums)));
+        }
+        let plain = match superblocks::take_apart(weight) {
+            Some(plain) => plain,
+            None => QuantWeight::quantize(&weight.to_f32()?, QuantLayout::BF16, weight.shape())?,
+        };
+        Self::new(&plain, sums, uploader)
+    }
+
+    /// Bytes that `weight` takes on a GPU, for such sums.
+    pub(crate) fn num_bytes_on_gpu(weight: &QuantWeight<'_>, sums: Sums) -> usize {
+        let num_weights: usize = weight.shape().iter().product();
+        match (weight.layout(), sums) {
+            (QuantLayout::F16, _) => size_of::<f32>() * num_weights,
+            (QuantLayout::Q4K, Sums::BatchInvariant) => num_weights / 32 * 20,
+            (QuantLayout::Q3K | QuantLayout::Q5K | QuantLayout::Q6K, Sums::BatchInvariant) => num_weights / 32 * 36,
+            (QuantLayout::Q2K | QuantLayout::Q8_1 | QuantLayout::Q8K, Sums::BatchInvariant) => 2 * num_weights,
+            _ => weight.num_bytes(),
+        }
     }
 
     /// `[rows, outputs]` of `xs` (`[rows, inputs]`).
@@ -127,5 +141,48 @@ pub(super) fn format(layout: QuantLayout) -> Option<BlockFormat> {
         QuantLayout::Q5_1 => Some(BlockFormat::Q5_1),
         QuantLayout::Q8_0 => Some(BlockFormat::Q8_0),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::kernels::testing::{assert_close, devices, noise, uploader};
+
+    /// On a GPU that is how they are stored; the bodies are the same on both devices.
+    #[test]
+    fn batch_invariant_k_quants_are_close_to_their_numbers_and_the_same_alone_and_in_company() -> Result<(), ModelError>
+    {
+        use QuantLayout::{Q2K, Q3K, Q4K, Q5K, Q6K};
+        let (outputs, inputs, sums) = (33, 512, Sums::BatchInvariant);
+        for device in devices() {
+            let uploader = uploader(&device)?;
+            for layout in [Q2K, Q3K, Q4K, Q5K, Q6K] {
+                let weight = QuantWeight::quantize(&noise(outputs * inputs, 5), layout, &[outputs, inputs])?;
+                let stored = StoredWeight::taken_apart(&weight, sums, &uploader)?;
+                if !device.is_cpu() {
+                    let found = StoredWeight::new(&weight, sums, &uploader)?;
+                    assert!(!matches!(found, StoredWeight::Candle(_)), "{layout:?}");
+                    assert_eq!(found.num_bytes(), StoredWeight::num_bytes_on_gpu(&weight, sums), "{layout:?}");
+                }
+                let decoded = Tensor::from_vec(weight.to_f32()?, (outputs, inputs), &Device::Cpu)?;
+                let xs = Tensor::from_vec(noise(130 * inputs, 3), (130, inputs), &Device::Cpu)?;
+                let expected = kernels::matmul(&xs, &decoded)?;
+                let xs = xs.to_device(&device)?;
+                let together = stored.product(&xs)?;
+                assert_close(&together, &expected, 2e-2, &format!("{layout:?}"))?;
+                let together = together.to_vec2::<f32>()?;
+                for (first, count) in [(0, 1), (129, 1), (5, 3), (64, 8), (60, 64), (1, 65)] {
+                    let found = stored.product(&xs.narrow(0, first, count)?)?.to_vec2::<f32>()?;
+                    assert_eq!(found, together[first..first + count], "{layout:?}, {first} + {count}");
+                }
+                let ids = Tensor::new(&[32u32, 0], &device)?;
+                let rows = decoded.index_select(&ids.to_device(&Device::Cpu)?, 0)?;
+                assert_close(&stored.rows(&ids)?, &rows, 5e-3, &format!("{layout:?}, rows"))?;
+            }
+        }
+        Ok(())
     }
 }
