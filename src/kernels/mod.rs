@@ -58,6 +58,7 @@ pub use matmul::{matmul, matmul_add, matmul_with};
 pub use mla_attention::{MlaAttention, mla_attention};
 pub use paged_attention::{BatchSequence, PagedAttention, PlanCell, paged_attention};
 pub use pair_groups::{Groups, PairGroups, sort_pairs};
+pub(crate) use parallel::fill_ranges;
 pub use planar::{PlanarBlocks, grouped_planar_matmul, planar_matmul, planar_rows};
 pub use rms_norm::rms_norm;
 pub use rope::rope;

@@ -40,6 +40,29 @@ pub(crate) fn for_each_range(num_items: usize, ops_per_item: usize, work: impl F
     }
 }
 
+/// Fills `outs` on all model threads: `work` gets a range of items and, of each output, the part that is theirs; each
+/// output comes with the bytes of an item.
+///
+/// # Panics
+/// When `work` does, or when an output does not have the bytes of `num_items` items.
+pub(crate) fn fill_ranges<const N: usize>(
+    num_items: usize,
+    ops_per_item: usize,
+    outs: [(&mut [u8], usize); N],
+    work: impl Fn(Range<usize>, [&mut [u8]; N]) + Sync,
+) {
+    let outs = outs.map(|(out, item_len)| {
+        assert_eq!(out.len(), num_items * item_len, "an output has the bytes of its items");
+        (Shared::new(out), item_len)
+    });
+    for_each_range(num_items, ops_per_item, |range| {
+        // SAFETY: ranges do not overlap, and so neither do their parts.
+        let parts =
+            outs.each_ref().map(|(out, item_len)| unsafe { out.part(range.start * item_len, range.len() * item_len) });
+        work(range, parts);
+    });
+}
+
 struct Pool {
     /// [`OPEN`] while workers may begin, a count of jobs above it, and how many workers are at work below it.
     state: AtomicUsize,
@@ -262,6 +285,20 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn outputs_are_filled_each_with_its_own_items() {
+        const NUM_ITEMS: usize = 10_000;
+        let (mut bytes, mut pairs) = (vec![0u8; NUM_ITEMS], vec![0u8; 2 * NUM_ITEMS]);
+        fill_ranges(NUM_ITEMS, 100, [(&mut bytes, 1), (&mut pairs, 2), (&mut [], 0)], |range, [bytes, pairs, none]| {
+            assert!(none.is_empty());
+            for (i, (byte, pair)) in range.zip(bytes.iter_mut().zip(pairs.chunks_exact_mut(2))) {
+                *byte = i as u8;
+                pair.copy_from_slice(&(i as u16).to_le_bytes());
+            }
+        });
+        assert!((0..NUM_ITEMS).all(|i| bytes[i] == i as u8 && pairs[2 * i..][..2] == (i as u16).to_le_bytes()));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use half::f16;
 
 use super::weight::{QuantLayout, QuantWeight};
+use crate::kernels::fill_ranges;
 
 /// Blocks of a superblock.
 const BLOCKS: usize = 8;
@@ -32,13 +33,19 @@ pub(crate) fn halves(weight: &QuantWeight<'_>) -> Option<Halves> {
         _ => return None,
     };
     let stored = weight.bytes();
-    let superblocks = stored.chunks_exact(weight.layout().block_bytes());
-    let num_weights = superblocks.len() * LEN;
-    let mut halves = Halves {
-        weights: Vec::with_capacity(num_weights),
-        scales: Vec::with_capacity(num_weights / HALF_LEN * size_of::<f16>()),
-    };
-    superblocks.for_each(|superblock| push_superblock(superblock, &mut halves));
+    let superblock_bytes = weight.layout().block_bytes();
+    let num_superblocks = stored.len() / superblock_bytes;
+    let scale_bytes = LEN / HALF_LEN * size_of::<f16>();
+    let mut halves = Halves { weights: vec![0; num_superblocks * LEN], scales: vec![0; num_superblocks * scale_bytes] };
+    let outs = [(&mut *halves.weights, LEN), (&mut *halves.scales, scale_bytes)];
+    fill_ranges(num_superblocks, LEN, outs, |range, [weights, scales]| {
+        let mut made = Halves { weights: Vec::with_capacity(weights.len()), scales: Vec::with_capacity(scales.len()) };
+        let superblocks =
+            stored[range.start * superblock_bytes..range.end * superblock_bytes].chunks_exact(superblock_bytes);
+        superblocks.for_each(|superblock| push_superblock(superblock, &mut made));
+        weights.copy_from_slice(&made.weights);
+        scales.copy_from_slice(&made.scales);
+    });
     Some(halves)
 }
 
@@ -89,11 +96,19 @@ pub(crate) fn take_apart(weight: &QuantWeight<'_>) -> Option<QuantWeight<'static
         _ => return None,
     };
     let stored = weight.bytes();
-    let superblocks = stored.chunks_exact(weight.layout().block_bytes());
-    let mut bytes = Vec::with_capacity(superblocks.len() * BLOCKS * layout.block_bytes());
-    for superblock in superblocks {
-        (0..BLOCKS).for_each(|block| push_block(superblock, block, has_fifth_bits, &mut bytes));
-    }
+    let superblock_bytes = weight.layout().block_bytes();
+    let num_superblocks = stored.len() / superblock_bytes;
+    let apart_bytes = BLOCKS * layout.block_bytes();
+    let mut bytes = vec![0; num_superblocks * apart_bytes];
+    fill_ranges(num_superblocks, LEN, [(&mut bytes, apart_bytes)], |range, [out]| {
+        let mut made = Vec::with_capacity(out.len());
+        for superblock in
+            stored[range.start * superblock_bytes..range.end * superblock_bytes].chunks_exact(superblock_bytes)
+        {
+            (0..BLOCKS).for_each(|block| push_block(superblock, block, has_fifth_bits, &mut made));
+        }
+        out.copy_from_slice(&made);
+    });
     QuantWeight::new(bytes, layout, weight.shape())
 }
 
