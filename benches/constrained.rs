@@ -225,6 +225,7 @@ fn tokens_per_second(engine: &EngineHandle, tokenizer: &Tokenizer, constraint: &
         seed,
         choice: 0,
         num_logprobs: None,
+        num_prompt_logprobs: None,
         forced_tokens: true,
         matcher: constraint.matcher(prompt.as_bytes())?,
         salt: None,
@@ -235,6 +236,7 @@ fn tokens_per_second(engine: &EngineHandle, tokenizer: &Tokenizer, constraint: &
     let mut num_tokens = 0;
     loop {
         match stream.blocking_next().ok_or("the engine has stopped")? {
+            TokenEvent::Prompt(_) => {}
             TokenEvent::Token { .. } => num_tokens += 1,
             TokenEvent::Finished(_) => return Ok(f64::from(num_tokens) / start.elapsed().as_secs_f64()),
             TokenEvent::Failed(error) => return Err(error.into()),

@@ -124,6 +124,7 @@ fn run(
                 seed,
                 choice: 0,
                 num_logprobs: None,
+                num_prompt_logprobs: None,
                 forced_tokens: way != Way::Sampled,
                 matcher: compiled.matcher(prompt.as_bytes())?,
                 salt: None,
@@ -134,6 +135,7 @@ fn run(
             let mut ids = Vec::new();
             loop {
                 match stream.blocking_next().ok_or("the engine has stopped")? {
+                    TokenEvent::Prompt(_) => {}
                     TokenEvent::Token { id, .. } => ids.push(id),
                     TokenEvent::Finished(finished) => {
                         outcome.num_forced += finished.steering.num_forced;

@@ -413,6 +413,17 @@ def logprobs_come_with_each_token(server):
 
 
 @check
+def an_echoed_prompt_has_logprobs(server):
+    prompt = "def add(a, b):\n    return a +"
+    scored = server.complete(prompt, echo=True, max_tokens=0, logprobs=2).choices[0]
+    assert scored.text == prompt and scored.finish_reason == "length", scored
+    first, *rest = scored.logprobs.token_logprobs
+    assert first is None and len(rest) > 3 and all(value <= 0 for value in rest), scored.logprobs
+    answered = server.complete(prompt, echo=True, seed=1, max_tokens=8, logprobs=2).choices[0].logprobs
+    assert answered.token_logprobs[: len(rest) + 1] == [None, *rest]
+
+
+@check
 def a_json_schema_holds_for_every_seed(server):
     schema = {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER_SCHEMA, "strict": True}}
     for seed in range(8):

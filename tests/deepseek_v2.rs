@@ -449,6 +449,7 @@ fn workload(guide: &Guide) -> Result<Vec<SequenceRequest>, Box<dyn std::error::E
             seed: index as u64,
             choice: 0,
             num_logprobs: None,
+            num_prompt_logprobs: None,
             forced_tokens: true,
             matcher,
             salt: None,
@@ -462,6 +463,7 @@ fn tokens(mut stream: TokenStream) -> Result<Vec<u32>, Box<dyn std::error::Error
     let mut tokens = Vec::new();
     loop {
         match stream.blocking_next().ok_or("a stream says how it ends")? {
+            TokenEvent::Prompt(_) => {}
             TokenEvent::Token { id, .. } => tokens.push(id),
             TokenEvent::Finished(_) => return Ok(tokens),
             TokenEvent::Failed(error) => return Err(error.into()),

@@ -1,6 +1,7 @@
 //! The engine on a scripted model: scheduling changes nothing but time, and every block comes home.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ananke::constraint::ConstraintIr;
@@ -9,7 +10,7 @@ use ananke::engine::{
     TokenStream,
 };
 use ananke::guide::{Guide, GuideConfig};
-use ananke::kernels::sampling::SamplingParams;
+use ananke::kernels::sampling::{SamplingError, SamplingParams, TokenLogprobs, score};
 use ananke::model::{LanguageModel, ScriptedModel};
 use ananke::text::{Token, Vocabulary};
 use serde_json::json;
@@ -44,6 +45,7 @@ fn request(guide: &Guide, irs: &[ConstraintIr], prompt: &[u8], seed: u64, max_to
         seed,
         choice: 0,
         num_logprobs: None,
+        num_prompt_logprobs: None,
         forced_tokens: true,
         matcher: guide.compile(irs).expect("the IR compiles").matcher(prompt).expect("a matcher"),
         salt: None,
@@ -60,6 +62,7 @@ fn run(mut stream: TokenStream) -> Result<(Vec<u32>, Finished), EngineError> {
     let mut tokens = Vec::new();
     loop {
         match stream.blocking_next().expect("a stream says how it ends") {
+            TokenEvent::Prompt(_) => {}
             TokenEvent::Token { id, .. } => tokens.push(id),
             TokenEvent::Finished(finished) => return Ok((tokens, finished)),
             TokenEvent::Failed(error) => return Err(error),
@@ -164,6 +167,143 @@ fn scheduling_changes_nothing_but_time() {
             assert!(stats.preemptions > 0, "the pool was too large to preempt, {stats:?}");
         }
     }
+}
+
+/// What a sequence says of its prompt, its tokens, and why it ended.
+type Scored = (Option<Vec<TokenLogprobs>>, Vec<u32>, FinishReason);
+
+fn scored(mut stream: TokenStream) -> Scored {
+    let (mut scores, mut tokens) = (None, Vec::new());
+    loop {
+        match stream.blocking_next().expect("a stream says how it ends") {
+            TokenEvent::Prompt(known) => {
+                assert!(scores.is_none() && tokens.is_empty(), "the prompt comes once, and first");
+                scores = Some(known);
+            }
+            TokenEvent::Token { id, .. } => tokens.push(id),
+            TokenEvent::Finished(finished) => return (scores, tokens, finished.reason),
+            TokenEvent::Failed(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Scores that follow from the whole context.
+fn noise(context: &[u32], scores: &mut [f32]) {
+    let mut state = context.iter().fold(7_u32, |state, &id| state.wrapping_mul(16_777_619) ^ id);
+    for score in scores {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *score = (state >> 8) as f32 / (1 << 21) as f32;
+    }
+}
+
+/// Sixteen sequences that share no prefix: every second one is asked about its prompt, some of those generate nothing.
+fn asked_about(guide: &Guide, asks: bool) -> Vec<SequenceRequest> {
+    let schema = ConstraintIr::from_json_schema(json!({"type": "array", "items": {"type": "integer"}}));
+    let request = |index: usize| {
+        let letter = char::from(b'A' + index as u8);
+        let prompt = format!("{letter} begins a sentence that goes on for a while. ").repeat(1 + index % 5);
+        let irs = if index.is_multiple_of(3) { vec![schema.clone()] } else { Vec::new() };
+        let max_tokens = if index % 4 == 2 && asks { 0 } else { 60 + index as u32 };
+        let num_prompt_logprobs = (asks && index.is_multiple_of(2)).then_some(index as u32 / 2 % 4);
+        SequenceRequest { num_prompt_logprobs, ..request(guide, &irs, prompt.as_bytes(), index as u64, max_tokens) }
+    };
+    (0..16).map(request).collect()
+}
+
+#[test]
+fn a_prompts_log_probabilities_are_the_models_whatever_the_schedule_and_cost_a_row_for_each_token() {
+    let guide = guide();
+    let free = start_model(ScriptedModel::new(160, 4096, Arc::new(noise)), EngineConfig::default());
+    let unasked: Vec<_> =
+        asked_about(&guide, false).into_iter().map(|request| outcome(submit(&free, request))).collect();
+    let expected: Vec<Scored> = asked_about(&guide, true)
+        .iter()
+        .zip(unasked)
+        .map(|(request, (tokens, reason))| {
+            let places = 1..request.prompt.len();
+            let score_at = |place: usize, count: u32| {
+                let mut row = vec![0.0; 160];
+                noise(&request.prompt[..place], &mut row);
+                score(&row, request.prompt[place], count)
+            };
+            let scores = request.num_prompt_logprobs.map(|count| places.map(|at| score_at(at, count)).collect());
+            if request.max_tokens == 0 { (scores, Vec::new(), FinishReason::Length) } else { (scores, tokens, reason) }
+        })
+        .collect();
+    let configs = [
+        ("alone", EngineConfig { num_seqs_max: 1, ..EngineConfig::default() }),
+        ("batched", EngineConfig::default()),
+        ("a row at a time", EngineConfig { num_scored_tokens_max: 1, ..EngineConfig::default() }),
+        ("small chunks", EngineConfig { num_batched_tokens_max: 7, ..EngineConfig::default() }),
+        ("a dry pool", EngineConfig { num_blocks: 24, num_scored_tokens_max: 9, ..EngineConfig::default() }),
+        (
+            "all of it",
+            EngineConfig {
+                num_batched_tokens_max: 33,
+                num_scored_tokens_max: 11,
+                num_blocks: 90,
+                block_len: 4,
+                mask_late_after: Duration::ZERO,
+                num_mask_workers: 1,
+                ..EngineConfig::default()
+            },
+        ),
+        ("a device", EngineConfig::default()),
+    ];
+    for (name, config) in configs {
+        let rows: Arc<Mutex<BTreeMap<Vec<u32>, usize>>> = Arc::default();
+        let counted = rows.clone();
+        let script = move |context: &[u32], scores: &mut [f32]| {
+            *counted.lock().expect("no test panics here").entry(context.to_vec()).or_default() += 1;
+            noise(context, scores);
+        };
+        let model = ScriptedModel::new(160, 4096, Arc::new(script));
+        let device_time = Duration::from_millis(if name == "a device" { 1 } else { 0 });
+        let model = if device_time.is_zero() { model } else { model.with_device_time(device_time) };
+        let engine = start_model(model, config);
+        // The second time every prompt is in the cache, as far as it was not evicted.
+        for round in 1..=2 {
+            let streams: Vec<_> =
+                asked_about(&guide, true).into_iter().map(|request| submit(&engine, request)).collect();
+            let got: Vec<_> = streams.into_iter().map(scored).collect();
+            assert_eq!(got, expected, "{name}, round {round}");
+            let rows = rows.lock().expect("the engine has not panicked");
+            for request in asked_about(&guide, true) {
+                let num_rows = if request.num_prompt_logprobs.is_some() { round } else { 0 };
+                for place in 1..request.prompt.len() {
+                    let counted = rows.get(&request.prompt[..place]).copied().unwrap_or(0);
+                    assert_eq!(counted, num_rows, "{name}, round {round}: place {place} of {:?}", request.prompt);
+                }
+            }
+        }
+        wait_until(&engine, "every block is home", all_blocks_are_home);
+        let stats = engine.stats().snapshot();
+        if name == "a dry pool" {
+            assert!(stats.preemptions > 0, "the pool was too large to preempt, {stats:?}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_of_one_token_has_nothing_to_say_and_a_model_that_gives_no_number_is_an_error() {
+    let guide = guide();
+    let script = |context: &[u32], scores: &mut [f32]| {
+        scores.fill(if context.last() == Some(&POISON) { f32::NAN } else { 0.0 });
+    };
+    let engine = start_model(ScriptedModel::new(160, 4096, Arc::new(script)), EngineConfig::default());
+    let ask = |prompt: &[u8], max_tokens| {
+        let request = request(&guide, &[], prompt, 1, max_tokens);
+        submit(&engine, SequenceRequest { num_prompt_logprobs: Some(2), ..request })
+    };
+    for max_tokens in [0, 5] {
+        let (scores, tokens, reason) = scored(ask(b"x", max_tokens));
+        assert_eq!((scores, tokens.len(), reason), (Some(Vec::new()), max_tokens as usize, FinishReason::Length));
+    }
+    let failed = run(ask(&[b'a', POISON as u8, b'b', b'c'], 0));
+    let is_named = |error: &EngineError| matches!(error, EngineError::Sampling(SamplingError::NotANumber { id }) if *id == u32::from(b'b'));
+    assert!(failed.as_ref().is_err_and(is_named), "{failed:?}");
+    assert_eq!(scored(ask(b"fine", 0)).0.map(|scores| scores.len()), Some(3));
+    wait_until(&engine, "every block is home", all_blocks_are_home);
 }
 
 #[test]

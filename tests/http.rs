@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ananke::engine::EngineConfig;
-use ananke::maze::Maze;
+use ananke::maze::{Maze, MazeConfig};
 use ananke::server::{ServerConfig, router};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -342,6 +342,155 @@ async fn logprobs_come_with_each_token() {
     let pieces =
         chunks.iter().flat_map(|chunk| chunk["choices"][0]["logprobs"]["text_offset"].as_array().expect("lists"));
     assert_eq!(pieces.cloned().collect::<Vec<_>>(), *logprobs["text_offset"].as_array().expect("a list"));
+}
+
+const LISTS: [&str; 4] = ["tokens", "token_logprobs", "top_logprobs", "text_offset"];
+
+async fn ids_of(server: &Router, prompt: &str) -> Vec<u32> {
+    let (status, reply) = post(server, "/v1/tokenize", &json!({"prompt": prompt})).await;
+    assert_eq!(status, StatusCode::OK, "{reply}");
+    serde_json::from_value(reply["tokens"].clone()).expect("ids")
+}
+
+/// The oracle is generation: what the model says of a token after the tokens before it.
+#[tokio::test]
+async fn an_echoed_prompt_has_the_log_probabilities_that_generating_it_would_have() {
+    let server = server();
+    let prompt = "def add(a, b):\n    return a + b\n\nprint(add(1, 2))\n";
+    let ids = ids_of(&server, prompt).await;
+    assert!(ids.len() > 12, "{ids:?}");
+    // A part of it is in the prefix cache by now, and none of its logits are.
+    complete(&server, json!({"prompt": ids, "max_tokens": 1})).await;
+    // None of these change what is said of the prompt.
+    let reply = complete(
+        &server,
+        json!({"prompt": ids, "max_tokens": 5, "echo": true, "logprobs": 3, "seed": 4, "temperature": 0.3, "top_k": 5,
+            "repetition_penalty": 1.3, "frequency_penalty": 0.5, "logit_bias": {"70": 30, "90": -100},
+            "structured_outputs": {"regex": "[a-z]{30,60}"}}),
+    )
+    .await;
+    let logprobs = &reply["choices"][0]["logprobs"];
+    for list in LISTS {
+        assert_eq!(logprobs[list].as_array().map(Vec::len), Some(ids.len() + 5), "{list}: {logprobs}");
+    }
+    assert!(logprobs["token_logprobs"][0].is_null() && logprobs["top_logprobs"][0].is_null(), "{logprobs}");
+    for place in 1..ids.len() {
+        let bias = json!({ids[place].to_string(): 100});
+        let next =
+            json!({"prompt": ids[..place], "max_tokens": 1, "temperature": 0, "logprobs": 3, "logit_bias": bias});
+        let next = complete(&server, next).await["choices"][0]["logprobs"].clone();
+        for list in &LISTS[..3] {
+            assert_eq!(logprobs[list][place], next[list][0], "{list} of token {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_echo_with_log_probabilities_is_the_same_for_every_kind_of_prompt_and_in_a_stream() {
+    let server = server();
+    let texts = ["one (two)", "três, четыре, \u{1F980}!"];
+    let ids = [ids_of(&server, texts[0]).await, ids_of(&server, texts[1]).await];
+    let constraint = json!({"regex": "[a-z ]+"});
+    let body = |prompt: Value| {
+        json!({"prompt": prompt, "n": 2, "seed": 3, "max_tokens": 4, "echo": true, "logprobs": 2,
+            "structured_outputs": constraint})
+    };
+    let whole = complete(&server, body(json!(texts))).await;
+    assert_eq!(complete(&server, body(json!(ids))).await["choices"], whole["choices"], "ids are the text's");
+    let mut streamed = body(json!(texts));
+    streamed["stream"] = json!(true);
+    let chunks = chunks(&server, streamed).await;
+    for (index, choice) in whole["choices"].as_array().expect("a list").iter().enumerate() {
+        let (text, ids, logprobs) = (texts[index / 2], &ids[index / 2], &choice["logprobs"]);
+        let alone = complete(&server, body(json!(text))).await;
+        assert_eq!(alone["choices"][index % 2]["logprobs"], *logprobs, "a list of prompts is several requests");
+        // The prompt without an answer is the answer's beginning.
+        let mut scored = body(json!(text));
+        scored["max_tokens"] = json!(0);
+        let scored = &complete(&server, scored).await["choices"][index % 2];
+        let pieces: Vec<_> =
+            chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|piece| piece["index"] == index).collect();
+        assert_eq!((&scored["text"], &pieces[0]["text"]), (&json!(text), &json!(text)));
+        assert_eq!(scored["logprobs"], pieces[0]["logprobs"], "the first chunk has the prompt");
+        for list in LISTS {
+            let all = logprobs[list].as_array().expect("a list");
+            let in_pieces = pieces.iter().flat_map(|piece| piece["logprobs"][list].as_array().expect("a list"));
+            assert_eq!(in_pieces.collect::<Vec<_>>(), all.iter().collect::<Vec<_>>(), "{list}");
+            assert_eq!(scored["logprobs"][list].as_array().expect("a list")[..], all[..ids.len()], "{list}");
+        }
+        // Each token's text stands where its offset says, as far as it is whole characters.
+        let characters: Vec<char> = choice["text"].as_str().expect("text").chars().collect();
+        let offsets = logprobs["text_offset"].as_array().expect("a list").iter();
+        for (token, offset) in logprobs["tokens"].as_array().expect("a list").iter().zip(offsets) {
+            let (token, offset) = (token.as_str().expect("text"), offset.as_u64().expect("a number") as usize);
+            let here: String = characters[offset..].iter().take(token.chars().count()).collect();
+            assert!(here == token || token.contains('\u{FFFD}'), "{token:?} is not at {offset}: {here:?}");
+        }
+        assert_eq!(logprobs["text_offset"][ids.len()], text.chars().count(), "the answer begins behind the prompt");
+    }
+}
+
+#[tokio::test]
+async fn an_echo_of_no_tokens_is_the_prompt() {
+    let server = server();
+    for extra in [
+        json!({}),
+        json!({"logprobs": 0}),
+        json!({"n": 2, "best_of": 3, "logprobs": 1}),
+        json!({"response_format": {"type": "json_object"}, "logprobs": 5}),
+        json!({"structured_outputs": {"choice": ["yes", "no"]}, "stop": ["import"]}),
+    ] {
+        let mut body = json!({"prompt": "import os\n", "max_tokens": 0, "echo": true});
+        body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        let reply = complete(&server, body.clone()).await;
+        assert_eq!(reply["usage"]["completion_tokens"], 0, "{reply}");
+        for choice in reply["choices"].as_array().expect("a list") {
+            assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("import os\n"), &json!("length")));
+            assert_ne!(choice["validation"]["verdicts"][0]["status"], "satisfied", "nothing was said: {reply}");
+            let num_tokens = reply["usage"]["prompt_tokens"].as_u64().map(|count| count as usize);
+            let listed = choice["logprobs"]["tokens"].as_array().map(Vec::len);
+            assert_eq!(listed, num_tokens.filter(|_| body["logprobs"].is_u64()), "{reply}");
+        }
+    }
+    // The whole window may be prompt then.
+    let ids = vec![300; CONTEXT_LEN + 1];
+    let body = |len: usize| json!({"prompt": ids[..len], "max_tokens": 0, "echo": true, "logprobs": 1});
+    let reply = complete(&server, body(CONTEXT_LEN)).await;
+    assert_eq!(reply["choices"][0]["logprobs"]["token_logprobs"].as_array().map(Vec::len), Some(CONTEXT_LEN));
+    let (status, reply) = post(&server, "/v1/completions", &body(CONTEXT_LEN + 1)).await;
+    assert_eq!((status.as_u16(), &reply["error"]["code"]), (400, &json!("context_length_exceeded")), "{reply}");
+    for path in ["/v1/chat/completions", "/generate", "/v1/completions"] {
+        let body = json!({"prompt": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 0});
+        let mut body = body.as_object().expect("an object").clone();
+        body.retain(|field, _| field != if path.contains("chat") { "prompt" } else { "messages" });
+        let (status, reply) = post(&server, path, &Value::Object(body)).await;
+        assert_eq!((status.as_u16(), &reply["error"]["code"]), (400, &json!("out_of_range")), "{path}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn log_probabilities_of_a_prompt_are_bounded_and_refused_where_its_tokens_are_not_the_texts() {
+    let server = server_on(scripted::chat_maze(MazeConfig { num_prompt_logprobs_max: 40, ..MazeConfig::default() }));
+    let body = |len: usize, n: u32, logprobs: u32| {
+        let prompt = vec![300; len];
+        json!({"prompt": prompt, "max_tokens": 0, "echo": true, "n": n, "logprobs": logprobs})
+    };
+    for fits in [body(10, 1, 3), body(10, 2, 1), body(40, 1, 0), body(5, 8, 0)] {
+        complete(&server, fits).await;
+    }
+    for refused in [body(10, 1, 4), body(7, 3, 1), body(41, 1, 0)] {
+        let (status, reply) = post(&server, "/v1/completions", &refused).await;
+        assert_eq!((status.as_u16(), &reply["error"]["code"]), (400, &json!("too_many_logprobs")), "{reply}");
+        assert_eq!(reply["error"]["param"], "logprobs");
+    }
+    for (field, value) in [("suffix", json!("x")), ("token_healing", json!(true))] {
+        let mut body = json!({"prompt": "x", "echo": true, "logprobs": 1});
+        body[field] = value;
+        let (status, reply) = post(&server, "/v1/completions", &body).await;
+        assert_eq!((status.as_u16(), &reply["error"]["code"]), (400, &json!("unsupported_parameter")), "{reply}");
+        let message = reply["error"]["message"].as_str().expect("a message");
+        assert!(reply["error"]["param"] == "logprobs" && message.contains("echo"), "{reply}");
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,13 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ananke::engine::{Engine, EngineConfig, SequenceRequest, TokenEvent};
+use ananke::guide::{Guide, GuideConfig};
+use ananke::kernels::sampling::{SamplingParams, TokenLogprobs, score};
 use ananke::model::{LoadOptions, ModelError, WeightSource, load};
+use ananke::text::{Token, Vocabulary};
 use common::{Driver, Part, TestResult, repository, worst_difference};
 
 const TOLERANCE: f32 = 1e-4;
@@ -70,6 +75,59 @@ fn in_company(driver: &mut Driver, ids: &[u32], whole: &[Vec<f32>]) -> TestResul
         num_computed += token_ids.len();
     }
     Ok(())
+}
+
+/// What the engine says of a prompt is what the model's rows say of it, and so what transformers' do, in any chunks.
+#[test]
+fn a_prompts_log_probabilities_are_transformers() -> TestResult {
+    for folder in fixtures()? {
+        let Expected { ids, logits } = expected(&folder)?;
+        let rows = Driver::new(&folder, &LoadOptions::default(), 1, ids.len())?.prefill(&ids, ids.len())?;
+        let scores: Vec<_> = rows.iter().zip(&ids[1..]).map(|(row, &id)| score(row, id, 3)).collect();
+        for (place, (found, row)) in scores.iter().zip(&logits).enumerate() {
+            let expected = score(row, ids[place + 1], 3);
+            let worst = (found.logprob - expected.logprob).abs().max((found.top[0].1 - expected.top[0].1).abs());
+            assert!(worst < 2.0 * TOLERANCE, "{}, place {place}: off by {worst}", folder.display());
+        }
+        for (num_batched_tokens_max, num_scored_tokens_max) in [(512, 128), (512, 5), (7, 128)] {
+            let config = EngineConfig { num_batched_tokens_max, num_scored_tokens_max, ..EngineConfig::default() };
+            assert_eq!(prompt_scores(&folder, &ids, config)?, scores, "{}", folder.display());
+        }
+    }
+    Ok(())
+}
+
+/// The log-probabilities of a prompt after which nothing is generated.
+fn prompt_scores(
+    folder: &Path,
+    ids: &[u32],
+    config: EngineConfig,
+) -> Result<Vec<TokenLogprobs>, Box<dyn std::error::Error>> {
+    let model = load(WeightSource::Path(folder), &LoadOptions::default())?;
+    let vocab_len = model.info().vocab_len as u32;
+    let tokens = (1..vocab_len).map(|id| Token::Text(format!("{id} ").into_bytes()));
+    let tokens = tokens.chain([Token::Control("<end>".into())]).collect();
+    let vocabulary = Vocabulary::new(tokens, vocab_len as usize, vec![vocab_len - 1])?;
+    let guide = Guide::new(Arc::new(vocabulary), GuideConfig::default())?;
+    let (engine, _) = Engine::start(model, &[vocab_len - 1], config)?;
+    let request = SequenceRequest {
+        prompt: ids.to_vec(),
+        max_tokens: 0,
+        sampling: SamplingParams::default(),
+        seed: 0,
+        choice: 0,
+        num_logprobs: None,
+        num_prompt_logprobs: Some(3),
+        forced_tokens: true,
+        matcher: guide.compile(&[])?.matcher(b"")?,
+        salt: None,
+        tenant: None,
+    };
+    let mut stream = engine.submit(vec![request])?.remove(0);
+    match stream.blocking_next().ok_or("a stream says how it ends")? {
+        TokenEvent::Prompt(scores) => Ok(scores),
+        other => Err(format!("the prompt comes first, not {other:?}").into()),
+    }
 }
 
 #[test]

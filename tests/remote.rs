@@ -422,11 +422,22 @@ async fn a_stop_string_ends_the_answer_here() {
 }
 
 #[tokio::test]
+async fn an_echo_alone_asks_nobody() {
+    let stub = Stub::new(vec![good(&["a"])]);
+    let ask = json!({"prompt": "p", "echo": true, "max_tokens": 0});
+    let (status, reply) = post(&stub.server(Service::Openai), "/v1/completions", &ask).await;
+    assert_eq!((status, &reply["choices"][0]["text"]), (StatusCode::OK, &json!("p")), "{reply}");
+    assert_eq!(reply["choices"][0]["finish_reason"], "length");
+    assert!(stub.asked().is_empty());
+}
+
+#[tokio::test]
 async fn what_takes_the_models_tokens_is_refused_by_name() {
     let stub = Stub::new(vec![good(&["a"])]);
     let server = stub.server(Service::Openai);
     for (path, body, param) in [
         ("/v1/completions", json!({"prompt": "p", "logprobs": 1}), "logprobs"),
+        ("/v1/completions", json!({"prompt": "p", "logprobs": 1, "echo": true, "max_tokens": 0}), "logprobs"),
         ("/v1/completions", json!({"prompt": "p", "logit_bias": {"1": 2}}), "logit_bias"),
         ("/v1/completions", json!({"prompt": [1, 2]}), "prompt"),
         ("/v1/completions", json!({"prompt": "p", "suffix": "s"}), "suffix"),

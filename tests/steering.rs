@@ -33,6 +33,7 @@ fn request(compiled: &Arc<CompiledConstraint>, seed: u64, max_tokens: u32) -> Se
         seed,
         choice: 0,
         num_logprobs: None,
+        num_prompt_logprobs: None,
         forced_tokens: seed.is_multiple_of(2),
         matcher: compiled.matcher(b"").expect("a matcher"),
         salt: None,
@@ -49,6 +50,7 @@ fn run(engine: &EngineHandle, requests: Vec<SequenceRequest>) -> Vec<(Vec<u32>, 
             let mut tokens = Vec::new();
             loop {
                 match stream.blocking_next().expect("a stream says how it ends") {
+                    TokenEvent::Prompt(_) => {}
                     TokenEvent::Token { id, .. } => tokens.push(id),
                     TokenEvent::Finished(finished) => return (tokens, finished),
                     TokenEvent::Failed(error) => panic!("{error}"),
@@ -295,7 +297,7 @@ fn a_mask_is_aborted_past_its_limit() {
     let mut ends = streams.iter_mut().map(|stream| {
         loop {
             match stream.blocking_next().expect("a stream says how it ends") {
-                TokenEvent::Token { .. } => {}
+                TokenEvent::Prompt(_) | TokenEvent::Token { .. } => {}
                 other => break other,
             }
         }

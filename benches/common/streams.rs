@@ -39,6 +39,7 @@ pub(crate) fn latencies(
             seed: run.seed + index as u64,
             choice: 0,
             num_logprobs: None,
+            num_prompt_logprobs: None,
             forced_tokens: false,
             matcher: constraint.matcher(b"")?,
             salt: None,
@@ -65,6 +66,7 @@ fn gaps(mut stream: TokenStream, run: Run) -> Result<Vec<f64>, String> {
     let mut times = Vec::new();
     while times.len() < run.num_tokens {
         match stream.blocking_next() {
+            Some(TokenEvent::Prompt(_)) => {}
             Some(TokenEvent::Token { .. }) => times.push(Instant::now()),
             Some(TokenEvent::Finished(_)) => break,
             Some(TokenEvent::Failed(error)) => return Err(error.to_string()),

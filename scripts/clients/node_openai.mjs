@@ -184,7 +184,11 @@ works('completions.create, echo, best_of, n, logprobs, prompts', async () => {
   assert((await complete({ logprobs: 2 })).choices[0].logprobs.tokens.length > 0);
   assert.equal((await complete({ prompt: ['a', 'b'] })).choices.length, 2);
 });
-refused('completions.create, echo and logprobs', '400 unsupported_parameter', () => complete({ echo: true, logprobs: 1 }));
+works('completions.create, echo and logprobs', async () => {
+  const { text, logprobs } = (await complete({ prompt: 'def f', echo: true, logprobs: 1, max_tokens: 0 })).choices[0];
+  assert(text === 'def f' && logprobs.tokens.length > 1);
+  assert(logprobs.token_logprobs[0] === null && logprobs.token_logprobs.slice(1).every(Number.isFinite));
+});
 
 works('responses.create', async () => {
   const reply = await respond({ instructions: 'Be brief.' });

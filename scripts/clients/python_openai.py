@@ -528,6 +528,24 @@ def completion_echo(target):
     assert complete(target, prompt="def f", echo=True).choices[0].text.startswith("def f")
 
 
+@works("completions.create, echo and logprobs")
+def completion_echo_logprobs(target):
+    prompt = "def add(a, b):\n    return"
+    scored = complete(target, prompt=prompt, echo=True, max_tokens=0, logprobs=2).choices[0]
+    tokens = scored.logprobs.tokens
+    assert scored.text == prompt and scored.finish_reason == "length", scored
+    assert scored.logprobs.token_logprobs[0] is None and scored.logprobs.top_logprobs[0] is None
+    assert len(tokens) > 3 and all(math.isfinite(value) for value in scored.logprobs.token_logprobs[1:])
+    for fields in ({"max_tokens": 0}, {"max_tokens": 4}):
+        chunks = list(complete(target, prompt=prompt, echo=True, logprobs=2, stream=True, **fields))
+        assert chunks[0].choices[0].logprobs == scored.logprobs and chunks[0].choices[0].text == prompt
+    reply = complete(target, prompt=[prompt, "x"], n=2, echo=True, logprobs=2)
+    for choice in reply.choices[:2]:
+        assert choice.logprobs.token_logprobs[: len(tokens)] == scored.logprobs.token_logprobs
+        assert choice.logprobs.text_offset[len(tokens)] == len(prompt)
+    return f"{len(tokens)} tokens of the prompt"
+
+
 @works("completions.create, best_of, n")
 def completion_best_of(target):
     assert len(complete(target, best_of=4, n=2, temperature=1.0).choices) == 2
@@ -556,7 +574,7 @@ def completion_healing(target):
 for name, expected, fields in [
     ("completions.create, best_of, stream", UNSUPPORTED, {"best_of": 2, "n": 1, "stream": True}),
     ("completions.create, best_of < n", INVALID, {"best_of": 1, "n": 2}),
-    ("completions.create, echo and logprobs", UNSUPPORTED, {"echo": True, "logprobs": 1}),
+    ("completions.create, echo and logprobs, suffix", UNSUPPORTED, {"echo": True, "logprobs": 1, "suffix": "x"}),
     ("completions.create, max_tokens=0", "400 out_of_range", {"max_tokens": 0}),
     ("completions.create, 17 stops", "400 invalid_text", {"stop": [f"s{i}" for i in range(17)]}),
     ("completions.create, suffix with token ids", UNSUPPORTED, {"prompt": [1, 2], "suffix": "x"}),

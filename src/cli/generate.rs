@@ -32,7 +32,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     ir: Vec<String>,
     /// Most tokens to generate.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// Softmax temperature; 0 takes the best token.
     #[arg(long, default_value_t = 0.7)]
@@ -141,7 +141,7 @@ async fn stream(
         text.push_str(&delta.text);
         if let Some(finish) = delta.finish {
             writeln!(out)?;
-            return Ok(vec![Completed { choice: 0, text, tokens: Vec::new(), finish }]);
+            return Ok(vec![Completed { choice: 0, prompt: None, text, tokens: Vec::new(), finish }]);
         }
     }
     bail!("the generation ended without saying how")

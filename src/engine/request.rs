@@ -16,7 +16,7 @@ use crate::kernels::sampling::{SamplingParams, TokenLogprobs};
 pub struct SequenceRequest {
     /// Token ids of the prompt; at least one.
     pub prompt: Vec<u32>,
-    /// Most tokens to sample, end token not counted.
+    /// Most tokens to sample, end token not counted; with 0 the prompt is read and nothing else.
     pub max_tokens: u32,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
@@ -26,6 +26,9 @@ pub struct SequenceRequest {
     pub choice: u32,
     /// How many alternatives to report with log-probabilities.
     pub num_logprobs: Option<u32>,
+    /// How many alternatives to report with the log-probabilities of the prompt's own tokens. Such a prompt computes a row
+    /// of logits for each of its tokens, and reuses no cached prefix, whose logits nobody kept.
+    pub num_prompt_logprobs: Option<u32>,
     /// Whether text that the constraint determines is appended without sampling; then those tokens have no
     /// log-probabilities.
     pub forced_tokens: bool,
@@ -40,9 +43,12 @@ pub struct SequenceRequest {
 /// Sets sequences apart whose cached prefixes must not meet.
 pub type Salt = [u8; 32];
 
-/// What a sequence's stream carries, in order: tokens, then one end.
+/// What a sequence's stream carries, in order: what was asked of the prompt, tokens, then one end.
 #[derive(Debug)]
 pub enum TokenEvent {
+    /// The log-probabilities of the prompt's tokens under the raw logits, when asked for: of each but the first, which
+    /// nothing stands before.
+    Prompt(Vec<TokenLogprobs>),
     /// A token of the output.
     Token {
         /// Its id.
@@ -229,7 +235,7 @@ impl EngineHandle {
 
 /// The event channel holds all that the sequence can ever send, so a slow reader never holds up the engine.
 fn submission((request, place): (SequenceRequest, QueuePlace)) -> (Submission, TokenStream) {
-    let (events, receiver) = mpsc::channel(request.max_tokens as usize + 1);
+    let (events, receiver) = mpsc::channel(request.max_tokens as usize + 2);
     let cancelled = Arc::new(AtomicBool::new(false));
     let stream = TokenStream { events: receiver, cancelled: cancelled.clone() };
     (Submission { request, events, cancelled, place }, stream)

@@ -1,13 +1,16 @@
 //! The model and its KV cache: a batch in, tokens out.
 
-use super::scheduler::RowToSample;
+use super::scheduler::{RowToSample, RowToScore};
 use super::sequence::SequenceId;
 use super::{EngineConfig, EngineError};
-use crate::kernels::sampling::{SampledToken, SamplingError};
+use crate::kernels::sampling::{SampledToken, SamplingError, TokenLogprobs};
 use crate::model::{Batch, KvCache, LanguageModel, Logits, Sampling};
 
 /// Whose row was sampled, and what came of it; an error of one row is that row's alone.
 pub(super) type SampledRow = (SequenceId, Result<SampledToken, SamplingError>);
+
+/// Whose prompt has a token that was scored, and how; an error of one token is that sequence's alone.
+pub(super) type ScoredRow = (SequenceId, Result<TokenLogprobs, SamplingError>);
 
 pub(super) struct ModelRunner {
     model: Box<dyn LanguageModel>,
@@ -37,6 +40,12 @@ impl ModelRunner {
     /// The forward pass of a step whose tokens are still being sampled; `None` where it has to wait for them.
     pub(super) fn forward_ahead(&mut self, batch: &Batch, sampling: &Sampling) -> Result<Option<Logits>, EngineError> {
         Ok(self.model.forward_ahead(batch, sampling, &mut self.cache)?)
+    }
+
+    /// What the model says of tokens that stand in prompts.
+    pub(super) fn score(logits: &Logits, rows: &[RowToScore]) -> Result<Vec<ScoredRow>, EngineError> {
+        let known: Vec<_> = rows.iter().map(|row| row.token).collect();
+        Ok(rows.iter().map(|row| row.id).zip(logits.score(&known)?).collect())
     }
 
     /// Starts to sample the rows whose masks are here.

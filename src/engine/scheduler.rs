@@ -5,19 +5,20 @@
 //! When the pool is dry, the sequence admitted last gives up its blocks and is computed again later.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::block_pool::{BlockPool, PrefixId};
 use super::mask_workers::{Lent, Mask, Steered};
 use super::request::Submission;
-use super::runner::SampledRow;
+use super::runner::{SampledRow, ScoredRow};
 use super::sequence::{MaskRow, Sequence, SequenceId};
 use super::stats::{add, set};
 use super::waiting::WaitingLines;
 use super::{EngineConfig, EngineError, EngineStats, TokenEvent};
 use crate::guide::Pilot;
-use crate::kernels::sampling::{SampledToken, SamplingError, SamplingRow};
+use crate::kernels::sampling::{KnownToken, SampledToken, SamplingError, SamplingRow};
 use crate::model::Batch;
 
 /// All sequences, and the blocks they hold.
@@ -42,6 +43,17 @@ pub(super) struct Scheduler {
 pub(super) struct Step {
     pub(super) batch: Batch,
     entries: Vec<Entry>,
+    scored: Vec<ScoredPlaces>,
+}
+
+/// Places of a prompt whose logits are in the step to score the tokens behind them; none where only the end of the
+/// prompt was awaited.
+#[derive(Clone, Debug)]
+struct ScoredPlaces {
+    id: SequenceId,
+    places: Range<usize>,
+    /// The row of the first place.
+    logit_row: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +71,12 @@ pub(super) struct RowToSample<'a> {
     pub(super) id: SequenceId,
     pub(super) logit_row: usize,
     pub(super) row: SamplingRow<'a>,
+}
+
+/// A row of logits and the token that stands after it, and whose it is.
+pub(super) struct RowToScore {
+    pub(super) id: SequenceId,
+    pub(super) token: KnownToken,
 }
 
 impl Scheduler {
@@ -241,6 +259,35 @@ impl Scheduler {
         }
     }
 
+    /// The rows of the step that score what stands in prompts, in the order of the prompts' tokens.
+    pub(super) fn rows_to_score(&self, step: &Step) -> Vec<RowToScore> {
+        let rows = step.scored.iter().filter_map(|scored| {
+            let owner = scored.id;
+            let known = self.sequences.get(&owner)?.known_behind(scored.places.clone());
+            Some((scored.logit_row..).zip(known).map(move |(row_idx, (id, num_logprobs))| RowToScore {
+                id: owner,
+                token: KnownToken { row_idx, id, num_logprobs },
+            }))
+        });
+        rows.flatten().collect()
+    }
+
+    /// Takes in what the prompts' tokens scored, and sends what has become whole.
+    pub(super) fn commit_scores(&mut self, step: &Step, scored: Vec<ScoredRow>) {
+        for (id, score) in scored {
+            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+            match score {
+                Ok(score) => sequence.add_score(score),
+                Err(error) => self.end(id, TokenEvent::Failed(error.into())),
+            }
+        }
+        for scored in &step.scored {
+            if let Some(sequence) = self.sequences.get_mut(&scored.id) {
+                sequence.send_scores();
+            }
+        }
+    }
+
     /// The rows of the step that can be sampled: their masks are here.
     pub(super) fn rows_to_sample(&self, step: &Step) -> Vec<RowToSample<'_>> {
         let rows = step.entries.iter().filter_map(|entry| {
@@ -285,8 +332,7 @@ impl Scheduler {
 
     fn schedule_running(&mut self, id: SequenceId, decoding: bool, step: &mut Step) {
         let Some(sequence) = self.sequences.get(&id) else { return };
-        let budget = self.config.num_batched_tokens_max - step.batch.num_tokens();
-        let num_tokens = sequence.num_next(self.config.forced_block_len_max).min(budget);
+        let num_tokens = sequence.num_next(self.config.forced_block_len_max).min(self.budget(sequence, step));
         let is_decoding = sequence.is_decoding();
         if sequence.is_away() || num_tokens == 0 || is_decoding != decoding || !self.running.contains(&id) {
             return;
@@ -301,13 +347,13 @@ impl Scheduler {
 
     /// Takes a waiting sequence in, with whatever prefix of it is cached; false when it does not fit now.
     fn admit(&mut self, id: SequenceId, step: &mut Step) -> bool {
-        let budget = self.config.num_batched_tokens_max - step.batch.num_tokens();
-        if budget == 0 || self.sequences[&id].is_away() {
+        if self.sequences[&id].is_away() || self.budget(&self.sequences[&id], step) == 0 {
             return false;
         }
         self.reuse_prefix(id);
-        let num_tokens = self.sequences[&id].num_pending().min(budget);
-        if !self.grow(id, num_tokens) {
+        let sequence = &self.sequences[&id];
+        let num_tokens = sequence.num_pending().min(self.budget(sequence, step));
+        if num_tokens == 0 || !self.grow(id, num_tokens) {
             self.release_blocks(id);
             return false;
         }
@@ -319,6 +365,13 @@ impl Scheduler {
         true
     }
 
+    /// How many tokens of a sequence the step still takes.
+    fn budget(&self, sequence: &Sequence, step: &Step) -> usize {
+        let num_scored: usize = step.scored.iter().map(|scored| scored.places.len()).sum();
+        let num_scored = self.config.num_scored_tokens_max.max(1).saturating_sub(num_scored);
+        (self.config.num_batched_tokens_max - step.batch.num_tokens()).min(sequence.num_before_scores(num_scored))
+    }
+
     fn push(&mut self, id: SequenceId, num_tokens: usize, step: &mut Step) {
         let sequence = &self.sequences[&id];
         let start = sequence.num_computed();
@@ -327,8 +380,15 @@ impl Scheduler {
         if sequence.num_generated() == 0 {
             add(&self.stats.num_prefill_tokens, num_tokens);
         }
-        let logit_row = samples.then_some(step.batch.logit_rows.len());
-        step.batch.push(tokens, start, &sequence.block_table, self.config.block_len, usize::from(samples));
+        let places = sequence.places_to_score(num_tokens);
+        // The rows of a chunk are those of its last tokens: what is scored, and the one behind it where it is sampled.
+        let num_logits = places.len() + usize::from(samples);
+        let first_row = step.batch.logit_rows.len();
+        let logit_row = samples.then(|| first_row + places.len());
+        step.batch.push(tokens, start, &sequence.block_table, self.config.block_len, num_logits);
+        if sequence.first_unscored().is_some() {
+            step.scored.push(ScoredPlaces { id, places, logit_row: first_row });
+        }
         step.entries.push(Entry { id, num_tokens, logit_row, edition: sequence.edition() });
     }
 
@@ -358,8 +418,7 @@ impl Scheduler {
     fn reuse_prefix(&mut self, id: SequenceId) {
         let sequence = self.sequences.get_mut(&id).expect("only known sequences are scheduled");
         let block_len = self.config.block_len;
-        // The last token always runs: its logits are needed.
-        let num_blocks_max = (sequence.tokens().len() - 1) / block_len;
+        let num_blocks_max = sequence.num_reusable() / block_len;
         let mut before = PrefixId::Root(sequence.salt);
         for index in 0..num_blocks_max {
             let tokens = &sequence.tokens()[index * block_len..(index + 1) * block_len];

@@ -1,6 +1,7 @@
 //! One choice of one request, from admission to its last token.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -63,9 +64,18 @@ pub(super) struct Sequence {
     seed: u64,
     choice: u32,
     num_logprobs: Option<u32>,
+    /// What is asked of the prompt, until it is sent.
+    prompt_scores: Option<PromptScores>,
     events: mpsc::Sender<TokenEvent>,
     cancelled: Arc<AtomicBool>,
     queue_place: Option<QueuePlace>,
+}
+
+/// Log-probabilities of a prompt's tokens from the second on, as far as they are known. They outlive the sequence's
+/// blocks: what is computed again after a preemption is not scored again.
+struct PromptScores {
+    num_logprobs: u32,
+    known: Vec<TokenLogprobs>,
 }
 
 impl Sequence {
@@ -96,6 +106,9 @@ impl Sequence {
             seed: request.seed,
             choice: request.choice,
             num_logprobs: request.num_logprobs,
+            prompt_scores: request
+                .num_prompt_logprobs
+                .map(|num_logprobs| PromptScores { num_logprobs, known: Vec::new() }),
             events,
             cancelled,
             queue_place: Some(place),
@@ -151,6 +164,51 @@ impl Sequence {
     /// Whether its prompt is computed.
     pub(super) fn is_decoding(&self) -> bool {
         self.num_computed >= self.prompt_len
+    }
+
+    /// The place in the prompt whose row of logits is the first that is still wanted, to score the token behind it.
+    pub(super) fn first_unscored(&self) -> Option<usize> {
+        self.prompt_scores.as_ref().map(|scores| scores.known.len())
+    }
+
+    /// Of the next `num_tokens` those whose rows of logits score the tokens behind them.
+    pub(super) fn places_to_score(&self, num_tokens: usize) -> Range<usize> {
+        let end = (self.num_computed + num_tokens).min(self.prompt_len - 1);
+        let start = self.first_unscored().map_or(end, |first| first.max(self.num_computed).min(end));
+        start..end
+    }
+
+    /// How many tokens may run before more than `num_scored` of them have to be scored.
+    pub(super) fn num_before_scores(&self, num_scored: usize) -> usize {
+        self.first_unscored().map_or(usize::MAX, |first| first.saturating_sub(self.num_computed) + num_scored)
+    }
+
+    /// How many of its tokens may come out of the prefix cache: the last one always runs, since its logits are needed,
+    /// and so does what is still to be scored.
+    pub(super) fn num_reusable(&self) -> usize {
+        self.first_unscored().unwrap_or(usize::MAX).min(self.tokens.len() - 1)
+    }
+
+    /// The token behind each of `places`, and how many alternatives are to be reported.
+    pub(super) fn known_behind(&self, places: Range<usize>) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let num_logprobs = self.prompt_scores.as_ref().map_or(0, |scores| scores.num_logprobs);
+        self.tokens[places.start + 1..=places.end].iter().map(move |&id| (id, num_logprobs))
+    }
+
+    /// Takes in the score of the next token of the prompt.
+    pub(super) fn add_score(&mut self, score: TokenLogprobs) {
+        if let Some(scores) = &mut self.prompt_scores {
+            scores.known.push(score);
+        }
+    }
+
+    /// Sends the prompt's scores as soon as there are all.
+    pub(super) fn send_scores(&mut self) {
+        if self.first_unscored() == Some(self.prompt_len - 1)
+            && let Some(scores) = self.prompt_scores.take()
+        {
+            self.send(TokenEvent::Prompt(scores.known));
+        }
     }
 
     /// How many tokens may run next: what is left of the prompt, or the one sampled last with what is forced after it.

@@ -99,6 +99,9 @@ impl Engine {
             None => self.runner.forward(&step.batch)?,
         };
         self.stats.record_pass(logits.pass());
+        // Before the masks, with which a sequence may end.
+        let scored = ModelRunner::score(&logits, &self.scheduler.rows_to_score(&step))?;
+        self.scheduler.commit_scores(&step, scored);
         let masks = self.masks.collect(started, || logits.is_computed());
         self.masks.recycle(self.scheduler.take_back(masks));
         add(&self.stats.num_steps, 1);

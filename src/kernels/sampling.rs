@@ -4,7 +4,13 @@
 //! The draw is counter-based (Philox 4x32-10, Salmon et al., SC 2011) on (seed, choice, position), so a token depends
 //! on nothing but its own row: not on the batch, not on time. Ties go to the lowest id.
 
+use std::sync::OnceLock;
+
+use candle_core::{Device, Storage, Tensor, bail};
 use serde::{Deserialize, Serialize};
+
+use super::operand::{Matrix, elements};
+use super::parallel::for_each_range;
 
 /// How one sequence's next token is chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +143,56 @@ pub fn start_on_gpu(logits: &candle_core::Tensor, rows: &[(usize, &SamplingRow<'
 pub fn score(logits: &[f32], id: u32, count: u32) -> TokenLogprobs {
     let norm = log_sum_exp(logits);
     TokenLogprobs { logprob: logits[id as usize] - norm, top: top_logprobs(logits, count as usize, norm) }
+}
+
+/// A row of logits and the token that stands after it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownToken {
+    /// Which row.
+    pub row_idx: usize,
+    /// The token.
+    pub id: u32,
+    /// How many alternatives to report.
+    pub num_logprobs: u32,
+}
+
+/// The log-probabilities of known tokens, each under its row of raw `logits` (`[num_rows, vocab_len]`, f32), as
+/// [`score`] has them; the outcome of a token is that token's alone.
+///
+/// Cost: two passes over each row asked for, on all model threads; from a GPU those rows are copied off, and those
+/// between them.
+///
+/// # Errors
+/// When the device fails, `logits` is no matrix of f32, or a row or an id is outside of it.
+pub fn score_known(
+    logits: &Tensor,
+    tokens: &[KnownToken],
+) -> candle_core::Result<Vec<Result<TokenLogprobs, SamplingError>>> {
+    const OP: &str = "score_known";
+    let rows = tokens.iter().map(|token| token.row_idx);
+    let (Some(first), Some(last)) = (rows.clone().min(), rows.max()) else { return Ok(Vec::new()) };
+    let (_, vocab_len) = logits.dims2()?;
+    if let Some(token) = tokens.iter().find(|token| token.id as usize >= vocab_len) {
+        bail!("{OP}: id {} is outside the vocabulary of {vocab_len}", token.id)
+    }
+    let mut logits = logits.narrow(0, first, last + 1 - first)?;
+    if !logits.device().is_cpu() {
+        // Copying off a device takes the whole of a storage.
+        logits = logits.force_contiguous()?.to_device(&Device::Cpu)?;
+    }
+    let (storage, layout) = logits.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { bail!("{OP}: the rows are not in the CPU's memory") };
+    let matrix = Matrix::of(layout, OP)?;
+    let values = elements::<f32>(storage, &matrix, OP)?;
+    let outcomes: Vec<OnceLock<_>> = tokens.iter().map(|_| OnceLock::new()).collect();
+    for_each_range(tokens.len(), vocab_len, |range| {
+        for (token, outcome) in tokens[range.clone()].iter().zip(&outcomes[range]) {
+            let scored = score(matrix.row(values, token.row_idx - first), token.id, token.num_logprobs);
+            let is_number = !scored.logprob.is_nan();
+            outcome.get_or_init(|| is_number.then_some(scored).ok_or(SamplingError::NotANumber { id: token.id }));
+        }
+    });
+    Ok(outcomes.into_iter().map(|outcome| outcome.into_inner().expect("every range is worked on")).collect())
 }
 
 /// Ids of the set bits of a mask row, ascending, below `vocab_len`.
@@ -473,6 +529,35 @@ mod tests {
         let logprobs = token.logprobs.expect("they were asked for");
         assert!((logprobs.logprob - 0.25_f32.ln()).abs() < 1e-6);
         assert_eq!(logprobs.top[0].0, 1);
+    }
+
+    #[test]
+    fn known_tokens_are_scored_by_their_rows_in_any_order_on_every_device() -> candle_core::Result<()> {
+        let vocab_len = 1000;
+        let mut logits = crate::kernels::testing::noise(9 * vocab_len, 5);
+        logits[4 * vocab_len + 7] = f32::NAN;
+        let known = |row_idx, id, num_logprobs| KnownToken { row_idx, id, num_logprobs };
+        let tokens = [known(8, 0, 0), known(2, 999, 4), known(4, 3, 1), known(2, 500, 2000), known(3, 1, 20)];
+        for device in crate::kernels::testing::devices() {
+            // A part of a larger matrix, as a GPU keeps logits.
+            let rows = Tensor::from_slice(&logits, (9, vocab_len), &device)?.narrow(0, 2, 7)?;
+            let shifted = tokens.map(|token| KnownToken { row_idx: token.row_idx - 2, ..token });
+            let scored = score_known(&rows, &shifted)?;
+            assert_eq!(scored.len(), tokens.len());
+            for (token, scored) in tokens.iter().zip(scored) {
+                let row = &logits[token.row_idx * vocab_len..][..vocab_len];
+                let expected = match token.row_idx {
+                    4 => Err(SamplingError::NotANumber { id: token.id }),
+                    _ => Ok(score(row, token.id, token.num_logprobs)),
+                };
+                assert_eq!(scored, expected, "{token:?}");
+            }
+            assert!(score_known(&rows, &[])?.is_empty());
+            assert!(
+                score_known(&rows, &[known(7, 0, 0)]).is_err() && score_known(&rows, &[known(0, 1000, 0)]).is_err()
+            );
+        }
+        Ok(())
     }
 
     /// Random rows of every kind: the ids must be equal, not close.

@@ -17,8 +17,9 @@ pub(super) enum Backend {
     Remote(Arc<remote::Backend>),
 }
 
-/// What comes of a choice, in order: tokens or text, then one end.
+/// What comes of a choice, in order: what was asked of the prompt, tokens or text, then one end.
 pub(super) enum ChoiceEvent {
+    Prompt(Vec<TokenLogprobs>),
     Token { id: u32, logprobs: Option<TokenLogprobs> },
     Text(String),
     Finished(Finished),
@@ -53,6 +54,7 @@ impl ChoiceStream {
 impl From<TokenEvent> for ChoiceEvent {
     fn from(event: TokenEvent) -> Self {
         match event {
+            TokenEvent::Prompt(scores) => Self::Prompt(scores),
             TokenEvent::Token { id, logprobs } => Self::Token { id, logprobs },
             TokenEvent::Finished(finished) => Self::Finished(finished),
             TokenEvent::Failed(error) => Self::Failed(error.into()),

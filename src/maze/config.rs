@@ -13,6 +13,9 @@ pub struct MazeConfig {
     pub num_choices_max: u32,
     /// Alternatives reported with log-probabilities. Default 20.
     pub num_logprobs_max: u32,
+    /// Log-probabilities reported of one prompt: of each token and its alternatives, for every choice. Default 262,144;
+    /// each takes some tens of bytes of the reply.
+    pub num_prompt_logprobs_max: usize,
     /// Entries of a logit bias. Default 1,024.
     pub num_logit_biases_max: usize,
     /// `max_tokens` of a request that states none. Default 256.
@@ -57,6 +60,7 @@ impl Default for MazeConfig {
             prompt_bytes_max: 1 << 20,
             num_choices_max: 32,
             num_logprobs_max: 20,
+            num_prompt_logprobs_max: 1 << 18,
             num_logit_biases_max: 1024,
             max_tokens_default: 256,
             num_irs_max: 16,
@@ -89,8 +93,9 @@ impl MazeConfig {
     pub fn check(&self, request: &GenerateRequest) -> Result<(), Error> {
         let sampling = &request.sampling;
         within("n", f64::from(request.num_choices), 1.0, f64::from(self.num_choices_max))?;
-        within("max_tokens", request.max_tokens.map_or(1.0, f64::from), 1.0, f64::from(u32::MAX))?;
-        within("logprobs", request.num_logprobs.map_or(0.0, f64::from), 0.0, f64::from(self.num_logprobs_max))?;
+        for num_logprobs in [request.num_logprobs, request.num_prompt_logprobs].into_iter().flatten() {
+            within("logprobs", f64::from(num_logprobs), 0.0, f64::from(self.num_logprobs_max))?;
+        }
         within("temperature", f64::from(sampling.temperature), 0.0, 100.0)?;
         within("top_p", f64::from(sampling.top_p), f64::from(f32::MIN_POSITIVE), 1.0)?;
         within("min_p", f64::from(sampling.min_p), 0.0, 1.0)?;
@@ -102,6 +107,19 @@ impl MazeConfig {
             within("logit_bias", f64::from(bias), -100.0, 100.0)?;
         }
         within("constraints", request.constraints.len() as f64, 0.0, self.num_irs_max as f64)
+    }
+}
+
+impl MazeConfig {
+    /// Checks what is asked of a prompt of `prompt_len` tokens.
+    ///
+    /// # Errors
+    /// [`Error::TooManyPromptLogprobs`].
+    pub(super) fn check_prompt_logprobs(&self, request: &GenerateRequest, prompt_len: usize) -> Result<(), Error> {
+        let Some(num_logprobs) = request.num_prompt_logprobs else { return Ok(()) };
+        let per_token = (num_logprobs as usize + 1).saturating_mul(request.num_choices as usize);
+        let (count, limit) = (prompt_len.saturating_mul(per_token), self.num_prompt_logprobs_max);
+        if count > limit { Err(Error::TooManyPromptLogprobs { count, limit }) } else { Ok(()) }
     }
 }
 

@@ -54,6 +54,17 @@ pub enum Error {
         /// Tokens the window holds.
         limit: usize,
     },
+    /// More log-probabilities of a prompt than a reply may have.
+    #[error(
+        "the prompt's log-probabilities would be {count} numbers, over all tokens, alternatives and choices; this server \
+         reports {limit}: lower `logprobs` or `n`, or shorten the prompt"
+    )]
+    TooManyPromptLogprobs {
+        /// How many are asked for.
+        count: usize,
+        /// `num_prompt_logprobs_max`.
+        limit: usize,
+    },
     /// A token id that may not stand in a prompt.
     #[error("prompt token {position} is {id}, which is no id of ordinary text in this model's vocabulary")]
     PromptToken {
@@ -312,6 +323,7 @@ impl Error {
             Self::PromptTooLarge { .. }
             | Self::TextTooLarge { .. }
             | Self::ContextLength { .. }
+            | Self::TooManyPromptLogprobs { .. }
             | Self::TooManyRules { .. }
             | Self::DescriptionTooLong { .. } => ErrorClass::TooLarge,
             Self::Clew(ClewError::TooLarge { .. }) => ErrorClass::SourceTooLarge,
@@ -349,6 +361,7 @@ impl Error {
             Self::PromptTooLarge { .. } => "prompt_too_large",
             Self::TextTooLarge { .. } => "text_too_large",
             Self::ContextLength { .. } => "context_length_exceeded",
+            Self::TooManyPromptLogprobs { .. } => "too_many_logprobs",
             Self::PromptToken { .. } => "invalid_prompt_token",
             Self::NoFimMarkers { .. } => "no_fim_tokens",
             Self::HealingWithConstraints => "unsupported_parameter",
@@ -406,6 +419,7 @@ impl Error {
             | Self::PromptToken { .. }
             | Self::ContextLength { .. }
             | Self::Engine(EngineError::EmptyPrompt | EngineError::TooLong { .. }) => Some("prompt".into()),
+            Self::TooManyPromptLogprobs { .. } => Some("logprobs".into()),
             Self::TextTooLarge { .. } => Some("text".into()),
             Self::NoFimMarkers { .. } => Some("suffix".into()),
             Self::HealingWithConstraints => Some("token_healing".into()),

@@ -1,5 +1,6 @@
 //! The stream of one request's deltas: tokens become text, stop strings end it, the end is verified.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,6 +28,11 @@ pub struct Generation {
     prompt: TokenizedPrompt,
     provenance: Provenance,
     choices: Vec<Choice>,
+    /// Whether the log-probabilities of the prompt are still to come. They come with the first choice, and nothing else
+    /// is taken before.
+    awaits_prompt: bool,
+    /// What is still to be told to choices.
+    told: VecDeque<Delta>,
     /// Where the next round of polling begins, so that no choice starves another.
     next_choice: usize,
     /// When the request came, before its constraints were compiled.
@@ -41,6 +47,7 @@ pub struct Generation {
 pub(super) struct Admitted {
     pub(super) constraints: Arc<[ConstraintIr]>,
     pub(super) prompt: TokenizedPrompt,
+    pub(super) awaits_prompt: bool,
     pub(super) stop: StopStrings,
     pub(super) compiled: Arc<CompiledConstraint>,
     pub(super) provenance: Provenance,
@@ -64,16 +71,36 @@ struct Choice {
 }
 
 /// What is new in one choice.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Delta {
     /// Which choice.
     pub choice: u32,
+    /// The prompt's tokens, where their log-probabilities were asked for: in the first delta of every choice, alone.
+    pub prompt: Option<Arc<PromptTokens>>,
     /// Whole characters; what may begin a stop string is held back.
     pub text: String,
     /// The tokens, where log-probabilities were asked for. Their text may run ahead of `text`.
     pub tokens: Vec<TokenInfo>,
     /// Set in the last delta of a choice.
     pub finish: Option<Finish>,
+}
+
+/// The tokens of a prompt with their log-probabilities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptTokens {
+    /// The first one, which nothing stands before.
+    pub first: FirstToken,
+    /// The others.
+    pub rest: Vec<TokenInfo>,
+}
+
+/// A token without a log-probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FirstToken {
+    /// Its bytes as text, or a control token's name; a broken character reads U+FFFD.
+    pub text: String,
+    /// The bytes themselves; none for a control token.
+    pub bytes: Vec<u8>,
 }
 
 /// A token with its log-probability.
@@ -154,6 +181,8 @@ pub struct Finish {
 pub struct Completed {
     /// Which choice.
     pub choice: u32,
+    /// The prompt's tokens, where their log-probabilities were asked for.
+    pub prompt: Option<Arc<PromptTokens>>,
     /// Its text.
     pub text: String,
     /// Its tokens, where log-probabilities were asked for.
@@ -164,7 +193,7 @@ pub struct Completed {
 
 impl Generation {
     pub(super) fn new(maze: Maze, admitted: Admitted, streams: Vec<ChoiceStream>) -> Self {
-        let Admitted { constraints, prompt, stop, compiled, provenance, arrived } = admitted;
+        let Admitted { constraints, prompt, awaits_prompt, stop, compiled, provenance, arrived } = admitted;
         maze.inner.metrics.prompt_tokens.inc_by(prompt.ids.len() as u64);
         let choices = streams.into_iter().map(|stream| Choice {
             stream: Some(stream),
@@ -186,6 +215,8 @@ impl Generation {
             prompt,
             provenance,
             choices,
+            awaits_prompt,
+            told: VecDeque::new(),
             next_choice: 0,
             arrived,
             num_tokens: None,
@@ -242,6 +273,9 @@ impl Generation {
     /// An error ends the whole request.
     pub async fn next(&mut self) -> Option<Result<Delta, Error>> {
         loop {
+            if let Some(delta) = self.told.pop_front() {
+                return Some(Ok(delta));
+            }
             let (choice_idx, event) = poll_fn(|context| self.poll_event(context)).await?;
             match self.take(choice_idx, event).await {
                 Ok(Some(delta)) => return Some(Ok(delta)),
@@ -260,16 +294,17 @@ impl Generation {
     /// # Errors
     /// The first error of any choice.
     pub async fn collect(mut self) -> Result<Vec<Completed>, Error> {
-        let mut partial: Vec<(String, Vec<TokenInfo>)> = vec![Default::default(); self.choices.len()];
+        let mut partial = vec![Delta::default(); self.choices.len()];
         let mut completed = Vec::with_capacity(self.choices.len());
         while let Some(delta) = self.next().await {
             let delta = delta?;
-            let (text, tokens) = &mut partial[delta.choice as usize];
-            text.push_str(&delta.text);
-            tokens.extend(delta.tokens);
+            let so_far = &mut partial[delta.choice as usize];
+            so_far.prompt = delta.prompt.or(so_far.prompt.take());
+            so_far.text.push_str(&delta.text);
+            so_far.tokens.extend(delta.tokens);
             if let Some(finish) = delta.finish {
-                let (text, tokens) = std::mem::take(&mut partial[delta.choice as usize]);
-                completed.push(Completed { choice: delta.choice, text, tokens, finish });
+                let Delta { prompt, text, tokens, .. } = std::mem::take(so_far);
+                completed.push(Completed { choice: delta.choice, prompt, text, tokens, finish });
             }
         }
         completed.sort_by_key(|choice| choice.choice);
@@ -278,7 +313,7 @@ impl Generation {
 
     /// The next event of any choice, in turn; `None` inside when every choice has ended.
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Option<ChoiceEvent>)>> {
-        let num_choices = self.choices.len();
+        let num_choices = if self.awaits_prompt { 1 } else { self.choices.len() };
         let mut is_live = false;
         for turn in 0..num_choices {
             let choice_idx = (self.next_choice + turn) % num_choices;
@@ -294,6 +329,10 @@ impl Generation {
 
     async fn take(&mut self, choice_idx: usize, event: Option<ChoiceEvent>) -> Result<Option<Delta>, Error> {
         match event {
+            Some(ChoiceEvent::Prompt(scores)) => {
+                self.tell_prompt(scores);
+                Ok(None)
+            }
             Some(ChoiceEvent::Token { id, logprobs }) => self.take_token(choice_idx, id, logprobs).await,
             Some(ChoiceEvent::Text(text)) => self.take_text(choice_idx, &text).await,
             Some(ChoiceEvent::Finished(finished)) => self.end(choice_idx, End::Engine(finished)).await.map(Some),
@@ -301,6 +340,17 @@ impl Generation {
             Some(ChoiceEvent::Failed(error)) => Err(error),
             None => Err(engine::EngineError::Stopped.into()),
         }
+    }
+
+    /// Tells every choice what the prompt's tokens scored.
+    fn tell_prompt(&mut self, scores: Vec<TokenLogprobs>) {
+        self.awaits_prompt = false;
+        let Some((&first, rest)) = self.prompt.ids.split_first() else { return };
+        let first = FirstToken { text: self.maze.token_text(first), bytes: self.maze.token_bytes(first).to_vec() };
+        let rest = rest.iter().zip(scores).map(|(&id, score)| self.token_info(id, score)).collect();
+        let prompt = Arc::new(PromptTokens { first, rest });
+        let choices = 0..self.choices.len() as u32;
+        self.told.extend(choices.map(|choice| Delta { choice, prompt: Some(prompt.clone()), ..Delta::default() }));
     }
 
     async fn take_token(
@@ -326,7 +376,7 @@ impl Generation {
             return Ok(Some(delta));
         }
         let is_empty = step.text.is_empty() && tokens.is_empty();
-        Ok((!is_empty).then_some(Delta { choice: choice_idx as u32, text: step.text, tokens, finish: None }))
+        Ok((!is_empty).then_some(Delta { choice: choice_idx as u32, text: step.text, tokens, ..Delta::default() }))
     }
 
     /// Text of a remote model, in whole characters and walked.
@@ -342,7 +392,7 @@ impl Generation {
             delta.text.insert_str(0, &step.text);
             return Ok(Some(delta));
         }
-        let delta = Delta { choice: choice_idx as u32, text: step.text, tokens: Vec::new(), finish: None };
+        let delta = Delta { choice: choice_idx as u32, text: step.text, ..Delta::default() };
         Ok((!delta.text.is_empty()).then_some(delta))
     }
 
@@ -422,7 +472,7 @@ impl Generation {
             provenance,
             stats,
         };
-        Ok(Delta { choice: choice_idx as u32, text: rest, tokens: Vec::new(), finish: Some(finish) })
+        Ok(Delta { choice: choice_idx as u32, text: rest, finish: Some(finish), ..Delta::default() })
     }
 
     /// Judges a finished choice beside the async workers: a validator may take its time.

@@ -38,7 +38,9 @@ pub use compile_pool::ConstraintStats;
 pub use config::MazeConfig;
 pub use error::{Error, ErrorClass};
 pub use extraction::{CompileRequest, CompiledSet, EXTRACTION_TIME_MAX, Interrupted, SourceText, within};
-pub use generation::{Alternative, Completed, Delta, Finish, FinishReason, Generation, TokenInfo};
+pub use generation::{
+    Alternative, Completed, Delta, Finish, FinishReason, FirstToken, Generation, PromptTokens, TokenInfo,
+};
 pub use hole::{CodeContext, FimRecord};
 pub use judge::{Judge, JudgeConfig, Judged, Refusal, Walk};
 pub use judging::JudgeRequest;
@@ -288,6 +290,7 @@ impl Maze {
         let seed = request.seed.unwrap_or_else(random_seed);
         let (max_tokens, work) = match &self.inner.backend {
             Backend::Local(_) => {
+                self.inner.config.check_prompt_logprobs(&request, admitting.prompt.ids.len())?;
                 let by_constraint = admitting.compiled.max_tokens();
                 let max_tokens = self.budget(admitting.prompt.ids.len(), request.max_tokens, by_constraint)?;
                 (max_tokens, Work::Local(self.sequences(&request, &mut admitting, max_tokens, seed)?))
@@ -321,6 +324,8 @@ impl Maze {
                     seed,
                     choice,
                     num_logprobs: request.num_logprobs,
+                    // The prompt is the same for all, and so is what the first is told of it.
+                    num_prompt_logprobs: request.num_prompt_logprobs.filter(|_| choice == 0),
                     forced_tokens: !request.sample_forced_tokens && request.num_logprobs.is_none(),
                     matcher: admitting.matcher()?,
                     salt: request.client.as_ref().and_then(|client| client.salt),
@@ -332,6 +337,7 @@ impl Maze {
 
     fn submit(&self, prepared: Prepared, arrived: Instant) -> Result<Generation, Error> {
         let Prepared { request, prompt, stop, compiled, max_tokens, seed, work } = prepared;
+        let awaits_prompt = request.num_prompt_logprobs.is_some();
         let mut provenance = Provenance::new(self, &request, &compiled, max_tokens, seed);
         provenance.healed_bytes = prompt.healed.as_ref().map(String::len);
         provenance.fim = prompt.hole.as_ref().map(|hole| hole.record.clone());
@@ -350,7 +356,7 @@ impl Maze {
             }
         };
         let constraints = request.constraints.into();
-        let admitted = Admitted { constraints, prompt, stop, compiled, provenance, arrived };
+        let admitted = Admitted { constraints, prompt, awaits_prompt, stop, compiled, provenance, arrived };
         Ok(Generation::new(self.clone(), admitted, streams))
     }
 
@@ -405,10 +411,10 @@ impl Maze {
     /// How many tokens a sequence may sample.
     fn budget(&self, prompt_len: usize, asked: Option<u32>, by_constraint: Option<u32>) -> Result<u32, Error> {
         let window = self.window();
-        let room = window.saturating_sub(prompt_len);
-        if room == 0 || asked.is_some_and(|asked| asked as usize > room) {
+        let room = window.checked_sub(prompt_len).filter(|&room| asked.unwrap_or(1) as usize <= room);
+        let Some(room) = room else {
             return Err(Error::ContextLength { prompt_len, max_tokens: asked, limit: window });
-        }
+        };
         let wanted = asked.unwrap_or(self.inner.config.max_tokens_default).min(by_constraint.unwrap_or(u32::MAX));
         Ok(wanted.min(room as u32))
     }

@@ -31,7 +31,8 @@ pub struct GenerateRequest {
     pub profiles: Vec<Arc<Profile>>,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
-    /// At most this many tokens per choice; `None` means the configured default.
+    /// At most this many tokens per choice; `None` means the configured default, and with 0 the prompt is read and nothing
+    /// else.
     pub max_tokens: Option<u32>,
     /// Generation ends before the first of these.
     pub stop: Vec<String>,
@@ -43,6 +44,10 @@ pub struct GenerateRequest {
     pub client: Option<Client>,
     /// How many alternatives to report with log-probabilities; `None` reports none.
     pub num_logprobs: Option<u32>,
+    /// How many alternatives to report with the log-probabilities of the prompt's own tokens; `None` reports none. They
+    /// are under the raw logits, whatever binds the answer and however it is sampled. All choices are told the same,
+    /// which is computed once.
+    pub num_prompt_logprobs: Option<u32>,
     /// The reply is read only when it is whole, so that a remote model's text may be given up and asked for anew.
     pub whole: bool,
     /// Draw also the tokens that the constraint determines, in whatever split the model prefers, instead of appending

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::{ModelError, Pass};
 use crate::kernels::gpu::Mark;
-use crate::kernels::sampling::{self, SampledToken, SamplingError, SamplingRow};
+use crate::kernels::sampling::{self, KnownToken, SampledToken, SamplingError, SamplingRow, TokenLogprobs};
 
 /// Unnormalized scores of the next token: one f32 row per entry of [`super::Batch::logit_rows`], on the model's
 /// device.
@@ -108,15 +108,27 @@ impl Logits {
             let rows: Vec<_> = rows.into_iter().collect();
             return Ok(Sampling::OnGpu(sampling::start_on_gpu(&self.rows, &rows)?));
         }
+        self.wait();
+        let sample = |(row_idx, row)| Ok(sampling::sample(&mut self.rows.get(row_idx)?.to_vec1()?, row));
+        Ok(Sampling::Done(rows.into_iter().map(sample).collect::<Result<_, ModelError>>()?))
+    }
+
+    /// The log-probabilities of tokens that stand already; the outcome of a token is that token's alone.
+    ///
+    /// Cost: as [`sampling::score_known`]; waits for a GPU.
+    ///
+    /// # Errors
+    /// When the device fails, or a row or an id is not there.
+    pub fn score(&self, tokens: &[KnownToken]) -> Result<Vec<Result<TokenLogprobs, SamplingError>>, ModelError> {
+        self.wait();
+        Ok(sampling::score_known(&self.rows, tokens)?)
+    }
+
+    /// Until a device that is simulated is done with them.
+    fn wait(&self) {
         if let Computed::From(instant) = self.computed {
             std::thread::sleep(instant.saturating_duration_since(Instant::now()));
         }
-        let mut scores = self.to_cpu()?;
-        let vocab_len = self.vocab_len();
-        let tokens = rows
-            .into_iter()
-            .map(|(row_idx, row)| sampling::sample(&mut scores[row_idx * vocab_len..][..vocab_len], row));
-        Ok(Sampling::Done(tokens.collect()))
     }
 }
 

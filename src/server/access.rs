@@ -27,7 +27,7 @@ use super::{
     keys::{ApiKey, ApiKeys, Scope},
     refusals::Course,
 };
-use crate::maze::{Client, GenerateRequest, Profile};
+use crate::maze::{Client, Error, GenerateRequest, Profile};
 
 /// What a route needs of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +104,13 @@ impl Caller {
     /// asking.
     ///
     /// # Errors
-    /// More than the key may ask for.
+    /// None at all, or more than the key may ask for.
     pub(crate) fn max_tokens(&self, asked: Option<u32>, default: u32) -> Result<Option<u32>, HttpError> {
         match (self.max_tokens, asked) {
+            (_, Some(0)) => {
+                let (min, max) = (1.0, f64::from(u32::MAX));
+                Err(HttpError::maze("max_tokens", Error::OutOfRange { param: "max_tokens", value: 0.0, min, max }))
+            }
             (Some(limit), Some(asked)) if asked > limit => Err(HttpError::invalid_value(
                 "max_tokens",
                 format!("{asked} is more than this key may ask for, {limit}"),

@@ -30,7 +30,9 @@ use super::{
     recorder::{Recorded, Recorder, Stopped},
     sse::{self, Chunks},
 };
-use crate::maze::{Alternative, Completed, Delta, GenerateRequest, Hole, Maze, Prompt, TokenInfo, Truncation};
+use crate::maze::{
+    Alternative, Completed, Delta, GenerateRequest, Hole, Maze, Prompt, PromptTokens, TokenInfo, Truncation,
+};
 
 /// What OpenAI's completions give when `max_tokens` is absent.
 const OPENAI_MAX_TOKENS: u32 = 16;
@@ -99,14 +101,13 @@ impl Plan {
         let prompt = std::mem::replace(&mut request.prompt, PromptField::Texts(Vec::new()));
         let prompts = prompts(prompt, num_generated, limit)?;
         let prompts = request.open(prompts)?;
-        let echoes = match request.echo {
-            Some(true) => prompts.iter().map(|prompt| text_of(prompt, maze)).collect(),
-            _ => vec![String::new(); prompts.len()],
-        };
+        let echo = request.echo == Some(true);
+        let echoes = prompts.iter().map(|prompt| if echo { text_of(prompt, maze) } else { String::new() }).collect();
         let default = if constraints.is_empty() { OPENAI_MAX_TOKENS } else { maze.config().max_tokens_default };
-        let max_tokens = match caller.max_tokens(request.max_tokens, default)? {
-            None if constraints.is_empty() => Some(OPENAI_MAX_TOKENS),
-            asked => asked,
+        let max_tokens = match request.max_tokens {
+            // The answer is the prompt.
+            Some(0) if echo => Some(0),
+            asked => caller.max_tokens(asked, default)?.or(constraints.is_empty().then_some(OPENAI_MAX_TOKENS)),
         };
         let (template, origins) = constraints.bind(GenerateRequest {
             sampling,
@@ -116,6 +117,7 @@ impl Plan {
             seed: request.seed,
             client: caller.client.clone(),
             num_logprobs: request.logprobs.or(is_ranked.then_some(0)),
+            num_prompt_logprobs: request.logprobs.filter(|_| echo),
             whole: delivery.is_whole(),
             ..GenerateRequest::default()
         });
@@ -139,8 +141,16 @@ fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
         _ => {}
     }
     if request.echo == Some(true) && request.logprobs.is_some() {
-        let reason = "with `echo` it would be of the prompt too, of which only the last token's logits are computed";
-        return Err(HttpError::unsupported("logprobs", reason));
+        if request.suffix.is_some() {
+            let reason = "with `echo` it would be of the prompt too, which before a `suffix` is read between markers, \
+                          behind that suffix, and perhaps cut; leave one of the three out";
+            return Err(HttpError::unsupported("logprobs", reason));
+        }
+        if request.token_healing == Some(true) {
+            let reason = "with `echo` it would be of the prompt too, whose last tokens are written again by the answer; \
+                          leave one of the three out";
+            return Err(HttpError::unsupported("logprobs", reason));
+        }
     }
     Ok(())
 }
@@ -279,11 +289,11 @@ impl Reply {
     }
 
     fn add(&self, completion: &mut Completion, prompt: u32, answer: Completed, echo: &str, logprobs: bool) {
-        let Completed { choice, text, tokens, finish } = answer;
+        let Completed { choice, prompt: scored, text, tokens, finish } = answer;
         completion.choices.push(CompletionChoice {
             index: prompt * self.num_choices + choice,
             text: format!("{echo}{text}"),
-            logprobs: logprobs.then(|| OffsetCounter::default().logprobs(tokens)),
+            logprobs: logprobs.then(|| OffsetCounter::default().logprobs(scored.as_deref(), echo, tokens)),
             finish_reason: Some(finish.reason),
             finish_detail: finish.detail,
             validation: Some(finish.validation),
@@ -379,7 +389,9 @@ impl Streaming {
         let mut choice = CompletionChoice {
             index,
             text: format!("{echo}{}", delta.text),
-            logprobs: self.logprobs.then(|| self.offsets[index as usize].logprobs(delta.tokens)),
+            logprobs: self
+                .logprobs
+                .then(|| self.offsets[index as usize].logprobs(delta.prompt.as_deref(), &echo, delta.tokens)),
             finish_reason: None,
             finish_detail: None,
             validation: None,
@@ -403,26 +415,46 @@ impl Streaming {
     }
 }
 
-/// How many code points of a choice's tokens came before.
+/// How many code points of a choice's text begin in the tokens that came before.
 #[derive(Clone, Copy, Default)]
 struct OffsetCounter(usize);
 
 impl OffsetCounter {
-    fn logprobs(&mut self, tokens: Vec<TokenInfo>) -> CompletionLogprobs {
+    /// What is said of `tokens`, and before them of the prompt that they continue, which the text has as `echo`.
+    fn logprobs(&mut self, prompt: Option<&PromptTokens>, echo: &str, tokens: Vec<TokenInfo>) -> CompletionLogprobs {
         let mut all = CompletionLogprobs::default();
-        for token in tokens {
-            all.text_offset.push(self.0);
-            self.0 += token.text.chars().count();
-            let mut top = BTreeMap::from([(token.text.clone(), finite(token.logprob))]);
-            for Alternative { text, logprob, .. } in token.top {
-                let logprob = finite(logprob);
-                top.entry(text).and_modify(|best| *best = best.max(logprob)).or_insert(logprob);
-            }
-            all.top_logprobs.push(top);
-            all.token_logprobs.push(finite(token.logprob));
-            all.tokens.push(token.text);
+        if let Some(PromptTokens { first, rest }) = prompt {
+            all.text_offset.push(self.pass(&first.bytes));
+            all.tokens.push(first.text.clone());
+            all.token_logprobs.push(None);
+            all.top_logprobs.push(None);
+            rest.iter().for_each(|token| self.add(token.clone(), &mut all));
+            // Also where ids are no whole characters, or a tokenizer has changed the text.
+            self.0 = echo.chars().count();
         }
+        tokens.into_iter().for_each(|token| self.add(token, &mut all));
         all
+    }
+
+    fn add(&mut self, token: TokenInfo, all: &mut CompletionLogprobs) {
+        let mut top = BTreeMap::from([(token.text.clone(), finite(token.logprob))]);
+        for Alternative { text, logprob, .. } in token.top {
+            let logprob = finite(logprob);
+            top.entry(text).and_modify(|best| *best = best.max(logprob)).or_insert(logprob);
+        }
+        all.text_offset.push(self.pass(&token.bytes));
+        all.top_logprobs.push(Some(top));
+        all.token_logprobs.push(Some(finite(token.logprob)));
+        all.tokens.push(token.text);
+    }
+
+    /// Goes on behind a token and returns where it began. A character that several tokens write is counted once, by its
+    /// first byte.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let begins = |byte: &&u8| **byte & 0xC0 != 0x80;
+        let offset = self.0;
+        self.0 += bytes.iter().filter(begins).count();
+        offset
     }
 }
 

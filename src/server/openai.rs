@@ -25,14 +25,18 @@ pub(crate) struct CompletionRequest {
     /// The loaded model's id, or absent.
     pub(crate) model: Option<String>,
     pub(crate) prompt: PromptField,
-    /// Default: 16 as OpenAI's, but the server's own default where anything constrains the output.
+    /// Default: 16 as OpenAI's, but the server's own default where anything constrains the output. 0 goes with `echo`
+    /// alone: then the answer is the prompt.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) n: Option<u32>,
     /// So many are generated, and the `n` with the highest mean log-probability sent. Not in a stream.
     pub(crate) best_of: Option<u32>,
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Option<StopField>,
+    /// Whether each answer begins with the prompt.
     pub(crate) echo: Option<bool>,
+    /// How many alternatives to report with each token's log-probability. With `echo` the prompt's tokens come first; not
+    /// together with `suffix` or `token_healing`.
     pub(crate) logprobs: Option<u32>,
     pub(crate) stream: Option<bool>,
     pub(crate) stream_options: Option<StreamOptions>,
@@ -232,13 +236,17 @@ pub(crate) struct CompletionChoice {
     pub(crate) validation: Option<Validation>,
 }
 
-/// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token.
+/// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token. They are the model's own:
+/// before masks, biases, penalties and temperature, for a prompt that is echoed as for its answer.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct CompletionLogprobs {
+    /// The tokens' texts; a control token that a prompt begins with has its name here and no place in the text.
     pub(crate) tokens: Vec<String>,
-    pub(crate) token_logprobs: Vec<f32>,
-    /// The best tokens of each step by text; two tokens of the same text keep the better one.
-    pub(crate) top_logprobs: Vec<BTreeMap<String, f32>>,
+    /// Null for the first token of a prompt, which nothing stands before.
+    pub(crate) token_logprobs: Vec<Option<f32>>,
+    /// The best tokens of each step by text; two tokens of the same text keep the better one. Null for the first token of a
+    /// prompt.
+    pub(crate) top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
     /// Where each token begins in the text, in code points.
     pub(crate) text_offset: Vec<usize>,
 }

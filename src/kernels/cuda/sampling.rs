@@ -108,7 +108,8 @@ impl Started {
                 bail!("{OP}: the device drew id {id} of {}", self.vocab_len)
             }
             let logprobs = match num_logprobs {
-                Some(count) => Some(score(&self.logits.get(row_idx)?.to_vec1::<f32>()?, id, count)),
+                // Copying off the device takes the whole of a storage.
+                Some(count) => Some(score(&self.logits.get(row_idx)?.force_contiguous()?.to_vec1::<f32>()?, id, count)),
                 None => None,
             };
             Ok(Ok(SampledToken { id, logprobs }))

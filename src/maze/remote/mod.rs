@@ -84,8 +84,9 @@ pub(super) fn read_prompt(maze: &Maze, prompt: &Prompt) -> Result<TokenizedPromp
 /// # Errors
 /// [`Error::RemoteUnsupported`].
 pub(super) fn check(request: &GenerateRequest) -> Result<(), Error> {
+    let asks_logprobs = request.num_logprobs.or(request.num_prompt_logprobs).is_some();
     let refused = [
-        ("logprobs", request.num_logprobs.is_some(), "a remote model's log-probabilities are over tokens of its own"),
+        ("logprobs", asks_logprobs, "a remote model's log-probabilities are over tokens of its own"),
         ("logit_bias", !request.sampling.logit_bias.is_empty(), "the token ids of a remote model are not known here"),
     ];
     match refused.into_iter().find(|(_, is_asked, _)| *is_asked) {

@@ -191,7 +191,7 @@ impl Reply {
         let num_tokens = answers.iter().map(|answer| answer.finish.num_tokens).sum();
         let late: u32 = answers.iter().map(|answer| answer.finish.late_prompt_tokens).sum();
         let mut reply = self.chunk("chat.completion");
-        for Completed { choice, text, tokens, finish } in answers {
+        for Completed { choice, text, tokens, finish, .. } in answers {
             let mut progress = Progress::new(tools.map(Tools::reader));
             let mut message = AnswerMessage { role: ASSISTANT, content: None, refusal: None, tool_calls: Vec::new() };
             for piece in progress.push(text).into_iter().chain(progress.finish()) {
