@@ -430,6 +430,38 @@ async fn an_echo_with_log_probabilities_is_the_same_for_every_kind_of_prompt_and
     }
 }
 
+/// As lm-evaluation-harness reads a reply: one token behind the prompt is left out, also where that is an end.
+#[tokio::test]
+async fn the_token_that_ends_an_answer_is_listed() {
+    let server = server();
+    let end = 4097;
+    let body = |fields: Value| {
+        let mut body = json!({"prompt": "one (two)", "max_tokens": 1, "temperature": 0, "echo": true, "logprobs": 1});
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    let alone = complete(&server, body(json!({"max_tokens": 0}))).await["choices"][0]["logprobs"].clone();
+    for fields in [json!({"logit_bias": {end.to_string(): 100}}), json!({"logit_bias": {end.to_string(): -100}})] {
+        let ends = fields["logit_bias"][end.to_string()] == 100;
+        let reply = complete(&server, body(fields.clone())).await;
+        let (choice, num_tokens) = (&reply["choices"][0], &reply["usage"]["completion_tokens"]);
+        assert_eq!((choice["finish_reason"] == "stop", num_tokens == 0), (ends, ends), "{reply}");
+        assert_eq!(choice["text"] == "one (two)", ends, "{reply}");
+        let logprobs = &choice["logprobs"];
+        for list in LISTS {
+            let all = logprobs[list].as_array().expect("a list");
+            assert_eq!(all[..all.len() - 1], alone[list].as_array().expect("a list")[..], "{list}: {reply}");
+        }
+        let last = logprobs["tokens"].as_array().and_then(|tokens| tokens.last()).expect("a token");
+        assert_eq!(last == "<｜end▁of▁sentence｜>", ends, "{last}");
+        let mut streamed = body(fields);
+        streamed["stream"] = json!(true);
+        let chunks = chunks(&server, streamed).await;
+        let pieces = chunks.iter().flat_map(|chunk| chunk["choices"][0]["logprobs"]["tokens"].as_array());
+        assert_eq!(pieces.flatten().collect::<Vec<_>>().last(), Some(&last));
+    }
+}
+
 #[tokio::test]
 async fn an_echo_of_no_tokens_is_the_prompt() {
     let server = server();

@@ -67,6 +67,8 @@ pub enum TokenEvent {
 pub struct Finished {
     /// Why.
     pub reason: FinishReason,
+    /// The end token that was sampled and what it scored, where log-probabilities were asked for.
+    pub end_token: Option<(u32, TokenLogprobs)>,
     /// Whether every part of the constraint accepts the output as it is.
     pub is_complete: bool,
     /// Masks computed for the sequence.

@@ -343,7 +343,8 @@ impl Sequence {
         defers: bool,
     ) -> Result<Option<Finished>, EngineError> {
         if end_tokens.contains(&sampled.id) {
-            return Ok(Some(self.finished(FinishReason::EndToken, true)));
+            let end_token = sampled.logprobs.map(|logprobs| (sampled.id, logprobs));
+            return Ok(Some(Finished { end_token, ..self.finished(FinishReason::EndToken, true) }));
         }
         if defers {
             pilot.defer(sampled.id);
@@ -407,7 +408,7 @@ impl Sequence {
             self.send_oldest();
         }
         let Self { num_masks, mask_time, steering, .. } = *self;
-        Finished { reason, is_complete, num_masks, mask_time, steering }
+        Finished { reason, end_token: None, is_complete, num_masks, mask_time, steering }
     }
 
     /// Sends an event; a reader that has gone is noticed at the next step.

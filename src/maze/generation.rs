@@ -160,6 +160,8 @@ pub struct Finish {
     pub reason: FinishReason,
     /// For a dead end, the parts and the byte.
     pub detail: Option<String>,
+    /// The token that ended it, where log-probabilities were asked for; it is none of the tokens generated.
+    pub end_token: Option<TokenInfo>,
     /// Tokens generated.
     pub num_tokens: u32,
     /// Tokens of the prompt that become known only now: those that a remote model counted, said once per request; else 0.
@@ -461,9 +463,11 @@ impl Generation {
         let (reason, detail) = end.reason();
         self.maze.inner.metrics.finished(reason, self.arrived.elapsed());
         let provenance = self.provenance.clone();
+        let end_token = end.finished().and_then(|finished| finished.end_token.clone());
         let finish = Finish {
             reason,
             detail,
+            end_token: end_token.map(|(id, logprobs)| self.token_info(id, logprobs)),
             num_tokens,
             late_prompt_tokens: 0,
             output_digest,

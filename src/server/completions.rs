@@ -289,7 +289,8 @@ impl Reply {
     }
 
     fn add(&self, completion: &mut Completion, prompt: u32, answer: Completed, echo: &str, logprobs: bool) {
-        let Completed { choice, prompt: scored, text, tokens, finish } = answer;
+        let Completed { choice, prompt: scored, text, mut tokens, finish } = answer;
+        tokens.extend(finish.end_token);
         completion.choices.push(CompletionChoice {
             index: prompt * self.num_choices + choice,
             text: format!("{echo}{text}"),
@@ -383,9 +384,10 @@ impl Streaming {
         Some((chunk, self))
     }
 
-    fn piece(&mut self, prompt: u32, delta: Delta) -> Completion {
+    fn piece(&mut self, prompt: u32, mut delta: Delta) -> Completion {
         let index = prompt * self.reply.num_choices + delta.choice;
         let echo = std::mem::take(&mut self.echoes[index as usize]);
+        delta.tokens.extend(delta.finish.as_mut().and_then(|finish| finish.end_token.take()));
         let mut choice = CompletionChoice {
             index,
             text: format!("{echo}{}", delta.text),

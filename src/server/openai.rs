@@ -240,7 +240,8 @@ pub(crate) struct CompletionChoice {
 /// before masks, biases, penalties and temperature, for a prompt that is echoed as for its answer.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct CompletionLogprobs {
-    /// The tokens' texts; a control token that a prompt begins with has its name here and no place in the text.
+    /// The tokens' texts. The control tokens that a prompt begins with and an answer ends with have their names here and
+    /// no place in the text.
     pub(crate) tokens: Vec<String>,
     /// Null for the first token of a prompt, which nothing stands before.
     pub(crate) token_logprobs: Vec<Option<f32>>,

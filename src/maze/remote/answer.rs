@@ -287,6 +287,7 @@ impl Answer {
             .map(|usage| Usage { num_tokens: usage.num_tokens.saturating_add(self.num_pieces_before), ..usage });
         let finished = Finished {
             reason,
+            end_token: None,
             is_complete,
             num_masks: 0,
             mask_time: std::time::Duration::ZERO,
