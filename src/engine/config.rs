@@ -20,8 +20,8 @@ pub struct EngineConfig {
     /// Tokens of one sequence that follow each other without being sampled and run in one step. Default 64; 1 computes
     /// the same output one forward pass at a time.
     pub forced_block_len_max: usize,
-    /// Tokens of prompts in one step whose log-probabilities are asked for. Default 128; each costs a row of logits, which
-    /// is 4 bytes for each id of the vocabulary, and such a prompt runs in chunks of no more than this.
+    /// Tokens of prompts in one step whose log-probabilities are asked for. Default 128; each costs a row of logits,
+    /// which is 4 bytes for each id of the vocabulary, and such a prompt runs in chunks of no more than this.
     pub num_scored_tokens_max: usize,
     /// How long a step whose rows all wait for masks waits after its forward pass; a later row samples in a later step,
     /// and one that is later than this once is computed apart from the others. Default 2 ms.

@@ -26,8 +26,8 @@ pub struct SequenceRequest {
     pub choice: u32,
     /// How many alternatives to report with log-probabilities.
     pub num_logprobs: Option<u32>,
-    /// How many alternatives to report with the log-probabilities of the prompt's own tokens. Such a prompt computes a row
-    /// of logits for each of its tokens, and reuses no cached prefix, whose logits nobody kept.
+    /// How many alternatives to report with the log-probabilities of the prompt's own tokens. Such a prompt computes a
+    /// row of logits for each of its tokens, and reuses no cached prefix, whose logits nobody kept.
     pub num_prompt_logprobs: Option<u32>,
     /// Whether text that the constraint determines is appended without sampling; then those tokens have no
     /// log-probabilities.

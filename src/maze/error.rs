@@ -56,8 +56,8 @@ pub enum Error {
     },
     /// More log-probabilities of a prompt than a reply may have.
     #[error(
-        "the prompt's log-probabilities would be {count} numbers, over all tokens, alternatives and choices; this server \
-         reports {limit}: lower `logprobs` or `n`, or shorten the prompt"
+        "the prompt's log-probabilities would be {count} numbers, over all tokens, alternatives and choices; this \
+         server reports {limit}: lower `logprobs` or `n`, or shorten the prompt"
     )]
     TooManyPromptLogprobs {
         /// How many are asked for.

@@ -31,8 +31,8 @@ pub struct GenerateRequest {
     pub profiles: Vec<Arc<Profile>>,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
-    /// At most this many tokens per choice; `None` means the configured default, and with 0 the prompt is read and nothing
-    /// else.
+    /// At most this many tokens per choice; `None` means the configured default, and with 0 the prompt is read and
+    /// nothing else.
     pub max_tokens: Option<u32>,
     /// Generation ends before the first of these.
     pub stop: Vec<String>,

@@ -147,8 +147,8 @@ fn refuse_unsupported(request: &CompletionRequest) -> Result<(), HttpError> {
             return Err(HttpError::unsupported("logprobs", reason));
         }
         if request.token_healing == Some(true) {
-            let reason = "with `echo` it would be of the prompt too, whose last tokens are written again by the answer; \
-                          leave one of the three out";
+            let reason = "with `echo` it would be of the prompt too, whose last tokens are written again by the \
+                          answer; leave one of the three out";
             return Err(HttpError::unsupported("logprobs", reason));
         }
     }

@@ -35,8 +35,8 @@ pub(crate) struct CompletionRequest {
     pub(crate) stop: Option<StopField>,
     /// Whether each answer begins with the prompt.
     pub(crate) echo: Option<bool>,
-    /// How many alternatives to report with each token's log-probability. With `echo` the prompt's tokens come first; not
-    /// together with `suffix` or `token_healing`.
+    /// How many alternatives to report with each token's log-probability. With `echo` the prompt's tokens come first;
+    /// not together with `suffix` or `token_healing`.
     pub(crate) logprobs: Option<u32>,
     pub(crate) stream: Option<bool>,
     pub(crate) stream_options: Option<StreamOptions>,
@@ -236,17 +236,17 @@ pub(crate) struct CompletionChoice {
     pub(crate) validation: Option<Validation>,
 }
 
-/// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token. They are the model's own:
-/// before masks, biases, penalties and temperature, for a prompt that is echoed as for its answer.
+/// Log-probabilities in the shape of OpenAI's completions: parallel lists, one entry per token. They are the model's
+/// own: before masks, biases, penalties and temperature, for a prompt that is echoed as for its answer.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct CompletionLogprobs {
-    /// The tokens' texts. The control tokens that a prompt begins with and an answer ends with have their names here and
-    /// no place in the text.
+    /// The tokens' texts. The control tokens that a prompt begins with and an answer ends with have their names here
+    /// and no place in the text.
     pub(crate) tokens: Vec<String>,
     /// Null for the first token of a prompt, which nothing stands before.
     pub(crate) token_logprobs: Vec<Option<f32>>,
-    /// The best tokens of each step by text; two tokens of the same text keep the better one. Null for the first token of a
-    /// prompt.
+    /// The best tokens of each step by text; two tokens of the same text keep the better one. Null for the first token
+    /// of a prompt.
     pub(crate) top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
     /// Where each token begins in the text, in code points.
     pub(crate) text_offset: Vec<usize>,
