@@ -90,6 +90,7 @@ const CRATES: &[(&str, &str)] = &[
     ("http_body_util", "remote"),
     ("getrandom", "server"),
     ("prometheus", "maze cache server"),
+    ("prost", "otlp"),
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
     ("cpu_time", "cli guide"), // of guide, its tests
