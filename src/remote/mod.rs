@@ -11,6 +11,7 @@
 //! the name's look-up to the last byte, and so many bytes of answer. Nothing here reads an environment variable.
 
 mod backend;
+mod client;
 mod dialect;
 mod endpoint;
 mod retry;
