@@ -22,6 +22,7 @@ use crate::{
     cache::{BadRedisUrl, CacheConfig, RedisUrl},
     maze::{self, EmbeddedModel, MazeConfig, ModelSource, OpenOptions, ProbeConfig},
     model::{GpuId, Quantization},
+    otlp::ExporterConfig,
     remote::{Address, BackendConfig, Key, RemoteError, Service},
     server::{ApiKeys, KeyFileError, ProfileError, ProfileFiles, ServerConfig, Tls, TlsError, TlsFiles},
 };
@@ -69,6 +70,13 @@ pub struct ServerArgs {
     /// How to write the log to standard error [default: text].
     #[arg(long, env = "ANANKE_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// The whole address that a span of each request is posted to as OTLP, such as http://127.0.0.1:4318/v1/traces;
+    /// without one there are no spans.
+    #[arg(long, env = "ANANKE_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// The authorities in PEM that the collector of --otlp-endpoint is known by [default: those of the web].
+    #[arg(long, env = "ANANKE_OTLP_CA", value_name = "FILE")]
+    pub otlp_ca: Option<PathBuf>,
     /// The largest request body [default: 4MiB].
     #[arg(long, env = "ANANKE_MAX_BODY", value_name = "BYTES")]
     pub max_body: Option<ByteSize>,
@@ -395,6 +403,8 @@ pub struct Config {
     pub port: u16,
     /// How the log is written.
     pub log_format: LogFormat,
+    /// Where spans of requests go, if there are to be any.
+    pub otlp: Option<ExporterConfig>,
     /// The bounds and times of the HTTP layer.
     pub server: ServerConfig,
     /// Who may use it; everyone who reaches the address where there is none.
@@ -584,6 +594,24 @@ pub enum ConfigError {
         /// Its host.
         host: String,
     },
+    /// The address of the collector of spans.
+    #[error("--otlp-endpoint: {0}")]
+    OtlpEndpoint(#[source] Box<RemoteError>),
+    /// The address of the collector is only a host.
+    #[error("--otlp-endpoint names {host} and no path there")]
+    OtlpPath {
+        /// Its host.
+        host: String,
+    },
+    /// The authorities of a collector without a collector.
+    #[error("--otlp-ca was given without --otlp-endpoint")]
+    HalfOtlp,
+    /// `--offline` with a collector that is not on this machine.
+    #[error("--offline was given, and --otlp-endpoint names {host}, which is not this machine")]
+    OfflineOtlp {
+        /// Its host.
+        host: String,
+    },
     /// No model was named and none is compiled in.
     #[error("no --model was given, and this build has no model in it")]
     NoModel,
@@ -645,6 +673,14 @@ impl ConfigError {
             Self::OfflineRemote { .. } => {
                 "a server on this machine is named in digits (http://127.0.0.1:8001/v1), so that nothing is looked up"
             }
+            Self::OtlpEndpoint(_) | Self::OtlpPath { .. } | Self::HalfOtlp => {
+                "--otlp-endpoint takes the whole address that spans are posted to over HTTP, such as \
+                 http://127.0.0.1:4318/v1/traces"
+            }
+            Self::OfflineOtlp { .. } => {
+                "a collector on this machine is named in digits (http://127.0.0.1:4318/v1/traces), so that nothing is \
+                 looked up"
+            }
             Self::NoModel => "give --model PATH or OWNER/REPOSITORY, or build with `--features embedded-model`",
             Self::NoLocalModel => "give --semantic-local=MODEL, or build with `--features embedded-model`",
             Self::OfflineAddress { .. } => {
@@ -686,6 +722,7 @@ impl ServeArgs {
             host,
             port: server.port.unwrap_or(8000),
             log_format: server.log_format.unwrap_or_default(),
+            otlp: server.exporter(open.offline)?,
             server: server.http()?,
             keys: security.api_keys.as_deref().map(ApiKeys::open).transpose()?,
             tls,
@@ -710,6 +747,8 @@ impl ServerArgs {
             host: self.host.or(others.host),
             port: self.port.or(others.port),
             log_format: self.log_format.or(others.log_format),
+            otlp_endpoint: self.otlp_endpoint.or(others.otlp_endpoint),
+            otlp_ca: self.otlp_ca.or(others.otlp_ca),
             max_body: self.max_body.or(others.max_body),
             keep_alive: self.keep_alive.or(others.keep_alive),
             drain: self.drain.or(others.drain),
@@ -726,6 +765,21 @@ impl ServerArgs {
             max_source_body: self.max_source_body.or(others.max_source_body),
             probe_compile: self.probe_compile.or(others.probe_compile),
         }
+    }
+
+    /// What sends spans, if anything does.
+    fn exporter(&self, is_offline: bool) -> Result<Option<ExporterConfig>, ConfigError> {
+        let Some(url) = &self.otlp_endpoint else {
+            return if self.otlp_ca.is_none() { Ok(None) } else { Err(ConfigError::HalfOtlp) };
+        };
+        let endpoint = Address::parse(url).map_err(|error| ConfigError::OtlpEndpoint(error.into()))?;
+        if !endpoint.has_path() {
+            return Err(ConfigError::OtlpPath { host: endpoint.host().to_owned() });
+        }
+        if is_offline && !endpoint.is_loopback() {
+            return Err(ConfigError::OfflineOtlp { host: endpoint.host().to_owned() });
+        }
+        Ok(Some(ExporterConfig { authorities: self.otlp_ca.clone(), ..ExporterConfig::new(endpoint) }))
     }
 
     fn http(&self) -> Result<ServerConfig, ConfigError> {
@@ -1248,6 +1302,13 @@ mod tests {
             (&["--remote-url", "http://a", "--remote-model", "m", "--remote-timeout", "0"], None, "--remote-timeout"),
             (&["--remote-url", "http://a", "--remote-model", "m", "--remote-key-file", "/no/key"], None, "/no/key"),
             (&[], Some("[remote]\nurl = \"http://a\"\nmodel = \"m\"\nservice = \"gpt\"\n"), "gpt"),
+            (&["--otlp-endpoint", "127.0.0.1:4318/v1/traces"], None, "--otlp-endpoint"),
+            (&["--otlp-endpoint", "http://127.0.0.1:4318"], None, "no path"),
+            (&["--otlp-endpoint", "http://a/v1/traces?key=1"], None, "no query"),
+            (&["--otlp-ca", "ca.pem"], None, "--otlp-endpoint"),
+            (&["--offline", "--otlp-endpoint", "http://localhost:4318/v1/traces"], None, "localhost:4318"),
+            (&[], Some("[server]\notlp_endpoint = 4318\n"), "otlp_endpoint"),
+            (&[], Some("[server]\notlp_endpiont = \"http://127.0.0.1/v1/traces\"\n"), "otlp_endpiont"),
         ] {
             let error = config(flags, file).expect_err(named);
             assert!(error.to_string().contains(named), "{error}");
@@ -1269,6 +1330,17 @@ mod tests {
         std::fs::write(keys.path(), key.entry).expect("it can be written");
         let path = keys.path().to_str().expect("a path in UTF-8");
         assert!(config(&["--host", "0.0.0.0", "--api-keys", path], None).is_ok_and(|config| config.keys.is_some()));
+    }
+
+    #[test]
+    fn spans_are_off_unless_a_collector_is_named() {
+        assert_eq!(config(&[], None).expect("defaults are in range").otlp, None);
+        let file = "[server]\notlp_endpoint = \"http://127.0.0.1:1/v1/traces\"\notlp_ca = \"ca.pem\"\n[model]\noffline = true\n";
+        let flags = ["--otlp-endpoint", "http://[::1]:4318/v1/traces"];
+        for (flags, host) in [(&[][..], "127.0.0.1:1"), (&flags[..], "[::1]:4318")] {
+            let otlp = config(flags, Some(file)).expect("in range").otlp.expect("it was named");
+            assert_eq!((otlp.endpoint.host(), otlp.authorities), (host, Some("ca.pem".into())));
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod idle;
 pub mod kernels;
 pub mod maze;
 pub mod model;
+pub mod otlp;
 pub mod panics;
 pub mod remote;
 pub mod server;

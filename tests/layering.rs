@@ -27,10 +27,11 @@ const LAYERS: &[(&str, &str)] = &[
     ("authorities", ""),
     ("circuit", ""),
     ("remote", "authorities circuit"),
+    ("otlp", "remote"), // the client, and what an address is
     ("cache", "authorities circuit"),
     ("maze", "constraint clew braid text guide kernels model engine verify hub cache remote idle"),
     ("audit", ""),
-    ("server", "maze audit"),
+    ("server", "maze audit otlp"),
     ("config", "*"),
     ("cli", "*"),
     ("bin", "*"),
@@ -68,7 +69,7 @@ const CRATES: &[(&str, &str)] = &[
     ("memmap2", "model"),
     // Above both.
     ("crossbeam_channel", "engine maze audit cache idle"),
-    ("tokio", "engine maze audit remote server bin cli"),
+    ("tokio", "engine maze audit remote otlp server bin cli"),
     ("rustls", "authorities cache remote server"),
     ("tokio_rustls", "server"),
     ("tokio_stream", "maze server"),
@@ -89,7 +90,8 @@ const CRATES: &[(&str, &str)] = &[
     ("hyper_rustls", "remote"),
     ("http_body_util", "remote"),
     ("getrandom", "server"),
-    ("prometheus", "maze cache server"),
+    ("prometheus", "maze cache otlp server"),
+    ("prost", "otlp"),
     ("serde_path_to_error", "server"),
     ("clap", "config bin cli"),
     ("cpu_time", "cli guide"), // of guide, its tests

@@ -18,7 +18,9 @@ use ananke::{
     config::{Config, LogFormat, ServeArgs},
     idle,
     maze::{self, Maze, ModelCard},
+    otlp::Exporter,
     panics,
+    remote::RemoteError,
     server::{self, Policy, PolicyError, Tls},
 };
 use clap::Parser;
@@ -72,6 +74,9 @@ fn main() -> ExitCode {
         }
         Err(Failure::Policy(error)) => fail(1, &error, "docs/constraints-in-requests.md says what profiles are"),
         Err(Failure::Audit(error)) => fail(1, &error, "docs/audit.md says how the log is set up, kept and checked"),
+        Err(Failure::Otlp(error)) => {
+            fail(1, &error, "--otlp-ca names a PEM file with the authorities of the collector")
+        }
         Err(Failure::Io(error)) => fail(1, &error, "the server stopped"),
     }
 }
@@ -107,6 +112,8 @@ enum Failure {
     Audit(AuditError),
     /// The profiles cannot be compiled, or a key names one that is not there.
     Policy(PolicyError),
+    /// The authorities of the collector of spans cannot be read.
+    Otlp(RemoteError),
     Io(io::Error),
 }
 
@@ -147,6 +154,7 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         if let Some(tls) = &tls {
             reload_tls_on_hangup(tls.clone())?;
         }
+        let exporter = config.otlp.map(Exporter::start).transpose().map_err(Failure::Otlp)?;
         let scheme = if tls.is_some() { "https://" } else { "http://" };
         announce(maze.model(), scheme, listener.local_addr()?, policy.has_keys())?;
         if !config.host.is_loopback() && tls.is_none() {
@@ -157,9 +165,15 @@ fn serve(config: Config, log: Option<&AuditLog>) -> Result<(), Failure> {
         if let Some(log) = log {
             router = server::audited(router, log.clone());
         }
+        if let Some((spans, _)) = &exporter {
+            router = server::traced(router, spans.clone());
+        }
         match tls {
             Some(tls) => server::serve_tls(listener, tls, router, config.server, stop).await,
             None => server::serve(listener, router, config.server, stop).await,
+        }
+        if let Some((_, exporter)) = exporter {
+            exporter.close().await;
         }
         Ok(())
     })

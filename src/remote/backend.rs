@@ -6,38 +6,27 @@
 //! are what it takes.
 
 use std::collections::VecDeque;
-use std::error::Error;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{CertificateError, ClientConfig, crypto::ring};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::client::{self, HttpClient, next_bytes};
 use super::service::{self, Problem, Reading};
 use super::sse::{Events, Fault};
 use super::{Address, Ask, Key, Piece, QUOTED_BYTES_MAX, RemoteError, Service, excerpt, retry};
-use crate::authorities;
 use crate::circuit::{Circuit, Turn};
 
 /// Bytes of one answer, with all that is around its text. Default of every answer: 64 MiB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// An idle connection is closed after this.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Idle connections that are kept.
-const NUM_IDLE_MAX: usize = 32;
 
 /// A model server, and what an answer of it may cost.
 #[derive(Clone, Debug)]
@@ -105,7 +94,7 @@ pub struct BackendStats {
 /// A model server that is asked for answers.
 pub struct Backend {
     config: BackendConfig,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     circuit: Circuit,
     places: Arc<Semaphore>,
     num_attempts: AtomicU64,
@@ -122,20 +111,8 @@ impl Backend {
     /// # Errors
     /// [`RemoteError::Authorities`] for a file that cannot be used.
     pub fn open(config: BackendConfig) -> Result<Self, RemoteError> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(config.connect_timeout));
-        let tls = tls(config.authorities.as_deref())?;
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let connector = connector.https_or_http().enable_http1().wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(NUM_IDLE_MAX)
-            .build(connector);
         Ok(Self {
-            client,
+            client: client::open(config.authorities.as_deref(), config.connect_timeout)?,
             circuit: Circuit::new(config.num_failures_max, config.left_alone_for),
             places: Arc::new(Semaphore::new(config.num_answers_max as usize)),
             num_attempts: AtomicU64::new(0),
@@ -233,7 +210,7 @@ impl Backend {
     /// Sends a request and gives the reply of a success. Redirects are not followed, and no proxy is asked.
     async fn send(&self, request: Request<Full<Bytes>>, until: Instant) -> Result<Response<Incoming>, RemoteError> {
         let sent = self.in_time(until, self.client.request(request)).await?;
-        let reply = sent.map_err(|error| self.broken(&error))?;
+        let reply = sent.map_err(|error| client::broken(self.host(), &error, self.config.key.as_ref()))?;
         let status = reply.status();
         if status.is_success() {
             return Ok(reply);
@@ -260,16 +237,6 @@ impl Backend {
             true => RemoteError::Stalled { host: self.host(), limit: self.config.stall },
             false => RemoteError::Timeout { host: self.host(), limit: self.config.timeout },
         })
-    }
-
-    fn broken(&self, error: &(dyn Error + 'static)) -> RemoteError {
-        if let Some(distrust) = distrust(error) {
-            return RemoteError::Untrusted { host: self.host(), why: distrust.to_string() };
-        }
-        let mut why = error.to_string();
-        let causes = std::iter::successors(error.source(), |&error| error.source());
-        causes.for_each(|cause| why = format!("{why}: {cause}"));
-        RemoteError::Broken { host: self.host(), why: self.excerpt(&why) }
     }
 
     fn problem(&self, problem: Problem) -> RemoteError {
@@ -389,7 +356,8 @@ impl Pieces<'_> {
             self.body = None;
             return Ok(None);
         };
-        let bytes = bytes.map_err(|error| self.backend.broken(&error))?;
+        let bytes =
+            bytes.map_err(|error| client::broken(self.backend.host(), &error, self.backend.config.key.as_ref()))?;
         self.num_bytes += bytes.len();
         if self.num_bytes > ANSWER_BYTES_MAX {
             return Err(RemoteError::TooLarge { host: self.backend.host(), limit: ANSWER_BYTES_MAX });
@@ -417,49 +385,6 @@ impl Drop for Pieces<'_> {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.take_if(|_| self.num_bytes > 0) {
             turn.succeeded();
-        }
-    }
-}
-
-/// How TLS is spoken: with whom the authorities of the web vouch for, or those in a file alone.
-fn tls(authorities: Option<&Path>) -> Result<ClientConfig, RemoteError> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("ring has all that these versions need");
-    let builder = match authorities {
-        None => builder.with_webpki_roots(),
-        Some(path) => {
-            let roots = authorities::read(path);
-            let roots = roots.map_err(|why| RemoteError::Authorities { path: path.into(), why })?;
-            builder.with_root_certificates(roots)
-        }
-    };
-    Ok(builder.with_no_client_auth())
-}
-
-/// What was wrong with a server's certificate, where that is why there is no connection.
-fn distrust<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CertificateError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref::<rustls::Error>() {
-            return Some(why);
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            // Its source would be the source of what it holds, which is passed over.
-            Some(held) => Some(held),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// The next bytes of a body; its trailers are skipped.
-async fn next_bytes(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
-    loop {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
-        match frame.map(|frame| frame.into_data()) {
-            Ok(Ok(bytes)) => return Some(Ok(bytes)),
-            Ok(Err(_)) => {}
-            Err(error) => return Some(Err(error)),
         }
     }
 }

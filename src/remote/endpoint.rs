@@ -68,6 +68,12 @@ impl Address {
         }
     }
 
+    /// Whether it names more than a host.
+    #[must_use]
+    pub fn has_path(&self) -> bool {
+        self.url.parse().is_ok_and(|uri: Uri| uri.path().len() > 1)
+    }
+
     /// What lies below it at `path`, which begins with a slash.
     pub(super) fn below(&self, path: &str) -> String {
         format!("{}{path}", self.url)
@@ -154,6 +160,13 @@ mod tests {
         for other in ["http://localhost:1", "http://127.0.0.1.example.org", "http://10.0.0.1", "https://example.org"] {
             assert!(!is_loopback(other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_path_is_more_than_a_slash() {
+        let has_path = |text: &str| Address::parse(text).expect("an address").has_path();
+        assert!(has_path("http://a:1/v1/traces") && has_path("http://a/b/"));
+        assert!(!has_path("http://a:1") && !has_path("http://a/"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A [`Backend`] is a model server that answers in place of a local model: its text comes in pieces as it is made, and
 //! what it costs is bounded in `backend.rs`. What each kind of server speaks is in `service.rs`.
 //!
+//! A [`Post`] hands bodies to a server that is no model.
+//!
 //! An [`Endpoint`] is asked one question, and its answer is text that should be JSON of a given schema. Two dialects are spoken: OpenAI's chat completions, which the self-hosted servers speak too, and Anthropic's
 //! messages. The schema travels with the question in the way the dialect has for it; whether the answer keeps to it is
 //! for the caller to judge, because nothing that comes back is trusted.
@@ -11,8 +13,10 @@
 //! the name's look-up to the last byte, and so many bytes of answer. Nothing here reads an environment variable.
 
 mod backend;
+mod client;
 mod dialect;
 mod endpoint;
+mod post;
 mod retry;
 mod service;
 mod sse;
@@ -24,6 +28,7 @@ use std::time::Duration;
 pub use backend::{Backend, BackendConfig, BackendStats, Pieces, Place};
 pub use dialect::Dialect;
 pub use endpoint::{Address, Key};
+pub use post::Post;
 pub use retry::backoff;
 use serde_json::Value;
 pub use service::{Ask, End, EndReason, Enforce, Input, Piece, Service, Usage};
@@ -67,7 +72,7 @@ pub struct Question<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// Not an address that can be asked.
-    #[error("`{url}` is no address of a model: {why}")]
+    #[error("`{url}` is no address that can be asked: {why}")]
     Address {
         /// What was given.
         url: String,
@@ -324,7 +329,7 @@ impl Endpoint {
 }
 
 /// The start of a text from outside, on one line, without control characters and without our key.
-fn excerpt(text: &str, key: Option<&Key>) -> String {
+pub(crate) fn excerpt(text: &str, key: Option<&Key>) -> String {
     let text = match key {
         Some(key) => text.replace(key.secret(), "[the key]"),
         None => text.to_owned(),

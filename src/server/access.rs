@@ -5,25 +5,22 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
     sync::{Arc, atomic::AtomicU64},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::{
-    body::{Body, Bytes},
     extract::{FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
     App,
-    account::{Meter, Standing, Ticket},
+    account::{Meter, Standing},
     error::HttpError,
+    held::until_sent,
     keys::{ApiKey, ApiKeys, Scope},
     refusals::Course,
 };
@@ -171,7 +168,7 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Ok(ticket) => {
             caller.num_tokens = Some(ticket.num_tokens());
             request.extensions_mut().insert(caller);
-            next.run(request).await.map(|body| Body::new(Held { body, _ticket: ticket }))
+            until_sent(next.run(request).await, ticket)
         }
         Err(refused) => HttpError::RateLimited(refused).into_response(),
     };
@@ -237,32 +234,6 @@ fn in_units(duration: Duration) -> String {
         _ if ms < 1000 => format!("{ms}ms"),
         seconds @ ..60 => format!("{seconds}s"),
         seconds => format!("{}m{}s", seconds / 60, seconds % 60),
-    }
-}
-
-/// A body that holds a place under the limits until it has been sent or dropped.
-struct Held {
-    body: Body,
-    _ticket: Ticket,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

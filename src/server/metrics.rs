@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::{Method, header},
     middleware::Next,
@@ -11,7 +12,7 @@ use axum::{
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TEXT_FORMAT, TextEncoder, core::Collector};
 
 use super::{App, access::route, error::HttpError};
-use crate::maze;
+use crate::{maze, otlp::SpanQueue};
 
 /// Seconds until a reply begins.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0, 600.0];
@@ -47,8 +48,11 @@ pub(crate) async fn count(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
+/// Stands for every method that is none of HTTP's own.
+pub(crate) const OTHER_METHOD: &str = "other";
+
 /// A client may write any word as its method.
-fn method(method: &Method) -> &'static str {
+pub(crate) fn method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -57,15 +61,16 @@ fn method(method: &Method) -> &'static str {
         Method::PUT => "PUT",
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
-        _ => "other",
+        _ => OTHER_METHOD,
     }
 }
 
-pub(crate) async fn scrape(State(app): State<App>) -> Result<Response, HttpError> {
+pub(crate) async fn scrape(State(app): State<App>, spans: Option<Extension<SpanQueue>>) -> Result<Response, HttpError> {
     let mut families = app.metrics.requests.collect();
     families.extend(app.metrics.duration.collect());
     families.retain(|family| !family.get_metric().is_empty());
     families.extend(app.maze.metrics());
+    families.extend(spans.iter().flat_map(|spans| spans.metrics()));
     let text = TextEncoder::new().encode_to_string(&families).map_err(|error| {
         let source = maze::Error::Internal { message: format!("metrics cannot be written: {error}") };
         HttpError::Maze { param: None, source: Box::new(source) }

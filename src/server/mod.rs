@@ -18,6 +18,7 @@ mod error;
 mod fim;
 mod generate;
 mod health;
+mod held;
 mod id;
 mod infill;
 mod keys;
@@ -34,6 +35,7 @@ mod refusals;
 mod request_fields;
 mod responses;
 mod sampling;
+mod spans;
 mod sse;
 mod structural_tag;
 mod tls;
@@ -69,7 +71,7 @@ pub use self::{
     prompt::{holes_of_body, messages_of_body},
     tls::{Tls, TlsError, TlsFiles},
 };
-use crate::{audit::AuditLog, maze::Maze};
+use crate::{audit::AuditLog, maze::Maze, otlp::SpanQueue};
 
 /// The bounds and times of the HTTP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +258,7 @@ pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> R
         .layer(middleware::from_fn_with_state(app.clone(), access::guard))
         .layer(middleware::from_fn_with_state(app.clone(), unread::read_past))
         .layer(middleware::from_fn(refusals::record))
+        .layer(middleware::from_fn(spans::trace))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
         .with_state(app)
@@ -264,6 +267,11 @@ pub fn router_with_policy(maze: Maze, config: ServerConfig, policy: Policy) -> R
 /// The same routes with every request for text recorded in `log`, and none answered that it cannot take.
 pub fn audited(router: Router, log: AuditLog) -> Router {
     router.layer(axum::Extension(log))
+}
+
+/// The same routes with a span of each request handed to `spans`.
+pub fn traced(router: Router, spans: SpanQueue) -> Router {
+    router.layer(axum::Extension(spans))
 }
 
 /// What OpenAI's API has and this server has not, by the beginning of its paths.
@@ -325,8 +333,8 @@ async fn within_time(State(app): State<App>, mut request: Request, next: Next) -
 /// Gives each request an id, in its logs and in `x-request-id`, and logs how it went; never what was in it.
 async fn log(mut request: Request, next: Next) -> Response {
     let id = request_id();
-    let (method, path, key) = (request.method(), request.uri().path(), tracing::field::Empty);
-    let span = tracing::info_span!("request", id, %method, path, key);
+    let (method, path, later) = (request.method(), request.uri().path(), tracing::field::Empty);
+    let span = tracing::info_span!("request", id, %method, path, key = later, trace_id = later);
     let start = Instant::now();
     request.extensions_mut().insert(RequestId(id.clone()));
     async move {

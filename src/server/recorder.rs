@@ -3,7 +3,7 @@
 //!
 //! A handler takes a [`Recorder`] and calls [`Recorder::generate`] in place of the maze's own; what it gets back is
 //! used as a [`Generation`] is. Without a log nothing is written and nothing waits. The provenance of what has ended goes
-//! to the [`Archive`] either way.
+//! to the [`Archive`] either way, and its figures to the span of the request, if it has one.
 
 use std::{
     collections::BTreeMap,
@@ -21,19 +21,21 @@ use super::{
     constraints::Origins,
     error::HttpError,
     refusals::Course,
+    spans::Notes,
 };
 use crate::{
     audit::{AuditLog, ChoiceRecord, Entry, PromptRecord, PromptSource, Request, Unavailable, hash_of},
     maze::{self, Completed, ConstraintIr, Delta, Digest, Finish, GenerateRequest, Generation, Hole, Maze, Prompt},
 };
 
-/// What records a request: the log, if there is one, what the request is called in it, and the archive.
+/// What records a request: the log, if there is one, what the request is called in it, the archive, and its span.
 pub(crate) struct Recorder {
     log: Option<AuditLog>,
     archive: Arc<Archive>,
     id: String,
     endpoint: String,
     course: Option<Arc<Course>>,
+    span: Option<Arc<Notes>>,
 }
 
 impl FromRequestParts<App> for Recorder {
@@ -46,6 +48,7 @@ impl FromRequestParts<App> for Recorder {
             id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
             endpoint: parts.uri.path().to_owned(),
             course: parts.extensions.get().cloned(),
+            span: parts.extensions.get().cloned(),
         })
     }
 }
@@ -89,6 +92,9 @@ impl Recorder {
         }
         let draft = Draft::begin(&self.archive, caller, &self.endpoint, &requests, &generations);
         let num_choices = requests.iter().map(|request| request.num_choices).sum();
+        if let Some(span) = &self.span {
+            span.admitted(&generations, num_choices);
+        }
         let ending = entry.map(|entry| Arc::new(Ending(Mutex::new(Open { entry: Some(entry), num_choices }))));
         let first_choices = requests.iter().scan(0, |next, request| {
             *next += request.num_choices;
@@ -102,6 +108,7 @@ impl Recorder {
                 first_choice,
                 draft: draft.clone(),
                 ending: ending.clone(),
+                span: self.span.clone(),
             })
             .collect())
     }
@@ -156,6 +163,7 @@ pub(crate) struct Recorded {
     first_choice: u32,
     draft: Option<Arc<Draft>>,
     ending: Option<Arc<Ending>>,
+    span: Option<Arc<Notes>>,
 }
 
 /// What ended a generation early.
@@ -166,6 +174,13 @@ pub(crate) enum Stopped {
 }
 
 impl Stopped {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Maze(error) => error.code(),
+            Self::Audit(_) => "audit_unavailable",
+        }
+    }
+
     /// The error at its place in the body.
     pub(crate) fn locate(self, origins: &Origins) -> HttpError {
         match self {
@@ -194,18 +209,24 @@ impl Recorded {
     /// The next delta of any choice; `None` after all have ended. The last one of a reply comes once its end is
     /// recorded as the log's policy means it.
     pub(crate) async fn next(&mut self) -> Option<Result<Delta, Stopped>> {
-        let delta = self.generation.next().await?;
-        Some(match delta {
+        let next = match self.generation.next().await? {
             Ok(delta) => {
                 let ended = delta.finish.as_ref().map(|finish| (delta.choice, finish));
                 let noted = self.note(delta.text.len(), ended).await;
                 if let (Some(draft), Some((choice, finish))) = (&self.draft, ended) {
                     draft.note(self.prompt, choice, finish);
                 }
+                if let (Some(span), Some((_, finish))) = (&self.span, ended) {
+                    span.finished(finish);
+                }
                 noted.map(|()| delta)
             }
             Err(error) => Err(self.fail(error)),
-        })
+        };
+        if let (Some(span), Err(stopped)) = (&self.span, &next) {
+            span.failed(stopped.code());
+        }
+        Some(next)
     }
 
     /// Waits for every choice to end.
@@ -213,7 +234,7 @@ impl Recorded {
     /// # Errors
     /// The first error of any choice, or the end could not be recorded.
     pub(crate) async fn collect(self) -> Result<Vec<Completed>, Stopped> {
-        let Self { generation, prompt, first_choice, draft, ending } = self;
+        let Self { generation, prompt, first_choice, draft, ending, span } = self;
         let choices = match generation.collect().await {
             Ok(choices) => choices,
             Err(error) => return Err(fail(ending.as_deref(), error)),
@@ -221,6 +242,9 @@ impl Recorded {
         for choice in &choices {
             if let Some(draft) = &draft {
                 draft.note(prompt, choice.choice, &choice.finish);
+            }
+            if let Some(span) = &span {
+                span.finished(&choice.finish);
             }
             if let Some(ending) = &ending {
                 let ended = Some((first_choice + choice.choice, &choice.finish));
