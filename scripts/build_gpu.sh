@@ -87,7 +87,8 @@ strip "$folder"/bin/*
 for program in "$folder"/bin/*; do
   bytes=$(stat -c %s "$program")
   echo "$program: $bytes bytes"
-  if ((bytes > bytes_max)); then
+  # The bound is on what is shipped; tests and benches stay here.
+  if [[ ${program##*/} == ananke* ]] && ((bytes > bytes_max)); then
     echo "$program is larger than $bytes_max bytes" >&2
     exit 1
   fi
